@@ -1,0 +1,4 @@
+export * from './errors.ts';
+export * from './host-function.ts';
+export * from './javascript/index.ts';
+export { Scheduler } from './scheduler.ts';

@@ -1,0 +1,202 @@
+/**
+ * One instance of the engine: the main module and its side modules over one memory, one table, one stack pointer. The
+ * memory, the stack pointer and the meter's globals are all that changes while a guest runs: nothing writes the table
+ * after linking, which is what makes a reset by copying memory complete (a test checks the code for it).
+ */
+
+import { Meter, type MeterHooks, TRACKED_PAGES_EXPORT } from '../metering/index.ts';
+import { fillRandom } from '../random-pool.ts';
+import type { Engine } from './engine.ts';
+import type { SidePlacement } from './placement.ts';
+import { createPump, type Pump } from './pump.ts';
+import { noteWrite } from './write-map.ts';
+
+type Fn = (...args: number[]) => number;
+
+/** What a guest's calls out of the engine reach. */
+export interface EngineHooks extends MeterHooks {
+  /**
+   * The door: arguments are boxes in guest memory. The answer, a number for the guest or undefined, goes back through
+   * `toBox`, which runs in the engine: a JavaScript frame is in between, so the guest can't be suspended there either.
+   */
+  onDoor(argc: number, argv: number, toBox: (answer: number | undefined) => number): number;
+  /** False while the top level is evaluated: an image must not hold randomness. */
+  randomAllowed(): boolean;
+}
+
+/** QuickJS refuses deeper recursion with a RangeError well before V8's own stack (`--stack-size`) would end. */
+const MAX_STACK_BYTES = 256 * 1024;
+
+const WASI_SUCCESS = 0;
+const WASI_BADF = 8;
+const WASI_NOSYS = 52;
+
+export class EngineInstance {
+  readonly memory: WebAssembly.Memory;
+  readonly stackPointer: WebAssembly.Global<'i32'>;
+  readonly meter: Meter;
+  /** The memory's size in pages of 64 KiB, as the guest sees it. */
+  readonly pages: WebAssembly.Global<'i32'>;
+  readonly pump: Pump;
+  readonly placements: SidePlacement[] = [];
+  readonly #exports: WebAssembly.Exports;
+  readonly #hooks: EngineHooks;
+  #view: DataView;
+  #bytes: Uint8Array;
+
+  /** Links an instance. With `placements` its memory is meant to be overwritten by an image of the same engine. */
+  constructor(engine: Engine, hooks: EngineHooks, placements?: readonly SidePlacement[], memoryPages = 0) {
+    this.#hooks = hooks;
+    this.meter = new Meter(hooks);
+    const main = new WebAssembly.Instance(engine.main, this.#imports());
+    this.#exports = main.exports;
+    this.memory = main.exports.memory as WebAssembly.Memory;
+    this.stackPointer = main.exports.__stack_pointer as WebAssembly.Global<'i32'>;
+    this.pages = main.exports[TRACKED_PAGES_EXPORT] as WebAssembly.Global<'i32'>;
+    this.meter.attach(main);
+    const missing = memoryPages - this.memory.buffer.byteLength / 65536;
+    if (missing > 0) this.memory.grow(missing);
+    if (memoryPages > 0) this.pages.value = memoryPages;
+    this.#bytes = new Uint8Array(this.memory.buffer);
+    this.#view = new DataView(this.memory.buffer);
+    if (placements === undefined) this.#initialize();
+    for (const [index, side] of engine.sides.entries()) this.#link(side, placements?.[index]);
+    this.pump = createPump(main.exports);
+  }
+
+  /** The guest's memory as it is now; `memory.grow` detaches older views, so never keep one across a guest call. */
+  get bytes(): Uint8Array {
+    if (this.#bytes.byteLength !== this.memory.buffer.byteLength) {
+      this.#bytes = new Uint8Array(this.memory.buffer);
+      this.#view = new DataView(this.memory.buffer);
+    }
+    return this.#bytes;
+  }
+
+  /** To read; what is written must be noted. */
+  get view(): DataView {
+    void this.bytes;
+    return this.#view;
+  }
+
+  write(address: number, bytes: Uint8Array): void {
+    this.bytes.set(bytes, address);
+    noteWrite(this.bytes, address, bytes.length);
+  }
+
+  /** Calls an export that can't suspend: short engine work outside of user code. */
+  call(name: string, ...args: number[]): number {
+    return (this.#exports[name] as Fn)(...args);
+  }
+
+  export(name: string): Fn {
+    return this.#exports[name] as Fn;
+  }
+
+  /** A fresh VM in a fresh instance. */
+  #initialize(): void {
+    this.call('_initialize');
+    if (this.call('qjs_init') !== 0) throw new Error('the JavaScript engine did not start');
+    this.call('qjs_set_max_stack_size', MAX_STACK_BYTES);
+  }
+
+  #link(side: Engine['sides'][number], placement: SidePlacement | undefined): void {
+    const table = this.#exports.__indirect_function_table as WebAssembly.Table;
+    const memoryBase = placement?.memoryBase ?? this.call('malloc', side.dylink.memoryBytes);
+    const tableBase = table.length;
+    if (placement !== undefined && placement.tableBase !== tableBase) throw new Error('side module moved in the table');
+    this.bytes.fill(0, memoryBase, memoryBase + side.dylink.memoryBytes);
+    table.grow(side.dylink.tableElements);
+    const instance = new WebAssembly.Instance(
+      side.module,
+      this.#sideImports(side.module, table, memoryBase, tableBase),
+    );
+    this.meter.attach(instance);
+    const { exports } = instance;
+    (exports.__wasm_apply_data_relocs as Fn | undefined)?.();
+    (exports.__wasm_call_ctors as Fn | undefined)?.();
+    this.placements.push({ memoryBase, tableBase });
+    if (placement !== undefined) return;
+    const failed = (exports[side.initExport] as Fn)(this.call('qjs_get_context_ptr'), this.call('qjs_get_runtime_ptr'));
+    if (failed !== 0) throw new Error(`side module ${side.name} did not start`);
+  }
+
+  #sideImports(
+    module: WebAssembly.Module,
+    table: WebAssembly.Table,
+    memoryBase: number,
+    tableBase: number,
+  ): WebAssembly.Imports {
+    const env: Record<string, WebAssembly.ImportValue> = {
+      memory: this.memory,
+      __indirect_function_table: table,
+      __stack_pointer: this.stackPointer,
+      __memory_base: new WebAssembly.Global({ value: 'i32' }, memoryBase),
+      __table_base: new WebAssembly.Global({ value: 'i32' }, tableBase),
+    };
+    const imports: Record<string, Record<string, WebAssembly.ImportValue>> = { env };
+    for (const { module: from, name, kind } of WebAssembly.Module.imports(module)) {
+      if (from === 'env' && kind === 'function') env[name] = this.#exports[name] ?? unresolved(name);
+      if (from === 'GOT.mem') gotEntry(imports, from, name, 0);
+      if (from === 'GOT.func') {
+        const target = this.#exports[name];
+        gotEntry(imports, from, name, target === undefined ? 0 : table.grow(1, target));
+      }
+    }
+    imports.wasi_snapshot_preview1 = this.#wasi();
+    return imports;
+  }
+
+  #imports(): WebAssembly.Imports {
+    const ignore = (): number => 0;
+    const toBox = (answer: number | undefined): number =>
+      answer === undefined ? this.call('qjs_get_undefined') : this.call('qjs_new_number', answer);
+    const door = (_name: number, _nameLength: number, _self: number, argc: number, argv: number): number =>
+      this.#hooks.onDoor(argc, argv, toBox);
+    return {
+      env: {
+        host_call: door as never,
+        host_interrupt: ignore as never,
+        host_promise_rejection: ignore as never,
+        host_module_normalize: ignore as never,
+        host_module_load: ignore as never,
+        host_get_timezone_offset: ignore as never,
+      },
+      wasi_snapshot_preview1: this.#wasi(),
+    };
+  }
+
+  /** The six calls that the engine imports: a clock of one millisecond, randomness, and nowhere to write. */
+  #wasi(): Record<string, WebAssembly.ImportValue> {
+    const functions = {
+      clock_time_get: (_clock: number, _precision: bigint, result: number): number => {
+        this.view.setBigUint64(result, BigInt(Date.now()) * 1_000_000n, true);
+        noteWrite(this.bytes, result >>> 0, 8);
+        return WASI_SUCCESS;
+      },
+      random_get: (pointer: number, length: number): number => {
+        if (!this.#hooks.randomAllowed()) return WASI_NOSYS;
+        fillRandom(this.bytes, pointer >>> 0, length >>> 0);
+        noteWrite(this.bytes, pointer >>> 0, length >>> 0);
+        return WASI_SUCCESS;
+      },
+      fd_write: (): number => WASI_BADF,
+      fd_close: (): number => WASI_BADF,
+      fd_seek: (): number => WASI_BADF,
+      fd_fdstat_get: (): number => WASI_BADF,
+    };
+    return functions as unknown as Record<string, WebAssembly.ImportValue>;
+  }
+}
+
+function gotEntry(imports: Record<string, Record<string, unknown>>, from: string, name: string, value: number): void {
+  imports[from] ??= {};
+  imports[from][name] = new WebAssembly.Global({ value: 'i32', mutable: true }, value);
+}
+
+/** Some C++ symbols are imported and never called; were one called, that is a panic of the engine. */
+function unresolved(name: string): WebAssembly.ImportValue {
+  return (() => {
+    throw new Error(`engine called the unresolved symbol ${name}`);
+  }) as never;
+}

@@ -1,0 +1,389 @@
+/**
+ * One invocation in a sandbox, from the event to how it ended.
+ *
+ * A guest is `idle` (nothing of it is on a stack: it waits for host calls or timers), `running` (in a slice), or
+ * `suspended` (out of fuel in the middle of something, waiting for its next turn). What arrives for it while it is not
+ * idle (a host call's answer, a timer) waits in `#deliveries`: an instance that is suspended must not be entered.
+ */
+
+import type { Scheduler } from '../scheduler.ts';
+import { REFUSED } from './guest/door.ts';
+import { type DoorHandler, type Finish, openDoor } from './host-door.ts';
+import type { Box, Sandbox, SandboxHooks } from './sandbox.ts';
+
+/** Units of a slice: about 0.3 ms of guest work (a unit is a third of a nanosecond, measured on eight programs). */
+export const QUANTUM_FUEL = 1_000_000;
+const MAX_TIMERS = 10_000;
+const MAX_DELAY_MS = 2 ** 31 - 1;
+const MAX_HOST_CALLS = 1_000;
+const MAX_CONCURRENT_HOST_CALLS = 32;
+/** Somewhat more than the log's own caps (1,000 lines, 256 KB). */
+const MAX_CASTS = 1_100;
+const MAX_CAST_BYTES = 512 * 1024;
+const MAX_WAITING_PAYLOAD_BYTES = 32 * 1024 * 1024;
+
+export interface ExecutionLimits {
+  readonly timeoutMs: number;
+  readonly memoryPages: number;
+  readonly fuel: number;
+  readonly maxResultBytes: number;
+}
+
+/** Why an invocation was ended from outside. */
+export type EndReason = 'time' | 'cpu' | 'canceled' | 'memory' | 'panic' | 'overloaded';
+
+export type ExecutionEnd =
+  | { readonly reason: 'finished'; readonly finish: Finish }
+  | { readonly reason: EndReason; readonly message: string };
+
+export interface ExecutionUsage {
+  readonly durationMs: number;
+  readonly cpuMs: number;
+  readonly fuel: number;
+  readonly peakMemoryBytes: number;
+  readonly hostCalls: number;
+}
+
+export interface ExecutionListener {
+  /** Called once, at the first turn. Throws NoSandboxError where there is none to be had. */
+  takeSandbox(hooks: SandboxHooks): Sandbox;
+  onHostCall(callId: number, operation: string, payload: Buffer): void;
+  onCast(operation: string, payload: Buffer): void;
+  /** The answer is there, but `waitUntil` work goes on: `onEnd` follows. */
+  onAnswer(finish: Finish): void;
+  /** Once. `answered`: `onAnswer` went before. */
+  onEnd(end: ExecutionEnd, usage: ExecutionUsage, answered: boolean): void;
+  mayGrow(deltaPages: number): boolean;
+  /** Once, after `onEnd`, when nothing of the guest is on a stack any more. Not reusable: the sandbox is to be dropped. */
+  onSandboxFree(sandbox: Sandbox | undefined, reusable: boolean): void;
+}
+
+export class NoSandboxError extends Error {
+  constructor() {
+    super('the executor holds as many sandboxes as it can');
+  }
+}
+
+type Delivery = () => Promise<Box>;
+
+export class Execution implements SandboxHooks, DoorHandler {
+  #held: Sandbox | undefined;
+  readonly #scheduler: Scheduler;
+  readonly #lane: string;
+  readonly #limits: ExecutionLimits;
+  readonly #listener: ExecutionListener;
+  readonly #startedAt = performance.now();
+  readonly #deadline: number;
+  readonly #deadlineTimer: NodeJS.Timeout;
+  readonly #timers = new Map<number, NodeJS.Timeout>();
+  readonly #deliveries: Delivery[] = [];
+  readonly #waitingCalls: { id: number; operation: string; payload: Buffer }[] = [];
+  #waitingPayloadBytes = 0;
+  #openCalls = 0;
+  #hostCalls = 0;
+  #casts = 0;
+  #castBytes = 0;
+  #state: 'idle' | 'running' | 'suspended' = 'idle';
+  #turnQueued = false;
+  #resume: ((answer: 'continue' | 'kill') => void) | undefined;
+  #finish: Finish | undefined;
+  #answered = false;
+  #ended: { readonly reusable: boolean } | undefined;
+  #freed = false;
+  /** A growth within the guest's own limit was refused because the process has no room. */
+  #refusedForOthers = false;
+  #cpuMs = 0;
+  #sliceStartedAt = 0;
+
+  constructor(scheduler: Scheduler, lane: string, limits: ExecutionLimits, listener: ExecutionListener) {
+    this.#scheduler = scheduler;
+    this.#lane = lane;
+    this.#limits = limits;
+    this.#listener = listener;
+    this.#deadline = this.#startedAt + limits.timeoutMs;
+    this.#deadlineTimer = setTimeout(() => this.end('time', ''), limits.timeoutMs);
+  }
+
+  /** The sandbox, from the first turn on. */
+  get #sandbox(): Sandbox {
+    if (this.#held === undefined) throw new Error('the invocation has no sandbox yet');
+    return this.#held;
+  }
+
+  /**
+   * Queues the call of the handler. The sandbox is taken when its turn comes, not before: so the one that was used last,
+   * which is still in the processor's cache, serves the next invocation.
+   */
+  start(event: Uint8Array, meta: Uint8Array): void {
+    this.#deliver(() => {
+      this.#held = this.#listener.takeSandbox(this);
+      const { meter } = this.#held.instance;
+      meter.maxMemoryPages = this.#limits.memoryPages;
+      meter.startSlice(QUANTUM_FUEL);
+      const eventBox = this.#sandbox.newString(event);
+      const metaBox = this.#sandbox.newString(meta);
+      return this.#sandbox.callEntry(this.#sandbox.entries.invoke, eventBox, metaBox);
+    });
+  }
+
+  /** A host call's answer; ignored when the invocation is over. */
+  settle(callId: number, ok: boolean, payload: Uint8Array): void {
+    this.#openCalls--;
+    this.#sendWaitingCalls();
+    this.#deliver(() => {
+      const sandbox = this.#refueled();
+      const payloadBox = sandbox.newString(payload);
+      return this.#sandbox.callEntry(
+        sandbox.entries.settle,
+        sandbox.newNumber(callId),
+        sandbox.newBoolean(ok),
+        payloadBox,
+      );
+    });
+  }
+
+  /** Ends the invocation from outside; a suspended guest is trapped at once. */
+  end(reason: EndReason, message: string): void {
+    if (this.#ended !== undefined) return;
+    this.#conclude({ reason, message }, this.#state === 'idle');
+    this.#resume?.('kill');
+    this.#freeWhenIdle();
+  }
+
+  // What the engine asks while the guest runs.
+
+  onOutOfFuel(maySuspend: boolean): 'continue' | 'kill' | 'yield' {
+    const now = performance.now();
+    if (this.#ended !== undefined) return 'kill';
+    if (now >= this.#deadline) return this.#kill('time');
+    if (this.#sandbox.instance.meter.fuelUsed > this.#limits.fuel) return this.#kill('cpu');
+    if (!maySuspend) return 'continue';
+    this.#cpuMs += now - this.#sliceStartedAt;
+    this.#state = 'suspended';
+    return 'yield';
+  }
+
+  onYield(): Promise<'continue' | 'kill'> {
+    return new Promise((resolve) => {
+      const resume = (answer: 'continue' | 'kill'): void => {
+        if (this.#resume === undefined) return;
+        this.#resume = undefined;
+        this.#state = 'running';
+        this.#sliceStartedAt = performance.now();
+        resolve(answer);
+      };
+      this.#resume = resume;
+      this.#scheduler.enqueue(this.#lane, () => resume(this.#ended === undefined ? 'continue' : 'kill'));
+    });
+  }
+
+  onGrow(deltaPages: number): boolean {
+    if (this.#listener.mayGrow(deltaPages)) return true;
+    this.#refusedForOthers = true;
+    return false;
+  }
+
+  randomAllowed(): boolean {
+    return true;
+  }
+
+  onDoor(argc: number, argv: number): number | undefined {
+    return openDoor(this.#sandbox, argc, argv, this.#limits.maxResultBytes, this);
+  }
+
+  // What comes through the door.
+
+  onCall(operation: string, payload: Buffer): number {
+    if (this.#ended !== undefined || (this.#finish !== undefined && !this.#finish.held)) return REFUSED.calls;
+    if (this.#hostCalls >= MAX_HOST_CALLS) return REFUSED.calls;
+    if (this.#waitingPayloadBytes + payload.length > MAX_WAITING_PAYLOAD_BYTES) return REFUSED.bytes;
+    const id = ++this.#hostCalls;
+    this.#waitingCalls.push({ id, operation, payload });
+    this.#waitingPayloadBytes += payload.length;
+    this.#sendWaitingCalls();
+    return id;
+  }
+
+  /** Beyond its caps the node has said "truncated" already: the rest is dropped here, before it costs a frame. */
+  onCast(operation: string, payload: Buffer): void {
+    this.#casts++;
+    this.#castBytes += payload.length;
+    if (this.#ended !== undefined || this.#casts > MAX_CASTS || this.#castBytes > MAX_CAST_BYTES) return;
+    this.#listener.onCast(operation, payload);
+  }
+
+  onSetTimer(timerId: number, delayMs: number): void {
+    if (this.#ended !== undefined) return;
+    if (this.#timers.size >= MAX_TIMERS) {
+      this.onMisuse(`more than ${MAX_TIMERS} timers at once`);
+      return;
+    }
+    const delay = delayMs > 0 ? Math.min(delayMs, MAX_DELAY_MS) : 0;
+    clearTimeout(this.#timers.get(timerId));
+    const fire = (): void => {
+      this.#timers.delete(timerId);
+      this.#deliver(() => {
+        const sandbox = this.#refueled();
+        return sandbox.callEntry(sandbox.entries.fire, sandbox.newNumber(timerId));
+      });
+    };
+    this.#timers.set(timerId, setTimeout(fire, delay));
+  }
+
+  onClearTimer(timerId: number): void {
+    clearTimeout(this.#timers.get(timerId));
+    this.#timers.delete(timerId);
+  }
+
+  onFinish(finish: Finish): void {
+    if (this.#finish !== undefined || this.#ended !== undefined) return;
+    this.#finish = finish;
+    if (finish.held) {
+      this.#answered = true;
+      this.#listener.onAnswer(finish);
+    } else this.#sandbox.instance.pump.stop.value = 1;
+  }
+
+  onRelease(): void {
+    if (this.#finish?.held !== true) return;
+    this.#finish = { ...this.#finish, held: false };
+    this.#sandbox.instance.pump.stop.value = 1;
+  }
+
+  onMisuse(what: string): void {
+    if (this.#ended === undefined) this.#conclude({ reason: 'panic', message: what }, false);
+  }
+
+  // Inside.
+
+  #kill(reason: EndReason): 'kill' {
+    this.#conclude({ reason, message: '' }, false);
+    return 'kill';
+  }
+
+  #deliver(delivery: Delivery): void {
+    if (this.#ended !== undefined) return;
+    this.#deliveries.push(delivery);
+    this.#queueTurn();
+  }
+
+  #refueled(): Sandbox {
+    this.#sandbox.instance.meter.startSlice(QUANTUM_FUEL);
+    return this.#sandbox;
+  }
+
+  #queueTurn(): void {
+    if (this.#turnQueued || this.#state !== 'idle') return;
+    this.#turnQueued = true;
+    this.#scheduler.enqueue(this.#lane, () => {
+      this.#turnQueued = false;
+      const delivery = this.#deliveries.shift();
+      if (delivery !== undefined && this.#ended === undefined) void this.#enter(delivery);
+    });
+  }
+
+  async #enter(delivery: Delivery): Promise<void> {
+    this.#state = 'running';
+    this.#sliceStartedAt = performance.now();
+    try {
+      const result = await delivery();
+      if (this.#sandbox.isException(result)) this.#onEntryThrew();
+      else this.#sandbox.free(result);
+    } catch (error) {
+      this.#onTrap(error);
+    }
+    this.#cpuMs += performance.now() - this.#sliceStartedAt;
+    this.#state = 'idle';
+    if (this.#ended === undefined && this.#finish !== undefined && !this.#finish.held) this.#concludeFinished();
+    if (this.#ended === undefined && this.#sandbox.instance.meter.fuelUsed > this.#limits.fuel) this.end('cpu', '');
+    if (this.#ended !== undefined) this.#freeWhenIdle();
+    else if (this.#deliveries.length > 0) this.#queueTurn();
+  }
+
+  /** The prelude's entries catch what user code throws: what comes out here is the engine giving up. */
+  #onEntryThrew(): void {
+    if (this.#ended !== undefined) return;
+    this.#conclude({ reason: this.#breakdown(), message: 'the engine could not go on' }, false);
+  }
+
+  #onTrap(error: unknown): void {
+    if (this.#held === undefined) {
+      this.end('overloaded', error instanceof NoSandboxError ? error.message : 'no sandbox could be made');
+      return;
+    }
+    const message = error instanceof Error ? error.message : String(error);
+    if (this.#ended !== undefined) this.#ended = { reusable: false };
+    else this.#conclude({ reason: this.#breakdown(), message }, false);
+  }
+
+  #breakdown(): EndReason {
+    if (this.#refusedForOthers) return 'overloaded';
+    return this.#sandbox.instance.meter.growFailed ? 'memory' : 'panic';
+  }
+
+  #concludeFinished(): void {
+    const finish = this.#finish as Finish;
+    const { growFailed } = this.#sandbox.instance.meter;
+    if (growFailed && escaped(finish, MEMORY_FAILURES))
+      this.#conclude({ reason: this.#breakdown(), message: '' }, true);
+    else if (escaped(finish, STACK_FAILURES))
+      this.#conclude({ reason: 'panic', message: 'the function ran out of stack' }, true);
+    else this.#conclude({ reason: 'finished', finish }, true);
+  }
+
+  #conclude(end: ExecutionEnd, reusable: boolean): void {
+    this.#ended = { reusable };
+    clearTimeout(this.#deadlineTimer);
+    for (const timer of this.#timers.values()) clearTimeout(timer);
+    this.#timers.clear();
+    this.#deliveries.length = 0;
+    this.#waitingCalls.length = 0;
+    this.#listener.onEnd(end, this.#usage(), this.#answered);
+  }
+
+  #usage(): ExecutionUsage {
+    const now = performance.now();
+    const running = this.#state === 'running' ? now - this.#sliceStartedAt : 0;
+    return {
+      durationMs: now - this.#startedAt,
+      cpuMs: this.#cpuMs + running,
+      fuel: this.#held?.instance.meter.fuelUsed ?? 0,
+      peakMemoryBytes: this.#held?.memoryBytes ?? 0,
+      hostCalls: this.#hostCalls,
+    };
+  }
+
+  #freeWhenIdle(): void {
+    if (this.#state !== 'idle' || this.#freed || this.#ended === undefined) return;
+    this.#freed = true;
+    this.#listener.onSandboxFree(this.#held, this.#ended.reusable);
+  }
+
+  #sendWaitingCalls(): void {
+    while (this.#openCalls < MAX_CONCURRENT_HOST_CALLS) {
+      const call = this.#waitingCalls.shift();
+      if (call === undefined) return;
+      this.#openCalls++;
+      this.#waitingPayloadBytes -= call.payload.length;
+      this.#listener.onHostCall(call.id, call.operation, call.payload);
+    }
+  }
+}
+
+/** Whether what QuickJS throws into the guest when memory or stack is at its end was caught by nobody there. */
+function escaped({ kind, meta }: Finish, failures: readonly string[]): boolean {
+  if (kind !== 'exception' || meta === null) return false;
+  const start = meta.toString('latin1', 0, 120);
+  return failures.some((failure) => start.startsWith(failure));
+}
+
+const STACK_FAILURES = [
+  '{"name":"InternalError","message":"stack overflow"',
+  '{"name":"RangeError","message":"Maximum call stack size exceeded"',
+];
+/** The last: without room for an error object the engine throws null. A caught lack of memory may end in lack of stack. */
+const MEMORY_FAILURES = [
+  ...STACK_FAILURES,
+  '{"name":"InternalError","message":"out of memory"',
+  '{"name":"Error","message":"null","stack":""',
+];

@@ -1,0 +1,118 @@
+/**
+ * The guest's entry points: what the host calls in a sandbox. The prelude puts them on `__postern_guest`; the engine
+ * takes them from there and removes the name before user code runs.
+ */
+
+import { Context, type InvocationMeta } from './context.ts';
+import { describeThrown } from './describe.ts';
+import { type Form, findForm, type Handlers } from './handlers.ts';
+import { FINISH, phase, release, settle } from './host.ts';
+import { type HttpEvent, requestFromEvent } from './http-request.ts';
+import { finishException, finishInvalid, finishResponse, finishValue, isResponse } from './results.ts';
+import { fireTimer, hooks, startInvocationClock, warmParts } from './web/index.ts';
+
+export interface Guest {
+  /** Takes the module's namespace after its top level ran; answers `{form, configJson, exportNames}` as JSON text. */
+  define(namespace: Record<string, unknown>, handlerName: string): string;
+  /** Compiles the parts of the prelude that the module will use, before its top level runs; names with commas between. */
+  warm(parts: string): void;
+  invoke(eventJson: string, metaJson: string): void;
+  settle(callId: number, ok: boolean, payload: string): void;
+  fire(timerId: number): void;
+  /** Any thrown value as `{name, message, stack}` JSON text. */
+  describe(thrown: unknown): string;
+}
+
+const { parse, stringify } = JSON;
+const FETCH_ONLY = 'this function exports only fetch(): it answers HTTP requests, not bare events';
+
+/** `setMeta` hands each invocation's meta to the host functions' faces, unparsed. */
+export function createGuest(setMeta: (meta: () => InvocationMeta) => void): Guest {
+  let handlers: Handlers = {};
+  let held = 0;
+  let finished = false;
+
+  const releaseOne = (): void => {
+    held--;
+    if (held === 0 && finished) release();
+  };
+  const hold = (work: unknown): void => {
+    held++;
+    Promise.resolve(work).then(releaseOne, releaseOne);
+  };
+  const finishKind = (kind: number): number => {
+    finished = true;
+    return held > 0 ? kind | FINISH.held : kind;
+  };
+  const fail = (thrown: unknown): void => finishException(finishKind(FINISH.exception), thrown);
+  // As in Node and Workers: an error that nobody can catch ends the invocation, unless it has answered.
+  hooks.onUncaught = (error) => {
+    if (!finished) fail(error);
+  };
+  const complete = (value: unknown): void => {
+    try {
+      if (isResponse(value)) finishResponse(value, finishKind, fail);
+      else finishValue(value, finishKind);
+    } catch (error) {
+      finishInvalid(finishKind(FINISH.invalid), error);
+    }
+  };
+
+  return {
+    define(namespace, handlerName) {
+      handlers = findForm(namespace, configuredHandler(namespace.config, handlerName));
+      const form: Form =
+        handlers.fetch === undefined ? 'handler' : handlers.handler === undefined ? 'fetch' : 'handler+fetch';
+      const config = namespace.config;
+      return stringify({
+        form,
+        configJson: config === undefined ? null : (stringify(config) ?? null),
+        exportNames: Object.keys(namespace),
+      });
+    },
+
+    warm: (parts) => warmParts(parts.split(',')),
+
+    invoke(eventJson, metaJson) {
+      phase.invoking = true;
+      startInvocationClock();
+      let meta: InvocationMeta | undefined;
+      const readMeta = (): InvocationMeta => {
+        meta ??= parse(metaJson) as InvocationMeta;
+        return meta;
+      };
+      setMeta(readMeta);
+      const context = new Context(readMeta, hold);
+      try {
+        const event = parse(eventJson) as HttpEvent;
+        const isHttp = event !== null && typeof event === 'object' && event.trigger === 'http';
+        let result: unknown;
+        if (handlers.fetch !== undefined && isHttp)
+          result = handlers.fetch(requestFromEvent(event, eventJson, readMeta()), context.env, context);
+        else if (handlers.handler !== undefined) result = handlers.handler(event, context);
+        else throw new TypeError(FETCH_ONLY);
+        if (isThenable(result)) result.then(complete, fail);
+        else complete(result);
+      } catch (error) {
+        fail(error);
+      }
+    },
+
+    settle,
+    fire: fireTimer,
+
+    describe: (thrown) => stringify(describeThrown(thrown)),
+  };
+}
+
+/** A configuration in the code may name the handler; the deployer's own word, when it has one, is the same by then. */
+function configuredHandler(config: unknown, handlerName: string): string {
+  if (handlerName !== 'handler' || config === null || typeof config !== 'object') return handlerName;
+  const { handler, functionName } = config as { handler?: unknown; functionName?: unknown };
+  for (const name of [handler, functionName]) if (typeof name === 'string') return name;
+  return handlerName;
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return value !== null && typeof value === 'object' && typeof (value as { then?: unknown }).then === 'function';
+}

@@ -1,0 +1,90 @@
+/** From what a handler gave back to what goes through the door: JSON text, a response, or an error. */
+
+import { describeThrown } from './describe.ts';
+import { FINISH, finish } from './host.ts';
+import { bytesToBase64 } from './web/base64.ts';
+import { Response, takeResponse, type WireResponse } from './web/index.ts';
+
+const { stringify } = JSON;
+
+type Fail = (thrown: unknown) => void;
+type Kind = (kind: number) => number;
+
+export function isResponse(value: unknown): value is Response {
+  return value instanceof Response;
+}
+
+/** An object with a numeric `statusCode` is a response; anything else is the body, as JSON. */
+export function finishValue(value: unknown, kind: Kind): void {
+  if (value !== null && typeof value === 'object' && typeof (value as StatusResult).statusCode === 'number') {
+    finishStatus(value as StatusResult, kind);
+    return;
+  }
+  if (typeof value === 'function' || typeof value === 'symbol') {
+    throw new TypeError(`a handler can't return a ${typeof value}`);
+  }
+  const json = value === undefined ? 'null' : stringify(value);
+  finish(kind(FINISH.value), '', json ?? 'null');
+}
+
+interface StatusResult {
+  readonly statusCode: number;
+  readonly headers?: Record<string, unknown>;
+  readonly body?: unknown;
+  readonly isBase64Encoded?: boolean;
+}
+
+function finishStatus(result: StatusResult, kind: Kind): void {
+  const headers: [string, string][] = [];
+  let hasType = false;
+  for (const [name, value] of Object.entries(result.headers ?? {})) {
+    if (name.toLowerCase() === 'content-type') hasType = true;
+    for (const one of Array.isArray(value) ? value : [value]) headers.push([name, String(one)]);
+  }
+  const { body } = result;
+  let text = '';
+  let base64 = result.isBase64Encoded === true;
+  if (typeof body === 'string') text = body;
+  else if (body instanceof Uint8Array) {
+    text = bytesToBase64(body);
+    base64 = true;
+  } else if (body !== undefined && body !== null) {
+    text = stringify(body) ?? 'null';
+    if (!hasType) headers.push(['content-type', 'application/json; charset=utf-8']);
+  }
+  finish(kind(FINISH.http), stringify({ status: result.statusCode, headers, ...(base64 ? { base64 } : {}) }), text);
+}
+
+/** A Response; when its body is a stream the invocation ends once that is read to its end. */
+export function finishResponse(response: Response, kind: Kind, fail: Fail): void {
+  const taken = takeResponse(response);
+  if (taken instanceof Promise) taken.then((wire) => finishWire(wire, kind), fail);
+  else finishWire(taken, kind);
+}
+
+function finishWire({ status, headers, body }: WireResponse, kind: Kind): void {
+  const meta = body.base64 ? { status, headers, base64: true } : { status, headers };
+  finish(kind(FINISH.http), stringify(meta), body.text);
+}
+
+export function finishInvalid(kind: number, error: unknown): void {
+  finish(kind, stringify({ message: describeThrown(error).message }), '');
+}
+
+export function finishException(kind: number, thrown: unknown): void {
+  finish(kind, stringify({ ...describeThrown(thrown), ...readExtras(thrown) }), '');
+}
+
+/** What the author's error says beyond its text. A getter that throws says nothing. */
+function readExtras(thrown: unknown): { code?: string; retry?: false; retryAfterMs?: number } {
+  try {
+    const { code, retry, retryAfterMs } = (thrown ?? {}) as { code?: unknown; retry?: unknown; retryAfterMs?: unknown };
+    return {
+      ...(typeof code === 'string' ? { code } : {}),
+      ...(retry === false ? { retry } : {}),
+      ...(typeof retryAfterMs === 'number' ? { retryAfterMs } : {}),
+    };
+  } catch {
+    return {};
+  }
+}

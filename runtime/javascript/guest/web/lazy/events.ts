@@ -1,0 +1,364 @@
+// biome-ignore-all lint/complexity/noArguments: counts what was passed without adding to the function's `length`
+import type { Constructor } from '../define.ts';
+import { finishInterface } from '../define.ts';
+
+let report: (error: unknown) => void;
+
+interface EventState {
+  target: EventTarget | null;
+  currentTarget: EventTarget | null;
+  phase: number;
+  dispatching: boolean;
+  stopped: boolean;
+  stoppedNow: boolean;
+  canceled: boolean;
+  passive: boolean;
+  trusted: boolean;
+}
+
+let stateOf: (event: Event) => EventState;
+
+class Event {
+  #type: string;
+  #bubbles: boolean;
+  #cancelable: boolean;
+  #composed: boolean;
+  #timeStamp: number;
+  #state: EventState = {
+    target: null,
+    currentTarget: null,
+    phase: 0,
+    dispatching: false,
+    stopped: false,
+    stoppedNow: false,
+    canceled: false,
+    passive: false,
+    trusted: false,
+  };
+
+  static {
+    stateOf = (event) => event.#state;
+  }
+
+  constructor(type: string, init: EventInit = {}) {
+    if (arguments.length === 0) throw new TypeError('Event needs a type');
+    this.#type = `${type}`;
+    this.#bubbles = !!init?.bubbles;
+    this.#cancelable = !!init?.cancelable;
+    this.#composed = !!init?.composed;
+    this.#timeStamp = performance.now();
+  }
+  get type(): string {
+    return this.#type;
+  }
+  get target(): EventTarget | null {
+    return this.#state.target;
+  }
+  get currentTarget(): EventTarget | null {
+    return this.#state.currentTarget;
+  }
+  get srcElement(): EventTarget | null {
+    return this.#state.target;
+  }
+  composedPath(): EventTarget[] {
+    const current = this.#state.currentTarget;
+    return current === null ? [] : [current];
+  }
+  get eventPhase(): number {
+    return this.#state.phase;
+  }
+  stopPropagation(): void {
+    this.#state.stopped = true;
+  }
+  get cancelBubble(): boolean {
+    return this.#state.stopped;
+  }
+  set cancelBubble(value: boolean) {
+    if (value) this.#state.stopped = true;
+  }
+  stopImmediatePropagation(): void {
+    this.#state.stopped = true;
+    this.#state.stoppedNow = true;
+  }
+  get bubbles(): boolean {
+    return this.#bubbles;
+  }
+  get cancelable(): boolean {
+    return this.#cancelable;
+  }
+  get returnValue(): boolean {
+    return !this.#state.canceled;
+  }
+  set returnValue(value: boolean) {
+    if (!value) this.preventDefault();
+  }
+  preventDefault(): void {
+    if (this.#cancelable && !this.#state.passive) this.#state.canceled = true;
+  }
+  get defaultPrevented(): boolean {
+    return this.#state.canceled;
+  }
+  get composed(): boolean {
+    return this.#composed;
+  }
+  get timeStamp(): number {
+    return this.#timeStamp;
+  }
+  get isTrusted(): boolean {
+    return this.#state.trusted;
+  }
+}
+
+const PHASES = { NONE: 0, CAPTURING_PHASE: 1, AT_TARGET: 2, BUBBLING_PHASE: 3 };
+
+class CustomEvent extends Event {
+  #detail: unknown;
+  constructor(type: string, init: EventInit & { detail?: unknown } = {}) {
+    super(type, init);
+    this.#detail = init?.detail ?? null;
+  }
+  get detail(): unknown {
+    return this.#detail;
+  }
+}
+
+type Callback = ((event: Event) => unknown) | { handleEvent(event: Event): unknown };
+interface Listener {
+  readonly callback: Callback;
+  readonly capture: boolean;
+  readonly once: boolean;
+  readonly passive: boolean;
+  removed: boolean;
+}
+interface ListenerOptions {
+  capture?: boolean;
+  once?: boolean;
+  passive?: boolean;
+  signal?: AbortSignal;
+}
+
+class EventTarget {
+  // Made at the first listener: a Request's signal that nobody listens to costs nothing.
+  #listeners: Map<string, Listener[]> | undefined;
+
+  addEventListener(type: string, callback: Callback | null, options?: boolean | ListenerOptions): void {
+    if (arguments.length < 2) throw new TypeError('addEventListener needs a type and a listener');
+    const { capture, once, passive, signal } = flatten(options);
+    if (callback === null || callback === undefined) return;
+    if (typeof callback !== 'function' && typeof callback !== 'object') {
+      throw new TypeError('The event listener must be a function or an object');
+    }
+    if (signal?.aborted) return;
+    const name = `${type}`;
+    this.#listeners ??= new Map();
+    const list = this.#listeners.get(name) ?? [];
+    if (list.some((one) => one.callback === callback && one.capture === capture)) return;
+    list.push({ callback, capture, once, passive, removed: false });
+    this.#listeners.set(name, list);
+    signal?.addEventListener('abort', () => this.removeEventListener(name, callback, capture), { once: true });
+  }
+
+  removeEventListener(type: string, callback: Callback | null, options?: boolean | ListenerOptions): void {
+    if (arguments.length < 2) throw new TypeError('removeEventListener needs a type and a listener');
+    const name = `${type}`;
+    const list = this.#listeners?.get(name);
+    if (list === undefined) return;
+    const { capture } = flatten(options);
+    const index = list.findIndex((one) => one.callback === callback && one.capture === capture);
+    if (index === -1) return;
+    (list[index] as Listener).removed = true;
+    // A new array: the old one may be under way in a dispatch.
+    this.#listeners?.set(name, list.toSpliced(index, 1));
+  }
+
+  dispatchEvent(event: Event): boolean {
+    if (!(event instanceof Event)) throw new TypeError('dispatchEvent needs an Event');
+    const state = stateOf(event);
+    if (state.dispatching) throw new DOMException('The event is already being dispatched.', 'InvalidStateError');
+    state.dispatching = true;
+    state.target = this;
+    state.currentTarget = this;
+    state.phase = PHASES.AT_TARGET;
+    const list = this.#listeners?.get(event.type);
+    if (list !== undefined && !state.stopped) {
+      this.#run(list.slice(), event, state, true);
+      this.#run(list.slice(), event, state, false);
+    }
+    state.phase = PHASES.NONE;
+    state.currentTarget = null;
+    state.dispatching = false;
+    state.stopped = false;
+    state.stoppedNow = false;
+    return !state.canceled;
+  }
+
+  #run(list: readonly Listener[], event: Event, state: EventState, capture: boolean): void {
+    for (const listener of list) {
+      if (state.stoppedNow) return;
+      if (listener.removed || listener.capture !== capture) continue;
+      if (listener.once) this.removeEventListener(event.type, listener.callback, listener.capture);
+      state.passive = listener.passive;
+      try {
+        if (typeof listener.callback === 'function') listener.callback.call(this, event);
+        else listener.callback.handleEvent(event);
+      } catch (error) {
+        report(error);
+      }
+      state.passive = false;
+    }
+  }
+}
+
+function flatten(options: boolean | ListenerOptions | undefined): Required<Omit<ListenerOptions, 'signal'>> & {
+  signal: AbortSignal | undefined;
+} {
+  if (options === undefined || options === null || typeof options === 'boolean') {
+    return { capture: !!options, once: false, passive: false, signal: undefined };
+  }
+  const { capture, once, passive, signal } = options;
+  if (signal === null) throw new TypeError('The option signal must be an AbortSignal');
+  return { capture: !!capture, once: !!once, passive: !!passive, signal };
+}
+
+/** Dispatches as the platform does: `isTrusted` is true. */
+function dispatchTrusted(target: EventTarget, type: string): void {
+  const event = new Event(type);
+  stateOf(event).trusted = true;
+  target.dispatchEvent(event);
+}
+
+// --- AbortController
+
+const key = Symbol('AbortSignal');
+
+let abortSignal: (signal: AbortSignal, reason: unknown) => void;
+
+class AbortSignal extends EventTarget {
+  #aborted = false;
+  #reason: unknown;
+  #onabort: ((event: Event) => unknown) | null = null;
+  /** Signals made by `any` of this one: they abort before any listener of any of them runs. */
+  #dependents: AbortSignal[] | undefined;
+  #sources: AbortSignal[] | undefined;
+
+  static {
+    abortSignal = (signal, reason) => signal.#abort(reason);
+  }
+
+  constructor(secret?: symbol) {
+    if (secret !== key) throw new TypeError('Illegal constructor');
+    super();
+  }
+
+  static abort(reason: unknown = aborted()): AbortSignal {
+    const signal = new AbortSignal(key);
+    signal.#aborted = true;
+    signal.#reason = reason;
+    return signal;
+  }
+
+  static timeout(milliseconds: number): AbortSignal {
+    const delay = Number(milliseconds);
+    if (Number.isNaN(delay)) throw new TypeError('AbortSignal.timeout needs a delay in milliseconds');
+    if (!(delay >= 0 && delay <= Number.MAX_SAFE_INTEGER)) throw new RangeError('The delay is out of range');
+    const signal = new AbortSignal(key);
+    setTimeout(() => {
+      signal.#abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError'));
+    }, delay);
+    return signal;
+  }
+
+  static any(signals: Iterable<AbortSignal>): AbortSignal {
+    const given = [...signals];
+    for (const one of given)
+      if (!(one instanceof AbortSignal)) throw new TypeError('AbortSignal.any needs AbortSignals');
+    const signal = new AbortSignal(key);
+    const first = given.find((one) => one.#aborted);
+    if (first !== undefined) return AbortSignal.abort(first.#reason);
+    const sources = new Set(given.flatMap((one) => one.#sources ?? [one]));
+    signal.#sources = [...sources];
+    for (const source of sources) {
+      source.#dependents ??= [];
+      source.#dependents.push(signal);
+    }
+    return signal;
+  }
+
+  get aborted(): boolean {
+    return this.#aborted;
+  }
+  get reason(): unknown {
+    return this.#reason;
+  }
+  get onabort(): ((event: Event) => unknown) | null {
+    return this.#onabort;
+  }
+  set onabort(handler: ((event: Event) => unknown) | null) {
+    if (this.#onabort !== null) this.removeEventListener('abort', this.#onabort as never);
+    this.#onabort = typeof handler === 'function' ? handler : null;
+    if (this.#onabort !== null) this.addEventListener('abort', this.#onabort as never);
+  }
+  throwIfAborted(): void {
+    if (this.#aborted) throw this.#reason;
+  }
+
+  #abort(reason: unknown): void {
+    if (this.#aborted) return;
+    this.#aborted = true;
+    this.#reason = reason;
+    const dependents = (this.#dependents ?? []).filter((one) => !one.#aborted);
+    for (const dependent of dependents) {
+      dependent.#aborted = true;
+      dependent.#reason = reason;
+    }
+    dispatchTrusted(this, 'abort');
+    for (const dependent of dependents) dispatchTrusted(dependent, 'abort');
+    this.#dependents = undefined;
+  }
+}
+
+class AbortController {
+  #signal: AbortSignal = new AbortSignal(key);
+  get signal(): AbortSignal {
+    return this.#signal;
+  }
+  abort(reason: unknown = aborted()): void {
+    abortSignal(this.#signal, reason);
+  }
+}
+
+function aborted(): DOMException {
+  return new DOMException('This operation was aborted', 'AbortError');
+}
+
+for (const [name, value] of Object.entries(PHASES)) {
+  for (const owner of [Event, Event.prototype]) Object.defineProperty(owner, name, { value, enumerable: true });
+}
+
+/** What the rest of the prelude knows the class as. */
+type GlobalSignal = InstanceType<typeof globalThis.AbortSignal>;
+
+export interface EventsPart {
+  readonly classes: Readonly<Record<string, Constructor>>;
+  isAbortSignal(value: unknown): value is GlobalSignal;
+  /** A signal that nobody will ever abort. */
+  idleSignal(): GlobalSignal;
+  follow(signal: GlobalSignal): GlobalSignal;
+}
+
+export default (shared: { hooks: { onUncaught: (error: unknown) => void } }): EventsPart => {
+  report = (error) => shared.hooks.onUncaught(error);
+  const classes = { Event, CustomEvent, EventTarget, AbortSignal, AbortController } as unknown as Record<
+    string,
+    Constructor
+  >;
+  for (const [name, owner] of Object.entries(classes)) {
+    finishInterface(owner, name);
+  }
+  return {
+    classes,
+    isAbortSignal: (value): value is GlobalSignal => value instanceof AbortSignal,
+    idleSignal: () => new AbortSignal(key) as unknown as GlobalSignal,
+    follow: (signal) => AbortSignal.any([signal as unknown as AbortSignal]) as unknown as GlobalSignal,
+  };
+};

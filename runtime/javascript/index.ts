@@ -1,0 +1,20 @@
+export { createEngine, type Engine, engineId } from './engine.ts';
+export {
+  type EndReason,
+  Execution,
+  type ExecutionEnd,
+  type ExecutionLimits,
+  type ExecutionListener,
+  type ExecutionUsage,
+} from './execution.ts';
+export type { Finish, FinishKind } from './host-door.ts';
+export { decodeImage, encodeImage, type Image } from './image.ts';
+export {
+  BUNDLE_FILE_NAME,
+  type BuildLimits,
+  buildBaseImage,
+  buildProgram,
+  type ProgramDefinition,
+} from './program-builder.ts';
+export { Sandbox } from './sandbox.ts';
+export { DEFAULT_POOL_OPTIONS, SandboxPool, type SandboxPoolOptions } from './sandbox-pool.ts';

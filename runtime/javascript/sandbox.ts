@@ -1,0 +1,415 @@
+/**
+ * An engine instance that holds one guest at a time. Between guests its memory is made what an image says; the meter's
+ * globals and the stack pointer are set back with it. An instance that a guest left in the middle of something (a trap,
+ * a suspended stack) is never reset: it is dropped.
+ */
+
+import { fillRandom } from '../random-pool.ts';
+import type { Engine } from './engine.ts';
+import { type EngineHooks, EngineInstance } from './engine-instance.ts';
+import { captureImage, fillFresh, type GuestEntries, type Image, restoreImage } from './image.ts';
+import type { Pump } from './pump.ts';
+import { noteWrite, restoreWritten } from './write-map.ts';
+
+/** Boxes are the engine's handles: addresses in guest memory that hold a JavaScript value. */
+export type Box = number;
+
+const EVAL_MODULE = 1;
+const STRIP_SOURCE = 1 << 4;
+const STRIP_DEBUG = 1 << 5;
+const FREE_PIECES = [65_536, 16_384, 4_096, 1_024, 256, 64, 24] as const;
+const PROMISE_PENDING = 0;
+const PROMISE_FULFILLED = 1;
+const ENTRY_NAMES = ['invoke', 'settle', 'fire', 'define', 'describe', 'warm'] as const;
+const SCRATCH_BYTES = 64;
+/** Where `scratch` keeps the length that a string read writes. */
+const LENGTH_OFFSET = 56;
+const WASM_PAGE_BYTES = 65536;
+
+/** Whose guest a sandbox holds, and what that one decides. */
+export interface SandboxHooks extends Omit<EngineHooks, 'onOutOfFuel' | 'onGrow' | 'onDoor'> {
+  /** The door: arguments are boxes in guest memory; returns a number for the guest, or undefined. */
+  onDoor(argc: number, argv: number): number | undefined;
+  /** The memory is about to grow within its own limit; false where the process has no room for it. */
+  onGrow(deltaPages: number): boolean;
+  /** The guest is out of fuel; 'yield' only if it may be suspended here. */
+  onOutOfFuel(maySuspend: boolean): 'continue' | 'kill' | 'yield';
+}
+
+export class Sandbox {
+  readonly instance: EngineInstance;
+  readonly #relay: HooksRelay;
+  #entries: GuestEntries | undefined;
+  /** What its memory was last made to be. */
+  #image: Image | undefined;
+
+  /** With a base image the sandbox is linked for images of its engine; without one it is a fresh VM to `boot`. */
+  constructor(engine: Engine, hooks: SandboxHooks, base?: Image) {
+    this.#relay = new HooksRelay(hooks);
+    const pages = base === undefined ? 0 : base.memoryBytes / WASM_PAGE_BYTES;
+    this.instance = new EngineInstance(engine, this.#relay, base?.placements, pages);
+  }
+
+  /** Whose guest it is now. */
+  set hooks(hooks: SandboxHooks) {
+    this.#relay.target = hooks;
+  }
+
+  /** What the guest sees as its memory. */
+  get memoryBytes(): number {
+    return this.instance.pages.value * WASM_PAGE_BYTES;
+  }
+
+  /** What the process holds for it: memory that an earlier guest grew stays. */
+  get heldBytes(): number {
+    return this.instance.memory.buffer.byteLength;
+  }
+
+  /** Makes this sandbox what the image says. */
+  restore(image: Image): void {
+    const { instance } = this;
+    const missing = image.memoryBytes - instance.memory.buffer.byteLength;
+    if (missing > 0) instance.memory.grow(missing / WASM_PAGE_BYTES);
+    instance.pages.value = image.memoryBytes / WASM_PAGE_BYTES;
+    if (this.#image === undefined) fillFresh(image, instance.bytes);
+    else if (this.#image === image) restoreWritten(image, instance.bytes);
+    else restoreImage(image, instance.bytes);
+    this.#image = image;
+    instance.stackPointer.value = image.stackPointer;
+    instance.pump.stop.value = 0;
+    instance.meter.reset();
+    this.#entries = image.entries;
+    this.seedMathRandom();
+  }
+
+  capture(engineId: string, entries: GuestEntries): Image {
+    const { instance } = this;
+    instance.call('qjs_run_gc');
+    this.#clearFreeMemory();
+    const memory = instance.bytes.slice(0, this.memoryBytes);
+    // The stack grows down from the stack pointer: what lies below is dead, and the stack stands at the bottom of memory.
+    memory.fill(0, 0, instance.stackPointer.value);
+    return captureImage(memory, {
+      engineId,
+      stackPointer: instance.stackPointer.value,
+      placements: instance.placements,
+      entries,
+    });
+  }
+
+  get entries(): GuestEntries {
+    if (this.#entries === undefined) throw new Error('the sandbox holds no guest');
+    return this.#entries;
+  }
+
+  /** Calls a guest function with arguments in its own boxes; the job queue runs too. Resolves to the result's box. */
+  callEntry(entry: Box, ...args: Box[]): Promise<Box> {
+    const { scratch, undefinedBox } = this.entries;
+    const { view } = this.instance;
+    for (let index = 0; index < args.length; index++) view.setUint32(scratch + index * 4, args[index] as Box, true);
+    noteWrite(this.instance.bytes, scratch, SCRATCH_BYTES);
+    return this.#enterGuest(this.instance.pump.call, entry, undefinedBox, args.length, scratch);
+  }
+
+  /** Only while the pump runs may the guest be suspended: elsewhere a JavaScript frame of ours is in between. */
+  #enterGuest(run: Pump['call'], ...args: [number, number, number, number]): Promise<Box> {
+    const relay = this.#relay;
+    relay.suspendable = true;
+    return run(...args).then(
+      (box) => {
+        relay.suspendable = false;
+        return box;
+      },
+      (error: unknown) => {
+        relay.suspendable = false;
+        throw error;
+      },
+    );
+  }
+
+  /** Evaluates an ES module: resolves to its namespace's box, or throws what its top level threw. */
+  async evalModule(source: Uint8Array, fileName: string): Promise<Box> {
+    const { instance } = this;
+    const code = this.#copyIn(source);
+    const name = this.#copyIn(Buffer.from(fileName));
+    const promise = await this.#enterGuest(instance.pump.eval, code, source.length, name, EVAL_MODULE);
+    this.#throwIfException(promise);
+    const state = instance.call('qjs_promise_state', promise);
+    if (state === PROMISE_PENDING) throw new TopLevelPendingError();
+    const result = instance.call('qjs_promise_result', promise);
+    if (state !== PROMISE_FULFILLED) throw new ThrownBox(result);
+    return result;
+  }
+
+  async evalScript(source: string, fileName: string): Promise<Box> {
+    const bytes = Buffer.from(source);
+    const code = this.#copyIn(bytes);
+    const name = this.#copyIn(Buffer.from(fileName));
+    const result = await this.#enterGuest(this.instance.pump.eval, code, bytes.length, name, 0);
+    this.#throwIfException(result);
+    return result;
+  }
+
+  newString(bytes: Uint8Array): Box {
+    const pointer = this.#copyIn(bytes);
+    const box = this.instance.call('qjs_new_string', pointer, bytes.length);
+    this.instance.call('wasm_free', pointer);
+    return box;
+  }
+
+  newNumber(value: number): Box {
+    return this.instance.call('qjs_new_number', value);
+  }
+
+  newBoolean(value: boolean): Box {
+    return this.instance.call(value ? 'qjs_get_true' : 'qjs_get_false');
+  }
+
+  isException(box: Box): boolean {
+    return this.instance.call('qjs_is_exception', box) !== 0;
+  }
+
+  isString(box: Box): boolean {
+    return this.instance.call('qjs_is_string', box) !== 0;
+  }
+
+  isNumber(box: Box): boolean {
+    return this.instance.call('qjs_is_number', box) !== 0;
+  }
+
+  readNumber(box: Box): number {
+    return this.instance.export('qjs_get_float64')(box);
+  }
+
+  /**
+   * A copy of a string's UTF-8 bytes. Only for boxes that are strings: anything else would run guest code. Over
+   * `maxBytes` nothing is copied and null comes back.
+   */
+  readString(box: Box, maxBytes: number): Buffer | null {
+    const { instance } = this;
+    const lengthPointer = this.entries.scratch + LENGTH_OFFSET;
+    const pointer = instance.call('qjs_get_string_len', box, lengthPointer);
+    if (pointer === 0) return null;
+    const length = instance.view.getUint32(lengthPointer, true);
+    const copy = length > maxBytes ? null : Buffer.from(instance.bytes.subarray(pointer, pointer + length));
+    instance.call('qjs_free_cstring', pointer);
+    return copy;
+  }
+
+  free(box: Box): void {
+    this.instance.call('qjs_free_value', box);
+  }
+
+  getProperty(object: Box, name: string): Box {
+    const pointer = this.#copyIn(Buffer.from(name));
+    const box = this.instance.call('qjs_get_prop_string', object, pointer);
+    this.instance.call('wasm_free', pointer);
+    return box;
+  }
+
+  /** What the engine holds as thrown. */
+  takeException(): Box {
+    return this.instance.call('qjs_get_exception');
+  }
+
+  /** Bytecode of a script, without its source and line numbers. For the prelude only, in a VM of its own. */
+  compileScript(source: string, fileName: string): Uint8Array {
+    const { instance } = this;
+    const bytes = Buffer.from(source);
+    const code = this.#copyIn(bytes);
+    const name = this.#copyIn(Buffer.from(fileName));
+    const lengthPointer = instance.call('wasm_malloc', 4);
+    const pointer = instance.call(
+      'qjs_compile',
+      code,
+      bytes.length,
+      name,
+      0,
+      STRIP_SOURCE | STRIP_DEBUG,
+      lengthPointer,
+    );
+    if (pointer === 0) throw new Error(`the engine can not compile ${fileName}`);
+    return instance.bytes.slice(pointer, pointer + instance.view.getUint32(lengthPointer, true));
+  }
+
+  #evalBytecode(bytecode: Uint8Array): void {
+    const pointer = this.#copyIn(bytecode);
+    const result = this.instance.call('qjs_eval_bytecode', pointer, bytecode.length);
+    this.instance.call('wasm_free', pointer);
+    this.#throwIfException(result);
+  }
+
+  /**
+   * Fills the allocator's free memory with zeros: what was freed keeps its contents, and would be in every image. Takes
+   * all that can be had without the memory growing, largest pieces first, and gives it back.
+   */
+  #clearFreeMemory(): void {
+    const { instance } = this;
+    const { meter } = instance;
+    const limit = meter.maxMemoryPages;
+    meter.maxMemoryPages = 0;
+    const taken: number[] = [];
+    for (const size of FREE_PIECES) {
+      for (;;) {
+        const pointer = instance.call('wasm_malloc', size);
+        if (pointer === 0) break;
+        instance.bytes.fill(0, pointer, pointer + size);
+        noteWrite(instance.bytes, pointer, size);
+        taken.push(pointer);
+      }
+    }
+    for (const pointer of taken) instance.call('wasm_free', pointer);
+    meter.maxMemoryPages = limit;
+  }
+
+  /** A fresh engine VM gets the prelude; what it left on the global object becomes this sandbox's entries. */
+  async boot(prelude: Uint8Array): Promise<GuestEntries> {
+    const { instance } = this;
+    const doorName = this.#copyIn(Buffer.from('door'));
+    const door = instance.call('qjs_new_host_function', doorName, 4, 0);
+    const global = instance.call('qjs_get_global');
+    this.#setProperty(global, '__postern_host', door);
+    const scratch = instance.call('wasm_malloc', SCRATCH_BYTES);
+    const undefinedBox = instance.call('qjs_get_undefined');
+    // Enough for the prelude's own evaluation; the real entries follow.
+    const none = { invoke: 0, settle: 0, fire: 0, define: 0, describe: 0, warm: 0 };
+    this.#entries = { ...none, undefinedBox, scratch, randomState: 0 };
+    const randomState = await this.#locateRandomState();
+    this.#entries = { ...this.#entries, randomState };
+    this.#evalBytecode(prelude);
+    const guest = this.getProperty(global, '__postern_guest');
+    const boxes = ENTRY_NAMES.map((name) => this.getProperty(guest, name));
+    await this.evalScript('delete globalThis.__postern_guest', 'postern:boot');
+    const [invoke, settle, fire, define, describe, warm] = boxes as [Box, Box, Box, Box, Box, Box];
+    this.#entries = { undefinedBox, scratch, invoke, settle, fire, define, describe, warm, randomState };
+    return this.#entries;
+  }
+
+  /** Sixty-four fresh bits for `Math.random`: a restored guest would repeat its sequence. */
+  seedMathRandom(): void {
+    const { bytes } = this.instance;
+    const at = this.entries.randomState;
+    do fillRandom(bytes, at, 8);
+    while (isZero(bytes, at)); // xorshift never leaves zero
+    noteWrite(bytes, at, 8);
+  }
+
+  /**
+   * QuickJS keeps `Math.random`'s state (xorshift64*, eight bytes) in its context. Which bytes it is shows when
+   * `Math.random` is called: they alone become the generator's next state.
+   */
+  async #locateRandomState(): Promise<number> {
+    const { instance } = this;
+    const context = instance.call('qjs_get_context_ptr');
+    const window = 4096;
+    const before = instance.bytes.slice(context, context + window);
+    const result = await this.evalScript('Math.random()', 'postern:boot');
+    const value = this.readNumber(result);
+    const after = new DataView(instance.bytes.slice(context, context + window).buffer);
+    const previous = new DataView(before.buffer);
+    for (let offset = 0; offset + 8 <= window; offset += 4) {
+      const next = xorshift64(previous.getBigUint64(offset, true));
+      if (next === 0n || next !== after.getBigUint64(offset, true)) continue;
+      if (randomFromState(next) === value) return context + offset;
+    }
+    throw new Error("the engine's random state was not found: this engine version needs another way to be seeded");
+  }
+
+  #throwIfException(box: Box): void {
+    if (this.isException(box)) throw new ThrownBox(this.takeException());
+  }
+
+  #setProperty(object: Box, name: string, value: Box): void {
+    const pointer = this.#copyIn(Buffer.from(name));
+    this.instance.call('qjs_set_prop_string', object, pointer, value);
+    this.instance.call('wasm_free', pointer);
+  }
+
+  /** Copies bytes into guest memory with a zero behind them. Throws OutOfGuestMemoryError when there is no room. */
+  #copyIn(source: Uint8Array): number {
+    const pointer = this.instance.call('wasm_malloc', source.length + 1);
+    if (pointer === 0) throw new OutOfGuestMemoryError();
+    const { bytes } = this.instance;
+    bytes.set(source, pointer);
+    bytes[pointer + source.length] = 0;
+    noteWrite(bytes, pointer, source.length + 1);
+    return pointer;
+  }
+}
+
+/** An instance is linked once and serves many invocations, each with hooks of its own. */
+class HooksRelay implements EngineHooks {
+  target: SandboxHooks;
+  suspendable = false;
+
+  constructor(target: SandboxHooks) {
+    this.target = target;
+  }
+
+  onOutOfFuel(): 'continue' | 'kill' | 'yield' {
+    return this.target.onOutOfFuel(this.suspendable);
+  }
+  onYield(): Promise<'continue' | 'kill'> {
+    return this.target.onYield();
+  }
+  onGrow(_currentPages: number, deltaPages: number): boolean {
+    return this.target.onGrow(deltaPages);
+  }
+  onDoor(argc: number, argv: number, toBox: (answer: number | undefined) => number): number {
+    const { suspendable } = this;
+    this.suspendable = false;
+    try {
+      return toBox(this.target.onDoor(argc, argv));
+    } finally {
+      this.suspendable = suspendable;
+    }
+  }
+  randomAllowed(): boolean {
+    return this.target.randomAllowed();
+  }
+}
+
+function isZero(bytes: Uint8Array, at: number): boolean {
+  for (let index = at; index < at + 8; index++) if (bytes[index] !== 0) return false;
+  return true;
+}
+
+const MASK64 = (1n << 64n) - 1n;
+
+/** Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled": the step of xorshift64*. */
+function xorshift64(state: bigint): bigint {
+  let x = state;
+  x ^= x >> 12n;
+  x ^= (x << 25n) & MASK64;
+  x ^= x >> 27n;
+  return x;
+}
+
+/** The number that QuickJS makes of a state: the top 52 bits as a double in [0, 1). */
+function randomFromState(state: bigint): number {
+  const bits = (state * 0x2545f4914f6cdd1dn) & MASK64;
+  const view = new DataView(new ArrayBuffer(8));
+  view.setBigUint64(0, (0x3ffn << 52n) | (bits >> 12n));
+  return view.getFloat64(0) - 1;
+}
+
+/** The guest threw; `box` is what. */
+export class ThrownBox extends Error {
+  readonly box: Box;
+  constructor(box: Box) {
+    super('the guest threw');
+    this.box = box;
+  }
+}
+
+export class TopLevelPendingError extends Error {
+  constructor() {
+    super('the top-level await of the module never settled: no host function, timer or network is there at deploy');
+  }
+}
+
+export class OutOfGuestMemoryError extends Error {
+  constructor() {
+    super('no room in the memory of the guest');
+  }
+}

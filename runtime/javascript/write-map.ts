@@ -1,0 +1,50 @@
+/**
+ * Which pages of a guest's memory were written since its image was restored; see `metering/write-tracking.ts`.
+ *
+ * The map stands at the bottom of the engine's C stack. The linker gave QuickJS a stack of 1 MiB that starts at address
+ * zero and grows down from its end; the engine's own limit (256 KiB, with a RangeError) keeps it far above the map.
+ */
+
+import { SLACK_BYTES, TRACKED_PAGE_SHIFT } from '../metering/index.ts';
+import { type Image, restoreImage } from './image.ts';
+
+/** Not at the start of its page: a store may reach `SLACK_BYTES` behind the page that it is noted for. */
+export const MAP_ADDRESS = 0x11100;
+/** A byte a page of 4 KiB, for 512 MiB. */
+const MAP_BYTES = 0x20000;
+export const TRACKED_PAGE_BYTES = 1 << TRACKED_PAGE_SHIFT;
+const FIRST_MAP_PAGE = MAP_ADDRESS >> TRACKED_PAGE_SHIFT;
+const LAST_MAP_PAGE = (MAP_ADDRESS + MAP_BYTES - 1) >> TRACKED_PAGE_SHIFT;
+
+/** Notes a write of the host's own into guest memory. */
+export function noteWrite(memory: Uint8Array, address: number, length: number): void {
+  const last = (address + length) >>> TRACKED_PAGE_SHIFT;
+  for (let page = address >>> TRACKED_PAGE_SHIFT; page <= last; page++) memory[MAP_ADDRESS + page] = 1;
+}
+
+/** Makes memory what the image says, touching only what was written. Clears the map. */
+export function restoreWritten(image: Image, memory: Uint8Array): void {
+  const pages = memory.length >>> TRACKED_PAGE_SHIFT;
+  for (let page = FIRST_MAP_PAGE; page <= LAST_MAP_PAGE; page++) {
+    if (memory[MAP_ADDRESS + page] !== 0) {
+      restoreImage(image, memory);
+      return;
+    }
+  }
+  const words = new Uint32Array(memory.buffer, MAP_ADDRESS, (pages + 3) >>> 2);
+  for (let index = 0; index < words.length; index++) {
+    if (words[index] === 0) continue;
+    // A run of words: pages written often lie side by side, and copying four where one was written costs little.
+    let end = index + 1;
+    while (end < words.length && words[end] !== 0) end++;
+    words.fill(0, index, end);
+    restoreRange(image, memory, index << (TRACKED_PAGE_SHIFT + 2), (end << (TRACKED_PAGE_SHIFT + 2)) + SLACK_BYTES);
+    index = end;
+  }
+}
+
+function restoreRange(image: Image, memory: Uint8Array, start: number, end: number): void {
+  const copied = Math.min(end, image.memoryBytes);
+  if (copied > start) memory.set(image.flat.subarray(start, copied), start);
+  if (end > copied) memory.fill(0, Math.max(start, copied), Math.min(end, memory.length));
+}
