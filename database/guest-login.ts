@@ -1,0 +1,316 @@
+/**
+ * A LOGIN role for guests that stands for one role of the database, and is a member of nothing else. The host's
+ * transactions do `set local role <role>`; whatever a guest's SQL does to undo or change that, this is where it ends
+ * (THREATS 1.5).
+ *
+ * Roles belong to the cluster, and several databases of a cluster may each have a Postern with a master key of its own.
+ * So a login carries the fingerprint of its key in its comment, and a database remembers the last fingerprint that it
+ * used: a login with a foreign fingerprint is left alone, and one with a suffix is made beside it. Nodes that start at
+ * once do the same things with the same outcome; Postgres reports such collisions, and the step is done again.
+ */
+
+import { createHash, createHmac } from 'node:crypto';
+import pg, { type ClientConfig, type Pool } from 'pg';
+import { GuestRoleError } from './errors.ts';
+import { quoteIdentifier, quoteLiteral } from './quoting.ts';
+import { scramVerifier } from './scram.ts';
+import { sqlState } from './transaction.ts';
+
+/** Connections to one login over all nodes. A runaway pool must leave room for the user's own application. */
+const CONNECTION_LIMIT = 50;
+const LOGIN_TEST_TIMEOUT_MS = 10_000;
+const MAX_IDENTIFIER_BYTES = 63;
+
+/**
+ * Backstops only: the host sets shorter ones per transaction and cancels by its own clock. A function may run for 300 s
+ * and hold its transaction that long.
+ */
+const SETTINGS: Readonly<Record<string, string>> = {
+  statement_timeout: '310s',
+  idle_in_transaction_session_timeout: '310s',
+  jit: 'off',
+};
+
+/** What `new pg.Pool()` or `new pg.Client()` needs. Holds a password: never log it. */
+export type GuestConnection = Readonly<ClientConfig> & { readonly user: string; readonly password: string };
+
+export interface GuestLoginOptions {
+  readonly connectionLimit?: number;
+  /** What an operator should know, a sentence each. */
+  readonly log?: (message: string) => void;
+}
+
+/**
+ * Makes (or finds) the login that stands for `role` and returns how to connect with it. Rejects with GuestRoleError where
+ * the role does not exist, gives more than a guest may have, or where our own user may not make roles.
+ */
+export async function ensureGuestLogin(
+  pool: Pool,
+  masterKey: Buffer,
+  role: string,
+  options: GuestLoginOptions = {},
+): Promise<GuestConnection> {
+  await requireHarmless(pool, role);
+  const fingerprint = hmac(masterKey, 'guest login fingerprint').toString('hex').slice(0, 12);
+  const login = await chooseLogin(pool, loginNameOf(role), fingerprint);
+  const password = hmac(masterKey, `guest login password\0${login}`).toString('base64url');
+  const plan: LoginPlan = {
+    pool,
+    role,
+    login,
+    password,
+    fingerprint,
+    limit: options.connectionLimit ?? CONNECTION_LIMIT,
+  };
+  await again(() => createLogin(plan));
+  await requireOnlyMembership(plan);
+  await again(() => applySettings(plan));
+  await closeSchema(pool, [role, login]);
+  const connection = connectionOf(plan);
+  await ensureLoginWorks(plan, connection, options);
+  return connection;
+}
+
+interface LoginPlan {
+  readonly pool: Pool;
+  readonly role: string;
+  readonly login: string;
+  readonly password: string;
+  readonly fingerprint: string;
+  readonly limit: number;
+}
+
+function hmac(masterKey: Buffer, purpose: string): Buffer {
+  return createHmac('sha256', masterKey).update(`postern ${purpose}`).digest();
+}
+
+/** `postern_anon`; for roles other than the three, `postern_as_<role>`, so that no role's name can collide with them. */
+function loginNameOf(role: string): string {
+  if (role === 'anon' || role === 'authenticated') return `postern_${role}`;
+  if (role === 'service_role') return 'postern_service';
+  return shortened(`postern_as_${role}`);
+}
+
+/** Postgres would cut a longer name, and two names could become one. */
+function shortened(name: string, room = MAX_IDENTIFIER_BYTES): string {
+  if (Buffer.byteLength(name) <= room) return name;
+  const digest = createHash('sha256').update(name).digest('hex').slice(0, 16);
+  let head = name;
+  while (Buffer.byteLength(head) > room - digest.length - 1) head = [...head].slice(0, -1).join('');
+  return `${head}_${digest}`;
+}
+
+async function chooseLogin(pool: Pool, name: string, fingerprint: string): Promise<string> {
+  const { rows } = await pool.query<{ comment: string | null; used: string | null }>(
+    `select shobj_description(oid, 'pg_authid') as comment,
+            (select value #>> '{}' from postern.settings where key = 'guest_login_fingerprint') as used
+     from pg_roles where rolname = $1`,
+    [name],
+  );
+  const found = /^postern guest login, key ([0-9a-f]{12})$/.exec(rows[0]?.comment ?? '')?.[1];
+  // Absent, ours, made by hand without a comment, or ours under the key before a rotation.
+  if (found === undefined || found === fingerprint || found === rows[0]?.used) return name;
+  return `${shortened(name, MAX_IDENTIFIER_BYTES - 9)}_${fingerprint.slice(0, 8)}`;
+}
+
+async function createLogin({ pool, role, login, password, fingerprint, limit }: LoginPlan): Promise<void> {
+  const id = quoteIdentifier(login);
+  try {
+    if (!(await roleExists(pool, login))) {
+      await pool.query(
+        `create role ${id} login inherit nosuperuser nocreatedb nocreaterole noreplication nobypassrls
+         connection limit ${limit} password ${quoteLiteral(scramVerifier(password))}`,
+      );
+      await pool.query(`comment on role ${id} is 'postern guest login, key ${fingerprint}'`);
+    }
+    const { rows } = await pool.query<{ member: boolean }>(
+      `select exists (
+         select from pg_auth_members m
+         where m.roleid = (select oid from pg_roles where rolname = $1)
+           and m.member = (select oid from pg_roles where rolname = $2)) as member`,
+      [role, login],
+    );
+    if (rows[0]?.member !== true) await pool.query(`grant ${quoteIdentifier(role)} to ${id}`);
+  } catch (cause) {
+    if (sqlState(cause) !== INSUFFICIENT_PRIVILEGE) throw cause;
+    throw new GuestRoleError(`Postern's database user may not make the role ${login}: ${(cause as Error).message}`, {
+      remedy: `create role ${id} login; grant ${quoteIdentifier(role)} to ${id};`,
+      cause,
+    });
+  }
+}
+
+const INSUFFICIENT_PRIVILEGE = '42501';
+const INVALID_PASSWORD = '28P01';
+const TOO_MANY_CONNECTIONS = '53300';
+
+async function roleExists(pool: Pool, role: string): Promise<boolean> {
+  const { rowCount } = await pool.query('select from pg_roles where rolname = $1', [role]);
+  return rowCount === 1;
+}
+
+/** The wall is that this login can become one role only. If somebody gave it more, we do not start behind a hole. */
+async function requireOnlyMembership({ pool, role, login }: LoginPlan): Promise<void> {
+  const { rows } = await pool.query<{ powers: boolean; memberships: string[] }>(
+    `select l.rolsuper or l.rolcreaterole or l.rolcreatedb or l.rolreplication or l.rolbypassrls as powers,
+            array(select r.rolname::text from pg_auth_members m join pg_roles r on r.oid = m.roleid
+                  where m.member = l.oid) as memberships
+     from pg_roles l where l.rolname = $1`,
+    [login],
+  );
+  const extra = rows[0]?.memberships.filter((name) => name !== role) ?? [];
+  if (extra.length > 0) {
+    const id = quoteIdentifier(login);
+    throw new GuestRoleError(
+      `The guest login ${login} must be a member of ${role} only, and is one of ${extra.join(', ')} too.`,
+      { remedy: extra.map((name) => `revoke ${quoteIdentifier(name)} from ${id};`).join(' ') },
+    );
+  }
+  if (rows[0]?.powers === true) {
+    throw new GuestRoleError(`The guest login ${login} has attributes that a guest must not have.`, {
+      remedy: `alter role ${quoteIdentifier(login)} nosuperuser nocreatedb nocreaterole noreplication nobypassrls;`,
+    });
+  }
+}
+
+/** A role that a guest may stand for: it can't get out of the database's own rights, and not into schema postern. */
+async function requireHarmless(pool: Pool, role: string): Promise<void> {
+  const { rows } = await pool.query<{ powers: boolean; bypasses: boolean; reaches: string | null; owns: boolean }>(
+    `select r.rolsuper or r.rolcreaterole or r.rolreplication as powers,
+            r.rolbypassrls as bypasses,
+            pg_has_role(r.oid, (select nspowner from pg_namespace where nspname = 'postern'), 'member') as owns,
+            (select min(p.rolname::text) from pg_roles p
+             where pg_has_role(r.oid, p.oid, 'member') and p.oid <> r.oid
+               and (p.rolsuper or p.rolcreaterole or p.rolreplication or p.rolbypassrls
+                    or p.rolname like 'pg\\_%' and p.rolname <> 'pg_database_owner')) as reaches
+     from pg_roles r where r.rolname = $1`,
+    [role],
+  );
+  const found = rows[0];
+  if (found === undefined) throw new GuestRoleError(`There is no database role ${role}.`);
+  if (role.startsWith('pg_')) throw new GuestRoleError(`The predefined role ${role} is not for functions.`);
+  if (found.powers) throw new GuestRoleError(`The database role ${role} is a superuser, makes roles or replicates.`);
+  if (found.owns) throw new GuestRoleError(`The database role ${role} owns schema postern, or may become its owner.`);
+  if (found.reaches !== null) {
+    throw new GuestRoleError(
+      `The database role ${role} is a member of ${found.reaches}, which is more than a guest may have.`,
+    );
+  }
+  if (found.bypasses && role !== 'service_role') {
+    throw new GuestRoleError(`The database role ${role} bypasses row-level security; only service_role may do that.`);
+  }
+}
+
+async function applySettings({ pool, login, limit }: LoginPlan): Promise<void> {
+  const { rows } = await pool.query<{ rolconfig: string[] | null; rolconnlimit: number }>(
+    'select rolconfig, rolconnlimit from pg_roles where rolname = $1',
+    [login],
+  );
+  const present = new Set(rows[0]?.rolconfig ?? []);
+  const id = quoteIdentifier(login);
+  for (const [name, value] of Object.entries(SETTINGS)) {
+    if (!present.has(`${name}=${value}`)) await pool.query(`alter role ${id} set ${name} = ${quoteLiteral(value)}`);
+  }
+  if (rows[0]?.rolconnlimit !== limit) await pool.query(`alter role ${id} connection limit ${limit}`);
+}
+
+/** Schema postern is ours, so this changes nothing of the user's; default privileges may have opened it. */
+async function closeSchema(pool: Pool, roles: readonly string[]): Promise<void> {
+  const { rows } = await pool.query<{ role: string }>(
+    `select role from unnest($1::text[]) as t(role)
+     where has_schema_privilege(role, 'postern', 'usage') or has_schema_privilege(role, 'postern', 'create')`,
+    [roles],
+  );
+  if (rows.length === 0) return;
+  const list = roles.map(quoteIdentifier).join(', ');
+  await again(() => pool.query(`revoke all on schema postern from public, ${list}`));
+}
+
+function connectionOf({ pool, login, password }: LoginPlan): GuestConnection {
+  // pg's own reading of the pool's configuration: connection string, PGHOST and all.
+  const template = new pg.Client(pool.options);
+  return {
+    host: template.host,
+    port: template.port,
+    ...(template.database === undefined ? {} : { database: template.database }),
+    ...(pool.options.ssl === undefined ? sslOf(template) : { ssl: pool.options.ssl }),
+    user: login,
+    password,
+    application_name: 'postern guest',
+    keepAlive: true,
+  };
+}
+
+function sslOf(client: pg.Client): Pick<ClientConfig, 'ssl'> {
+  const { ssl } = client as unknown as { ssl?: NonNullable<ClientConfig['ssl']> };
+  return ssl === undefined ? {} : { ssl };
+}
+
+/** Sets the password only where a login with it fails: nodes that start at once do not take turns changing it. */
+async function ensureLoginWorks(
+  plan: LoginPlan,
+  connection: GuestConnection,
+  options: GuestLoginOptions,
+): Promise<void> {
+  const first = await tryLogin(connection);
+  if (first === null) return remember(plan);
+  const id = quoteIdentifier(plan.login);
+  if (sqlState(first) === INVALID_PASSWORD) {
+    options.log?.(`setting the password of the guest login ${plan.login}`);
+    await again(() => plan.pool.query(`alter role ${id} login password ${quoteLiteral(scramVerifier(plan.password))}`));
+    await again(() => plan.pool.query(`comment on role ${id} is 'postern guest login, key ${plan.fingerprint}'`));
+  } else if (sqlState(first) === INSUFFICIENT_PRIVILEGE) {
+    const database = quoteIdentifier(connection.database ?? '');
+    await again(() => plan.pool.query(`grant connect on database ${database} to ${id}`));
+  } else {
+    throw loginFailed(plan, first);
+  }
+  const second = await tryLogin(connection);
+  if (second !== null) throw loginFailed(plan, second);
+  await remember(plan);
+}
+
+function loginFailed({ login }: LoginPlan, cause: Error): GuestRoleError {
+  return new GuestRoleError(`The guest login ${login} can not connect: ${cause.message}`, { cause });
+}
+
+async function remember({ pool, fingerprint }: LoginPlan): Promise<void> {
+  await pool.query(
+    `insert into postern.settings (key, value) values ('guest_login_fingerprint', to_jsonb($1::text))
+     on conflict (key) do update set value = excluded.value where settings.value <> excluded.value`,
+    [fingerprint],
+  );
+}
+
+/** Null where it works. A full house counts as working: the password was checked before the connections were counted. */
+async function tryLogin(connection: GuestConnection): Promise<Error | null> {
+  const client = new pg.Client({ ...connection, connectionTimeoutMillis: LOGIN_TEST_TIMEOUT_MS });
+  client.on('error', () => undefined);
+  try {
+    await client.connect();
+    return null;
+  } catch (error) {
+    return sqlState(error) === TOO_MANY_CONNECTIONS ? null : (error as Error);
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
+/** What Postgres says when another node did the same thing to a role in the same moment. */
+const COLLISIONS: ReadonlySet<string> = new Set([
+  '23505', // unique_violation
+  '42710', // duplicate_object
+  'XX000', // internal_error: "tuple concurrently updated"
+]);
+const COLLISION_ATTEMPTS = 10;
+
+/** Runs a step that looks before it acts, again when another node was faster. */
+export async function again<T>(step: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await step();
+    } catch (error) {
+      if (attempt === COLLISION_ATTEMPTS || !COLLISIONS.has(sqlState(error) ?? '')) throw error;
+    }
+  }
+}

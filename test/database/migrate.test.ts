@@ -1,0 +1,71 @@
+import type { Pool } from 'pg';
+import { afterEach, describe, expect, test } from 'vitest';
+import { createSystemPool, type Migration, migrate, pendingMigrations } from '../../database/index.ts';
+import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
+
+const ONE: Migration = { number: 1, name: '0001_one.sql', sql: 'create table postern.one ()', checksum: 'a' };
+const TWO: Migration = { number: 2, name: '0002_two.sql', sql: 'create table postern.two ()', checksum: 'b' };
+
+let db: TestDatabase;
+afterEach(() => db.drop());
+
+async function tables(pool: Pool): Promise<string[]> {
+  const { rows } = await pool.query<{ name: string }>(
+    `select relname as name from pg_class where relnamespace = 'postern'::regnamespace and relkind = 'r' order by 1`,
+  );
+  return rows.map((row) => row.name);
+}
+
+describe('migrations', () => {
+  test('an empty database gets the whole schema, and a second run changes nothing', async () => {
+    db = await createTestDatabase({ empty: true });
+    const all = await pendingMigrations(db.pool);
+    expect(all[0]).toBe('0001_create_schema.sql');
+    expect(await migrate(db.pool)).toEqual(all);
+    expect(await migrate(db.pool)).toEqual([]);
+    expect(await pendingMigrations(db.pool)).toEqual([]);
+    const core = [
+      'events',
+      'function_invocations',
+      'functions',
+      'images',
+      'secrets',
+      'settings',
+      'triggers',
+      'versions',
+    ];
+    expect(await tables(db.pool)).toEqual(expect.arrayContaining(core));
+  });
+
+  test('nodes that start at once apply each migration once between them', async () => {
+    db = await createTestDatabase({ empty: true });
+    const nodes = Array.from({ length: 5 }, () => createSystemPool(db.url));
+    const applied = (await Promise.all(nodes.map((node) => migrate(node)))).flat();
+    await Promise.all(nodes.map((node) => node.end()));
+    expect(applied.toSorted()).toEqual([...new Set(applied)].toSorted());
+    expect(await pendingMigrations(db.pool)).toEqual([]);
+  });
+
+  test('a failing migration leaves nothing of itself and keeps those before it', async () => {
+    db = await createTestDatabase({ empty: true });
+    const broken = { ...TWO, sql: 'create table postern.half (); select 1/0' };
+    await expect(migrate(db.pool, { migrations: [ONE, broken] })).rejects.toThrow(
+      'Migration 0002_two.sql failed: division by zero',
+    );
+    expect(await tables(db.pool)).toEqual(['migrations', 'one']);
+    expect(await migrate(db.pool, { migrations: [ONE, TWO] })).toEqual(['0002_two.sql']);
+  });
+
+  test('a database newer than the code is refused', async () => {
+    db = await createTestDatabase({ empty: true });
+    await migrate(db.pool, { migrations: [ONE, TWO] });
+    await expect(migrate(db.pool, { migrations: [ONE] })).rejects.toThrow(/newer than this Postern.*0002_two/);
+  });
+
+  test('an edited migration is refused', async () => {
+    db = await createTestDatabase({ empty: true });
+    await migrate(db.pool, { migrations: [ONE] });
+    const edited = { ...ONE, checksum: 'other' };
+    await expect(migrate(db.pool, { migrations: [edited] })).rejects.toThrow(/0001_one.sql was edited/);
+  });
+});
