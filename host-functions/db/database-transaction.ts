@@ -1,0 +1,191 @@
+import type pg from 'pg';
+import { HostCallError } from '../../runtime/index.ts';
+import { limitError } from '../limit-error.ts';
+import { guestFacing, toGuestError } from './database-errors.ts';
+import type { DatabaseLimits } from './database-limits.ts';
+import { GuestConnection } from './guest-connection.ts';
+import type { PostgresParameter } from './parameters.ts';
+import type { PipelineOutcome, PipelineStep, TransactionStatus } from './pipeline.ts';
+import { QueryResult } from './query-result.ts';
+import type { SqlVerdict } from './sql-gate.ts';
+import { type DatabaseScope, settingsStep } from './transaction-settings.ts';
+import type { TypeCatalog } from './type-catalog.ts';
+
+/** What all transactions of an invocation have in common. */
+export interface TransactionContext {
+  readonly scope: DatabaseScope;
+  /** The database role that statements run as. */
+  readonly role: string;
+  /** Whether data definition is allowed. */
+  readonly definitions: boolean;
+  readonly pool: () => Promise<pg.Pool>;
+  readonly types: TypeCatalog;
+}
+
+export interface Statement {
+  readonly text: string;
+  readonly values: readonly PostgresParameter[];
+  readonly verdict: SqlVerdict;
+}
+
+const BEGIN: PipelineStep = { text: 'begin' };
+const COMMIT: PipelineStep = { text: 'commit' };
+const ROLLBACK: PipelineStep = { text: 'rollback' };
+
+/**
+ * A transaction that the host owns, on a connection of its own: begin and settings, statements of the guest, commit.
+ * A guest's statement can't end it (the gate has no COMMIT), and the server's word on the transaction is checked after
+ * every round trip; where it is not what it has to be, the connection is destroyed.
+ */
+export class DatabaseTransaction {
+  readonly #context: TransactionContext;
+  readonly #limits: DatabaseLimits;
+  readonly #connection: GuestConnection;
+  #status: TransactionStatus = 'I';
+  /** Statements of one transaction run one after the other, as the connection would have them. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  private constructor(context: TransactionContext, limits: DatabaseLimits, connection: GuestConnection) {
+    this.#context = context;
+    this.#limits = limits;
+    this.#connection = connection;
+  }
+
+  static async open(context: TransactionContext, limits: DatabaseLimits): Promise<DatabaseTransaction> {
+    const connection = await GuestConnection.acquire(await context.pool(), context.scope.signal);
+    return new DatabaseTransaction(context, limits, connection);
+  }
+
+  /**
+   * One statement as a transaction of its own. One round trip where a result too large to give back can't have changed
+   * anything (a plain read), or can't be (no rows): the commit then goes along. Else two, so that it can be undone.
+   */
+  async queryAlone(statement: Statement): Promise<string> {
+    const commitAlong = statement.verdict.pure || !statement.verdict.returnsRows;
+    const before = [BEGIN, this.#settings()];
+    const result = this.#newResult();
+    const outcome = await this.#run([...before, step(statement, result), ...(commitAlong ? [COMMIT] : [])], true);
+    this.#checkOutcome(outcome, before.length, result);
+    this.#expect(outcome, commitAlong ? 'I' : 'T');
+    if (!commitAlong) await this.#commit();
+    return this.#toJson(result, outcome.tags[before.length] ?? '');
+  }
+
+  async begin(): Promise<void> {
+    const steps = [BEGIN, this.#settings()];
+    const outcome = await this.#run(steps);
+    this.#checkOutcome(outcome, steps.length);
+    this.#expect(outcome, 'T');
+  }
+
+  query(statement: Statement): Promise<string> {
+    return this.#inTurn(async () => {
+      const result = this.#newResult();
+      const outcome = await this.#run([this.#settings(), step(statement, result)], true);
+      this.#checkOutcome(outcome, 1, result);
+      this.#expect(outcome, 'T');
+      return this.#toJson(result, outcome.tags[1] ?? '');
+    });
+  }
+
+  finish(how: 'commit' | 'rollback'): Promise<void> {
+    return this.#inTurn(async () => {
+      if (how === 'commit') return this.#commit();
+      const outcome = await this.#run([ROLLBACK]);
+      this.#expect(outcome, 'I');
+    });
+  }
+
+  /** Hands the connection back; open work is rolled back. Never throws. */
+  async end(): Promise<void> {
+    await this.#connection.release(this.#status);
+  }
+
+  async destroy(): Promise<void> {
+    await this.#connection.destroy();
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work);
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+
+  async #commit(): Promise<void> {
+    const outcome = await this.#run([COMMIT]);
+    if (outcome.error !== undefined) throw toGuestError(outcome.error);
+    this.#expect(outcome, 'I');
+    // COMMIT of a failed transaction succeeds, as a ROLLBACK.
+    if (outcome.tags[0] !== 'COMMIT') {
+      throw new HostCallError(
+        'DatabaseError',
+        '25P02',
+        'the transaction was rolled back, because a statement in it failed',
+      );
+    }
+  }
+
+  #settings(): PipelineStep {
+    return settingsStep(this.#context.scope, this.#context.role, this.#context.scope.deadlineMs - performance.now());
+  }
+
+  #newResult(): QueryResult {
+    return new QueryResult(this.#limits, () => void this.#connection.destroy());
+  }
+
+  async #run(steps: readonly PipelineStep[], limited = false): Promise<PipelineOutcome> {
+    // Twice the limit on the wire: rows over the limit are counted exactly elsewhere, this is for one huge value.
+    const outcome = await this.#connection
+      .run(steps, limited ? this.#limits.maxBytes * 2 : undefined)
+      .catch((error: unknown) => {
+        this.#status = 'E';
+        void this.#connection.destroy();
+        throw this.#wireError(error, steps);
+      });
+    this.#status = outcome.status;
+    return outcome;
+  }
+
+  #wireError(error: unknown, steps: readonly PipelineStep[]): unknown {
+    const limited = steps.find((item) => item.rows instanceof QueryResult)?.rows as QueryResult | undefined;
+    return limited?.overBytes || this.#connection.overBytes ? this.#bytesError() : error;
+  }
+
+  /** guestStep: how many of the pipeline's steps are the host's own. */
+  #checkOutcome(outcome: PipelineOutcome, guestStep: number, result?: QueryResult): void {
+    if (result?.overBytes) throw this.#bytesError();
+    if (outcome.error !== undefined) {
+      const own = outcome.tags.length < guestStep && outcome.error.code !== '25P02' && outcome.error.code !== '57014';
+      throw own ? guestFacing(new Error(outcome.error.message, { cause: outcome.error })) : toGuestError(outcome.error);
+    }
+    if (result !== undefined && (result.overRows || outcome.tags.includes('SUSPENDED'))) {
+      const { maxRows } = this.#limits;
+      throw limitError('DB_ROWS_LIMIT', `a result may have ${maxRows} rows; use LIMIT, or read in parts`, {
+        allowed: maxRows,
+      });
+    }
+  }
+
+  #bytesError(): HostCallError {
+    const { maxBytes } = this.#limits;
+    return limitError('DB_BYTES_LIMIT', `a result may have ${maxBytes} bytes; select less, or read in parts`, {
+      allowed: maxBytes,
+    });
+  }
+
+  #expect(outcome: PipelineOutcome, status: TransactionStatus): void {
+    if (outcome.status === status) return;
+    void this.#connection.destroy();
+    throw new Error(`the transaction's state is ${outcome.status} where it should be ${status}`);
+  }
+
+  async #toJson(result: QueryResult, tag: string): Promise<string> {
+    const oids = result.typeOids;
+    const types = this.#context.types.known(oids) ?? (await this.#context.types.lookUp(oids, this.#connection));
+    return result.toJson(types, tag);
+  }
+}
+
+function step(statement: Statement, rows: QueryResult): PipelineStep {
+  return { text: statement.text, values: statement.values, rows };
+}

@@ -1,0 +1,221 @@
+import { type Dispatcher, errors } from 'undici';
+import { HostCallError, type HostFunctionSession, type InvocationScope } from '../../runtime/index.ts';
+import type { HostLog } from '../host-log.ts';
+import { limitError } from '../limit-error.ts';
+import { invalidPayload, parsePayload } from '../payload.ts';
+import type { AllowList } from './allow-list.ts';
+import { notAllowed, requestFailed, timedOut } from './http-errors.ts';
+import { type GuestRequest, parseGuestRequest, type RequestLimits } from './http-request.ts';
+import type { RateLimiter } from './rate-limiter.ts';
+import { isRedirect, redirectedRequest } from './redirect.ts';
+import { readBody, responseTooLarge } from './response-body.ts';
+
+export interface HttpLimits extends RequestLimits {
+  /** Encoded and decoded, each. */
+  readonly maxResponseBytes: number;
+  readonly maxResponseHeaderBytes: number;
+  readonly maxRedirects: number;
+  /** Requests of one invocation at once. */
+  readonly maxOutstanding: number;
+}
+
+export const HTTP_LIMITS: HttpLimits = {
+  maxRequestBytes: 10 * 1024 * 1024,
+  maxHeaders: 100,
+  maxHeaderBytes: 32 * 1024,
+  maxResponseBytes: 10 * 1024 * 1024,
+  maxResponseHeaderBytes: 64 * 1024,
+  maxRedirects: 10,
+  maxOutstanding: 16,
+};
+
+/** What the requests of one function version have in common. */
+export interface FunctionEgress {
+  readonly allowList: AllowList;
+  /** Its own sockets: nothing is shared between functions. */
+  readonly dispatcher: Dispatcher;
+}
+
+export interface GuestResponse {
+  readonly status: number;
+  readonly statusText: string;
+  readonly url: string;
+  readonly redirected: boolean;
+  readonly headers: readonly (readonly [string, string])[];
+  readonly bodyBase64: string;
+}
+
+/** One invocation's requests. All end with it. */
+export class HttpSession implements HostFunctionSession {
+  readonly #scope: InvocationScope;
+  readonly #egress: FunctionEgress;
+  readonly #rates: RateLimiter;
+  readonly #limits: HttpLimits;
+  readonly #log: HostLog;
+  #outstanding = 0;
+
+  constructor(scope: InvocationScope, egress: FunctionEgress, rates: RateLimiter, limits: HttpLimits, log: HostLog) {
+    this.#scope = scope;
+    this.#egress = egress;
+    this.#rates = rates;
+    this.#limits = limits;
+    this.#log = log;
+  }
+
+  async call(operation: string, payload: string): Promise<string> {
+    const { maxOutstanding } = this.#limits;
+    if (this.#outstanding >= maxOutstanding) {
+      throw limitError('HTTP_CONCURRENCY_LIMIT', `an invocation may have ${maxOutstanding} requests open at once`, {
+        allowed: maxOutstanding,
+      });
+    }
+    if (operation !== 'http.fetch') throw invalidPayload(operation, 'names no operation of http');
+    this.#outstanding += 1;
+    try {
+      const request = parseGuestRequest(parsePayload(operation, payload), this.#limits);
+      return JSON.stringify(await this.#follow(request));
+    } finally {
+      this.#outstanding -= 1;
+    }
+  }
+
+  /** Nothing to wait for: every request hangs on `scope.signal`. */
+  async close(): Promise<void> {}
+
+  async #follow(first: GuestRequest): Promise<GuestResponse> {
+    const signal = AbortSignal.any([this.#scope.signal, AbortSignal.timeout(this.#remainingMs())]);
+    let request = first;
+    for (let hops = 0; ; hops++) {
+      const answer = await this.#send(request, signal);
+      const location = headerValue(answer.headers, 'location');
+      if (!isRedirect(answer.statusCode) || location === undefined || first.redirect === 'manual') {
+        return this.#responseOf(request, answer, hops > 0);
+      }
+      // The connection is given up rather than read to the end: what a redirect carries is not worth waiting for.
+      answer.body.destroy();
+      if (first.redirect === 'error') throw requestFailed(request.url.host, coded('UNEXPECTED_REDIRECT'));
+      if (hops >= this.#limits.maxRedirects) throw requestFailed(request.url.host, coded('TOO_MANY_REDIRECTS'));
+      request = redirectedRequest(request, answer.statusCode, location);
+    }
+  }
+
+  /** AbortSignal.timeout takes 32 bits, and 0 would mean at once, which is right. */
+  #remainingMs(): number {
+    return Math.min(Math.max(Math.floor(this.#scope.deadlineMs - performance.now()), 0), 0x7fff_ffff);
+  }
+
+  /** One request to one origin, listed and counted; each redirect comes here again. */
+  async #send(request: GuestRequest, signal: AbortSignal): Promise<RawResponse> {
+    const { url } = request;
+    if (!this.#egress.allowList.allows(url))
+      throw this.#denied(notAllowed(`${url.origin} is not in the function's http.allow`), url);
+    this.#countRequest();
+    try {
+      const answer = (await this.#egress.dispatcher.request({
+        origin: url.origin,
+        path: `${url.pathname}${url.search}`,
+        method: request.method as Dispatcher.HttpMethod,
+        headers: flatHeaders(request, this.#scope.depth),
+        body: request.body,
+        signal,
+        responseHeaders: 'raw',
+      })) as unknown as RawResponse;
+      // A body that is destroyed or aborted while nobody reads it would end the process with its error.
+      answer.body.on('error', () => {});
+      return answer;
+    } catch (error) {
+      throw this.#failure(error, url, signal);
+    }
+  }
+
+  #countRequest(): void {
+    const { functionName, policy } = this.#scope;
+    const retryAfterMs = this.#rates.take(functionName, policy.http.rateLimit);
+    if (retryAfterMs === undefined) return;
+    const { requests, windowMs } = policy.http.rateLimit;
+    throw new HostCallError(
+      'RateLimitError',
+      'HTTP_RATE_LIMITED',
+      `the function may make ${requests} requests per ${windowMs} ms`,
+      { allowed: requests, windowMs, retryAfterMs },
+    );
+  }
+
+  async #responseOf(request: GuestRequest, answer: RawResponse, redirected: boolean): Promise<GuestResponse> {
+    const headers = headerPairs(answer.headers);
+    const { maxResponseBytes } = this.#limits;
+    let body: Buffer;
+    try {
+      const encodings = request.method === 'HEAD' ? '' : (headerValue(answer.headers, 'content-encoding') ?? '');
+      body = await readBody(answer.body, encodings, maxResponseBytes, request.url.host);
+    } catch (error) {
+      throw this.#failure(error, request.url, this.#scope.signal);
+    }
+    return {
+      status: answer.statusCode,
+      statusText: answer.statusText,
+      url: request.url.href,
+      redirected,
+      headers,
+      bodyBase64: body.toString('base64'),
+    };
+  }
+
+  #failure(error: unknown, url: URL, signal: AbortSignal): HostCallError {
+    if (error instanceof HostCallError) return error.code === 'HTTP_NOT_ALLOWED' ? this.#denied(error, url) : error;
+    if (error instanceof errors.ResponseExceededMaxSizeError) {
+      return responseTooLarge(this.#limits.maxResponseBytes) as HostCallError;
+    }
+    if (signal.aborted || this.#remainingMs() === 0) return timedOut(url.host);
+    return requestFailed(url.host, error);
+  }
+
+  #denied(error: HostCallError, url: URL): HostCallError {
+    const { functionName, invocationId } = this.#scope;
+    this.#log.warn(
+      { function: functionName, invocation: invocationId, host: url.host, reason: error.message },
+      'guest request refused',
+    );
+    return error;
+  }
+}
+
+/** undici's answer with `responseHeaders: 'raw'`. */
+interface RawResponse {
+  readonly statusCode: number;
+  readonly statusText: string;
+  /** Names and values in turn. */
+  readonly headers: readonly (string | Buffer)[];
+  readonly body: Dispatcher.ResponseData['body'];
+}
+
+function flatHeaders(request: GuestRequest, depth: number): string[] {
+  const headers = request.headers.flat();
+  // Another Postern cuts call chains by it; this one's routes do (ISO-16).
+  headers.push('x-postern-depth', String(depth + 1));
+  const has = (wanted: string): boolean => request.headers.some(([name]) => name === wanted);
+  if (!has('user-agent')) headers.push('user-agent', 'postern');
+  if (!has('accept')) headers.push('accept', '*/*');
+  if (!has('accept-encoding')) headers.push('accept-encoding', 'gzip, deflate, br');
+  return headers;
+}
+
+function headerPairs(raw: readonly (string | Buffer)[]): [string, string][] {
+  const pairs: [string, string][] = [];
+  for (let index = 0; index + 1 < raw.length; index += 2)
+    pairs.push([text(raw[index]).toLowerCase(), text(raw[index + 1])]);
+  return pairs;
+}
+
+function headerValue(raw: readonly (string | Buffer)[], name: string): string | undefined {
+  const values = headerPairs(raw).filter(([key]) => key === name);
+  return values.length === 0 ? undefined : values.map(([, value]) => value).join(', ');
+}
+
+function text(value: string | Buffer | undefined): string {
+  return typeof value === 'string' ? value : (value?.toString('latin1') ?? '');
+}
+
+function coded(code: string): Error {
+  return Object.assign(new Error(code), { code });
+}

@@ -1,0 +1,22 @@
+export { createDatabaseHostFunction, type DatabaseHostFunctionOptions } from './db/database-host-function.ts';
+export { DATABASE_LIMITS, type DatabaseLimits } from './db/database-limits.ts';
+export { createGuestPools, type GuestConnections, type GuestPools, type GuestPoolsOptions } from './db/guest-pools.ts';
+export type { DatabaseScope } from './db/transaction-settings.ts';
+export { Environment, plainVariables, type ResolvedEnv, type SecretSource } from './env/environment.ts';
+export { createRedactor, REDACTED, type Redactor } from './env/redactor.ts';
+export { type SecretInfo, SecretStore, VARIABLE_NAME } from './env/secret-store.ts';
+export type { HostLog } from './host-log.ts';
+export { AllowList } from './http/allow-list.ts';
+export { createHttpHostFunction, type HttpHostFunctionOptions } from './http/http-host-function.ts';
+export { HTTP_LIMITS, type HttpLimits } from './http/http-session.ts';
+export {
+  InvocationLog,
+  type InvocationLogOptions,
+  LOG_LIMITS,
+  type LogLimits,
+  type LogOutput,
+  type LogRecord,
+} from './log/invocation-log.ts';
+export { createLogHostFunction } from './log/log-host-function.ts';
+export { StreamLogOutput } from './log/log-output.ts';
+export { parseLogPayload } from './log/log-payload.ts';

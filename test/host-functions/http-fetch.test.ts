@@ -1,0 +1,452 @@
+import http from 'node:http';
+import type { AddressInfo } from 'node:net';
+import net from 'node:net';
+import { gzipSync } from 'node:zlib';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { createHttpHostFunction, type HttpHostFunctionOptions } from '../../host-functions/index.ts';
+import type { HostFunctionProvider } from '../../runtime/host-function.ts';
+import { Invocation, recordingLog, type ScopeOptions } from './support.ts';
+
+interface Answer {
+  status: number;
+  statusText: string;
+  url: string;
+  redirected: boolean;
+  headers: [string, string][];
+  bodyBase64: string;
+}
+
+/** A real server that answers by path and notes what it was asked. */
+let server: http.Server;
+let port: number;
+const seen: { method: string; url: string; headers: http.IncomingHttpHeaders; body: string }[] = [];
+const routes = new Map<string, http.RequestListener>();
+
+beforeAll(async () => {
+  server = http.createServer(async (request, response) => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of request) chunks.push(chunk as Buffer);
+    const { method = '', url = '', headers } = request;
+    seen.push({ method, url, headers, body: Buffer.concat(chunks).toString() });
+    const route = routes.get(url);
+    if (route !== undefined) route(request, response);
+    else response.writeHead(200, { 'content-type': 'text/plain' }).end(`you asked for ${url}`);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  port = (server.address() as AddressInfo).port;
+});
+afterAll(async () => {
+  await Promise.all(providers.map((provider) => provider.stop?.()));
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+});
+afterEach(() => {
+  seen.length = 0;
+  routes.clear();
+});
+
+const providers: HostFunctionProvider[] = [];
+
+function invocation(options: HttpHostFunctionOptions, scope: ScopeOptions): Invocation {
+  const provider = createHttpHostFunction(options);
+  providers.push(provider);
+  return new Invocation(provider, scope);
+}
+
+/** To the loopback server by its listed address. */
+const local = (scope: ScopeOptions = {}, options: HttpHostFunctionOptions = {}): Invocation =>
+  invocation(options, { allow: [`localhost:${port}`, `127.0.0.1:${port}`], ...scope });
+
+/** A public name that a forged resolver leads to `addresses`. */
+const forged = (addresses: readonly string[] | (() => readonly string[]), log = recordingLog()): Invocation =>
+  invocation(
+    { resolve: async () => (typeof addresses === 'function' ? addresses() : addresses), log },
+    { allow: [`http://public.example:${port}`] },
+  );
+
+const fetchFrom = (guest: Invocation, url: string, init: Record<string, unknown> = {}): Promise<Answer> =>
+  guest.call('http.fetch', { url, method: 'GET', headers: [], bodyBase64: null, redirect: 'follow', ...init });
+const textOf = (answer: Answer): string => Buffer.from(answer.bodyBase64, 'base64').toString();
+const base64 = (text: string): string => Buffer.from(text).toString('base64');
+
+test('a request goes out as it was made, and its answer comes back whole', async () => {
+  routes.set('/echo?a=1', (_request, response) => {
+    response.setHeader('set-cookie', ['a=1', 'b=2']);
+    response.writeHead(201, 'Made', { 'x-answer': 'yes' }).end('ünïcode');
+  });
+  const answer = await fetchFrom(local(), `http://localhost:${port}/echo?a=1#fragment`, {
+    method: 'post',
+    headers: [
+      ['X-Custom', 'v'],
+      ['content-type', 'application/json'],
+      ['content-length', '7'],
+    ],
+    bodyBase64: base64('{"a":1}'),
+  });
+  expect(seen).toMatchObject([
+    {
+      method: 'POST',
+      body: '{"a":1}',
+      headers: { 'x-custom': 'v', host: `localhost:${port}`, 'user-agent': 'postern' },
+    },
+  ]);
+  expect(answer).toMatchObject({
+    status: 201,
+    statusText: 'Made',
+    url: `http://localhost:${port}/echo?a=1`,
+    redirected: false,
+  });
+  expect(answer.headers.filter(([name]) => name === 'set-cookie')).toEqual([
+    ['set-cookie', 'a=1'],
+    ['set-cookie', 'b=2'],
+  ]);
+  expect(textOf(answer)).toBe('ünïcode');
+});
+
+test.each([
+  '127.0.0.1',
+  '2130706433',
+  '0x7f.1',
+  '0177.0.0.1',
+  '127.1',
+  '0',
+  '①②⑦.⓪.⓪.①',
+  '127。0。0。1',
+  '[::1]',
+  '[::]',
+  '[::ffff:7f00:1]',
+  '[::127.0.0.1]',
+  '[64:ff9b::7f00:1]',
+  '[2002:7f00:1::]',
+  '169.254.169.254',
+  '[fd00:ec2::254]',
+  'localhost',
+  'metadata.google.internal',
+])('NET-01 NET-02 NET-03 http://%s is refused unless it is listed', async (host) => {
+  const guest = invocation({}, { allow: ['api.example.com', `http://public.example:${port}`, '*.example.org'] });
+  await expect(fetchFrom(guest, `http://${host}:${port}/`)).rejects.toMatchObject({
+    name: 'HttpNotAllowedError',
+    code: 'HTTP_NOT_ALLOWED',
+  });
+  expect(seen).toEqual([]);
+});
+
+test.each([
+  ['127.0.0.1'],
+  ['10.0.0.1'],
+  ['169.254.169.254'],
+  ['::1'],
+  ['::ffff:127.0.0.1'],
+  ['64:ff9b::7f00:1'],
+  ['fd00::1'],
+  ['8.8.8.8', '127.0.0.1'],
+  ['2606:4700:4700::1111', '::1'],
+  ['not an address'],
+])('NET-04 a listed name that leads to %s %s is refused, whatever else it leads to', async (...addresses) => {
+  const log = recordingLog();
+  const failure = await fetchFrom(forged(addresses, log), `http://public.example:${port}/`).catch((error) => error);
+  expect(failure).toMatchObject({
+    code: 'HTTP_NOT_ALLOWED',
+    message: 'public.example leads to an address that functions may not reach',
+  });
+  expect(seen).toEqual([]);
+  expect(log.lines).toMatchObject([{ message: 'guest request refused', fields: { host: `public.example:${port}` } }]);
+});
+
+test('NET-04 a listed name may lead to a private address that is listed itself, with that port', async () => {
+  const resolve = async () => ['127.0.0.1'];
+  const listed = invocation({ resolve }, { allow: [`http://public.example:${port}`, `127.0.0.1:${port}`] });
+  expect((await fetchFrom(listed, `http://public.example:${port}/`)).status).toBe(200);
+  expect(seen[0]?.headers.host).toBe(`public.example:${port}`);
+  const otherPort = invocation(
+    { resolve },
+    { allow: [`http://public.example:${port}`, '127.0.0.1:9'.replace(':9', ':9999')] },
+  );
+  await expect(fetchFrom(otherPort, `http://public.example:${port}/`)).rejects.toMatchObject({
+    code: 'HTTP_NOT_ALLOWED',
+  });
+});
+
+test('NET-05 a name is asked once a connection, and only the answer that was checked is connected to', async () => {
+  const answers = [['203.0.114.1'], ['127.0.0.1']];
+  let asked = 0;
+  const guest = invocation(
+    { resolve: async () => answers[Math.min(asked++, 1)] as string[] },
+    { allow: [`http://public.example:${port}`], remainingMs: 500 },
+  );
+  await expect(fetchFrom(guest, `http://public.example:${port}/`)).rejects.toMatchObject({ name: 'HttpError' });
+  expect(asked).toBe(1);
+  await expect(
+    fetchFrom(
+      forged(() => ['127.0.0.1']),
+      `http://public.example:${port}/`,
+    ),
+  ).rejects.toMatchObject({ code: 'HTTP_NOT_ALLOWED' });
+  expect(seen).toEqual([]);
+});
+
+test('NET-06 each hop of a redirect is checked like a first request', async () => {
+  for (const target of [
+    'http://10.0.0.1/',
+    'http://127.0.0.1:1/',
+    `http://localhost:${port + 1}/`,
+    'https://elsewhere.example/',
+    'http://169.254.169.254/latest/',
+    `http://user:pass@localhost:${port}/`,
+    'file:///etc/passwd',
+    'ftp://localhost/',
+  ]) {
+    routes.set('/go', (_request, response) => void response.writeHead(302, { location: target }).end());
+    const failure = await fetchFrom(local(), `http://localhost:${port}/go`).catch((error) => error);
+    expect(['HTTP_NOT_ALLOWED', 'HTTP_INVALID_REQUEST'], target).toContain(failure.code);
+  }
+  expect(seen.every((request) => request.url === '/go')).toBe(true);
+});
+
+test('NET-06 redirects are followed, handed over or refused as the request says', async () => {
+  routes.set('/a', (_request, response) => void response.writeHead(302, { location: '/b' }).end('moved'));
+  const followed = await fetchFrom(local(), `http://localhost:${port}/a`);
+  expect(followed).toMatchObject({ status: 200, redirected: true, url: `http://localhost:${port}/b` });
+  const manual = await fetchFrom(local(), `http://localhost:${port}/a`, { redirect: 'manual' });
+  expect(manual).toMatchObject({ status: 302, redirected: false });
+  expect(manual.headers).toContainEqual(['location', '/b']);
+  await expect(fetchFrom(local(), `http://localhost:${port}/a`, { redirect: 'error' })).rejects.toMatchObject({
+    details: { reason: 'UNEXPECTED_REDIRECT' },
+  });
+  routes.set('/loop', (_request, response) => void response.writeHead(307, { location: '/loop' }).end());
+  await expect(fetchFrom(local(), `http://localhost:${port}/loop`)).rejects.toMatchObject({
+    details: { reason: 'TOO_MANY_REDIRECTS' },
+  });
+});
+
+test('NET-07 credentials and bodies stay with their origin', async () => {
+  const headers = [
+    ['authorization', 'Bearer secret'],
+    ['cookie', 'a=1'],
+    ['x-api-key', 'secret'],
+    ['accept', 'text/plain'],
+    ['content-type', 'text/plain'],
+  ];
+  const other = `http://127.0.0.1:${port}/landed`;
+  routes.set('/away', (_request, response) => void response.writeHead(302, { location: other }).end());
+  await fetchFrom(local(), `http://localhost:${port}/away`, { headers });
+  expect(seen[1]).toMatchObject({ url: '/landed', headers: { accept: 'text/plain' } });
+  for (const name of ['authorization', 'cookie', 'x-api-key']) expect(seen[1]?.headers).not.toHaveProperty(name);
+
+  routes.set('/near', (_request, response) => void response.writeHead(302, { location: '/landed' }).end());
+  await fetchFrom(local(), `http://localhost:${port}/near`, { headers });
+  expect(seen.at(-1)).toMatchObject({ url: '/landed', headers: { authorization: 'Bearer secret' } });
+
+  routes.set('/body', (_request, response) => void response.writeHead(307, { location: other }).end());
+  const post = { method: 'POST', bodyBase64: base64('private') };
+  await expect(fetchFrom(local(), `http://localhost:${port}/body`, post)).rejects.toMatchObject({
+    code: 'HTTP_NOT_ALLOWED',
+  });
+  routes.set('/body', (_request, response) => void response.writeHead(307, { location: '/landed' }).end());
+  await fetchFrom(local(), `http://localhost:${port}/body`, post);
+  expect(seen.at(-1)).toMatchObject({ url: '/landed', method: 'POST', body: 'private' });
+  routes.set('/body', (_request, response) => void response.writeHead(303, { location: other }).end());
+  await fetchFrom(local(), `http://localhost:${port}/body`, { ...post, headers });
+  expect(seen.at(-1)).toMatchObject({ url: '/landed', method: 'GET', body: '' });
+});
+
+test.each([
+  'file:///etc/passwd',
+  'data:text/plain,hi',
+  'blob:x',
+  'ftp://localhost/',
+  'ws://localhost/',
+  'unix:/tmp/x',
+  'javascript:1',
+  '//localhost',
+  'http://',
+  'nonsense',
+  'http://user:pass@localhost/',
+])('NET-08 NET-09 the URL %s is refused', async (url) => {
+  await expect(fetchFrom(local(), url)).rejects.toMatchObject({ name: 'TypeError', code: 'HTTP_INVALID_REQUEST' });
+});
+
+test.each([
+  ['host', 'other.example'],
+  ['content-length', '5'],
+  ['transfer-encoding', 'chunked'],
+  ['connection', 'upgrade'],
+  ['upgrade', 'h2c'],
+  ['expect', '100-continue'],
+  ['te', 'trailers'],
+  ['proxy-authorization', 'x'],
+  ['x-forwarded-for', '127.0.0.1'],
+  ['forwarded', 'for=x'],
+  ['x-a', 'a\r\nx-b: c'],
+  ['x-a', 'a\nb'],
+  ['x-a', 'a\0b'],
+  ['x\r\na', 'b'],
+  ['', 'b'],
+  ['x a', 'b'],
+  ['x-a', 'ā'],
+])('NET-10 the header %j: %j is refused', async (name, value) => {
+  await expect(fetchFrom(local(), `http://localhost:${port}/`, { headers: [[name, value]] })).rejects.toMatchObject({
+    code: 'HTTP_INVALID_REQUEST',
+  });
+  expect(seen).toEqual([]);
+});
+
+test('NET-10 too many headers, or too large ones, are over the limit', async () => {
+  const many = Array.from({ length: 32_769 }, (_, index) => [`x-${index}`, 'v']);
+  await expect(fetchFrom(local(), `http://localhost:${port}/`, { headers: many })).rejects.toMatchObject({
+    name: 'LimitError',
+    code: 'HTTP_HEADERS_LIMIT',
+  });
+  await expect(
+    fetchFrom(local(), `http://localhost:${port}/`, { headers: [['x-a', 'x'.repeat(1_000_000)]] }),
+  ).rejects.toMatchObject({ code: 'HTTP_HEADERS_LIMIT' });
+});
+
+test.each(['CONNECT', 'TRACE', 'GET\r\nX: y', ''])('the method %j is refused', async (method) => {
+  await expect(fetchFrom(local(), `http://localhost:${port}/`, { method })).rejects.toMatchObject({
+    code: 'HTTP_INVALID_REQUEST',
+  });
+});
+
+test('NET-11 a response over the limit is stopped: endless, compressed, and with huge headers', async () => {
+  const limits = { maxResponseBytes: 100_000, maxRequestBytes: 1_000 };
+  routes.set('/endless', (_request, response) => {
+    const timer = setInterval(() => response.write('x'.repeat(10_000)), 1);
+    response.on('close', () => clearInterval(timer));
+  });
+  await expect(fetchFrom(local({}, { limits }), `http://localhost:${port}/endless`)).rejects.toMatchObject({
+    name: 'LimitError',
+    code: 'HTTP_RESPONSE_LIMIT',
+  });
+  routes.set(
+    '/bomb',
+    (_request, response) =>
+      void response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync(Buffer.alloc(50_000_000))),
+  );
+  await expect(fetchFrom(local({}, { limits }), `http://localhost:${port}/bomb`)).rejects.toMatchObject({
+    code: 'HTTP_RESPONSE_LIMIT',
+  });
+  routes.set(
+    '/nested',
+    (_request, response) =>
+      void response.writeHead(200, { 'content-encoding': new Array(50).fill('gzip').join(', ') }).end('x'),
+  );
+  await expect(fetchFrom(local({}, { limits }), `http://localhost:${port}/nested`)).rejects.toMatchObject({
+    details: { reason: 'ENCODINGS' },
+  });
+  routes.set('/headers', (_request, response) => void response.writeHead(200, { 'x-a': 'x'.repeat(200_000) }).end());
+  await expect(fetchFrom(local({}, { limits }), `http://localhost:${port}/headers`)).rejects.toMatchObject({
+    name: 'HttpError',
+  });
+  await expect(
+    fetchFrom(local({}, { limits }), `http://localhost:${port}/`, {
+      method: 'POST',
+      bodyBase64: base64('x'.repeat(2_000)),
+    }),
+  ).rejects.toMatchObject({ code: 'HTTP_REQUEST_LIMIT' });
+});
+
+test('compressed answers are decoded, broken ones are an error', async () => {
+  routes.set(
+    '/gzip',
+    (_request, response) => void response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync('plain')),
+  );
+  expect(textOf(await fetchFrom(local(), `http://localhost:${port}/gzip`))).toBe('plain');
+  routes.set(
+    '/broken',
+    (_request, response) => void response.writeHead(200, { 'content-encoding': 'gzip' }).end('not gzip'),
+  );
+  await expect(fetchFrom(local(), `http://localhost:${port}/broken`)).rejects.toMatchObject({
+    name: 'HttpError',
+    code: 'HTTP_FAILED',
+  });
+  routes.set(
+    '/head',
+    (_request, response) => void response.writeHead(200, { 'content-encoding': 'gzip', 'content-length': '100' }).end(),
+  );
+  expect(textOf(await fetchFrom(local(), `http://localhost:${port}/head`, { method: 'HEAD' }))).toBe('');
+});
+
+test('NET-12 two functions never share a connection', async () => {
+  const ports: (number | undefined)[] = [];
+  routes.set('/', (request, response) => {
+    ports.push(request.socket.remotePort);
+    response.end();
+  });
+  const provider = createHttpHostFunction();
+  providers.push(provider);
+  const scope = { allow: [`localhost:${port}`] };
+  for (const functionName of ['one', 'one', 'two']) {
+    await fetchFrom(new Invocation(provider, { ...scope, functionName }), `http://localhost:${port}/`);
+    await new Promise((resolve) => setTimeout(resolve, 20)); // the socket is free a moment after its answer
+  }
+  expect(ports[0]).toBe(ports[1]);
+  expect(ports[2]).not.toBe(ports[0]);
+});
+
+test("NET-13 proxies of the node's environment are ignored", async () => {
+  const names = ['HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'NODE_USE_ENV_PROXY'] as const;
+  const before = names.map((name) => process.env[name]);
+  for (const name of names) process.env[name] = name === 'NODE_USE_ENV_PROXY' ? '1' : 'http://127.0.0.1:9';
+  try {
+    expect((await fetchFrom(local(), `http://localhost:${port}/direct`)).status).toBe(200);
+  } finally {
+    names.forEach((name, index) => {
+      if (before[index] === undefined) delete process.env[name];
+      else process.env[name] = before[index];
+    });
+  }
+});
+
+test('a function makes so many requests per window, redirects counted, and is told when to come back', async () => {
+  let nowMs = 1_000;
+  const guest = local({ rateLimit: { requests: 3, windowMs: 1_000 } }, { now: () => nowMs });
+  routes.set('/two', (_request, response) => void response.writeHead(302, { location: '/one' }).end());
+  await fetchFrom(guest, `http://localhost:${port}/two`);
+  await fetchFrom(guest, `http://localhost:${port}/one`);
+  const failure = await fetchFrom(guest, `http://localhost:${port}/one`).catch((error) => error);
+  expect(failure).toMatchObject({
+    name: 'RateLimitError',
+    code: 'HTTP_RATE_LIMITED',
+    details: { allowed: 3, retryAfterMs: 1_000 },
+  });
+  nowMs += 2_001;
+  expect((await fetchFrom(guest, `http://localhost:${port}/one`)).status).toBe(200);
+});
+
+test('a request ends with its invocation, and within its time', async () => {
+  routes.set('/never', () => {});
+  const guest = local();
+  const call = fetchFrom(guest, `http://localhost:${port}/never`).catch((error) => error);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  const startMs = performance.now();
+  await guest.end();
+  expect(await call).toMatchObject({ code: 'HTTP_TIMEOUT' });
+  expect(
+    await fetchFrom(local({ remainingMs: 100 }), `http://localhost:${port}/never`).catch((error) => error),
+  ).toMatchObject({ code: 'HTTP_TIMEOUT' });
+  expect(performance.now() - startMs).toBeLessThan(1_000);
+});
+
+test('a server that is not there, or breaks off, is an error with a code and no address', async () => {
+  const closed = net.createServer((socket) => socket.destroy());
+  await new Promise<void>((resolve) => closed.listen(0, '127.0.0.1', resolve));
+  const closedPort = (closed.address() as AddressInfo).port;
+  const allow = [`localhost:${closedPort}`];
+  const broken = await fetchFrom(local({ allow }), `http://localhost:${closedPort}/`).catch((error) => error);
+  expect(broken).toMatchObject({ name: 'HttpError', code: 'HTTP_FAILED' });
+  await new Promise((resolve) => closed.close(resolve));
+  const gone = await fetchFrom(local({ allow }), `http://localhost:${closedPort}/`).catch((error) => error);
+  expect(gone.toPayload()).toBe(
+    `{"reason":"ECONNREFUSED","name":"HttpError","message":"the request to localhost:${closedPort} failed: ECONNREFUSED","code":"HTTP_FAILED"}`,
+  );
+});
+
+test('an invocation has a bounded number of requests open', async () => {
+  routes.set('/never', () => {});
+  const guest = local({}, { limits: { maxOutstanding: 2 } });
+  const open = [1, 2].map(() => fetchFrom(guest, `http://localhost:${port}/never`).catch(() => undefined));
+  await expect(fetchFrom(guest, `http://localhost:${port}/`)).rejects.toMatchObject({ code: 'HTTP_CONCURRENCY_LIMIT' });
+  await guest.end();
+  await Promise.all(open);
+});
