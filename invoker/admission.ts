@@ -1,0 +1,126 @@
+/**
+ * How many invocations may be under way: so many in all, so many of one function, and a bounded number that wait for
+ * their turn for a bounded time. Beyond that the node says 503 at once: a queue that only grows helps nobody.
+ */
+
+import { PosternError } from '../runtime/index.ts';
+
+export interface AdmissionLimits {
+  readonly maxConcurrent: number;
+  readonly maxQueued: number;
+  readonly maxQueueMs: number;
+}
+
+export const DEFAULT_ADMISSION: AdmissionLimits = { maxConcurrent: 1_000, maxQueued: 1_000, maxQueueMs: 10_000 };
+
+interface Waiting {
+  readonly name: string;
+  readonly limit: number | null;
+  readonly admit: () => void;
+  readonly refuse: (error: PosternError) => void;
+  readonly timer: NodeJS.Timeout;
+}
+
+export class Admission {
+  readonly #limits: AdmissionLimits;
+  readonly #running = new Map<string, number>();
+  readonly #queue: Waiting[] = [];
+  readonly #idle: (() => void)[] = [];
+  #total = 0;
+  #closed = false;
+
+  constructor(limits: AdmissionLimits) {
+    this.#limits = limits;
+  }
+
+  get running(): number {
+    return this.#total;
+  }
+
+  get queued(): number {
+    return this.#queue.length;
+  }
+
+  /**
+   * Takes a place for an invocation of the function: at once (undefined), or when the promise resolves. Throws or rejects
+   * with OVERLOADED, `details.retryAfterMs` set. Each place taken is given back by `leave`.
+   */
+  enter(name: string, limit: number | null): Promise<void> | undefined {
+    if (this.#closed) throw overloaded('the node is shutting down');
+    // Whoever waits while there is room in all is held back by its own function's limit, not by this one.
+    if (this.#hasRoom(name, limit)) {
+      this.#take(name);
+      return undefined;
+    }
+    if (this.#queue.length >= this.#limits.maxQueued)
+      throw overloaded('the node is at its limit of waiting invocations');
+    return this.#wait(name, limit);
+  }
+
+  leave(name: string): void {
+    const left = (this.#running.get(name) ?? 1) - 1;
+    if (left === 0) this.#running.delete(name);
+    else this.#running.set(name, left);
+    this.#total--;
+    if (this.#queue.length > 0) this.#admitWaiting();
+    if (this.#total === 0) for (const wake of this.#idle.splice(0)) wake();
+  }
+
+  /** Lets nothing more in; what waits is refused. */
+  close(): void {
+    this.#closed = true;
+    for (const waiting of this.#queue.splice(0)) {
+      clearTimeout(waiting.timer);
+      waiting.refuse(overloaded('the node is shutting down'));
+    }
+  }
+
+  /** Resolves when nothing is under way. */
+  whenIdle(): Promise<void> {
+    if (this.#total === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#idle.push(resolve));
+  }
+
+  #hasRoom(name: string, limit: number | null): boolean {
+    if (this.#total >= this.#limits.maxConcurrent) return false;
+    return limit === null || (this.#running.get(name) ?? 0) < limit;
+  }
+
+  #take(name: string): void {
+    this.#total++;
+    this.#running.set(name, (this.#running.get(name) ?? 0) + 1);
+  }
+
+  #wait(name: string, limit: number | null): Promise<void> {
+    return new Promise((admit, refuse) => {
+      const timer = setTimeout(() => {
+        const index = this.#queue.indexOf(waiting);
+        if (index >= 0) this.#queue.splice(index, 1);
+        refuse(overloaded(`waited ${this.#limits.maxQueueMs} ms for a place`));
+      }, this.#limits.maxQueueMs);
+      const waiting: Waiting = { name, limit, admit, refuse, timer };
+      this.#queue.push(waiting);
+    });
+  }
+
+  /** In order, but a function at its own limit does not hold up the others. */
+  #admitWaiting(): void {
+    for (let index = 0; index < this.#queue.length && this.#total < this.#limits.maxConcurrent; ) {
+      const waiting = this.#queue[index] as Waiting;
+      if (!this.#hasRoom(waiting.name, waiting.limit)) {
+        index++;
+        continue;
+      }
+      this.#queue.splice(index, 1);
+      clearTimeout(waiting.timer);
+      this.#take(waiting.name);
+      waiting.admit();
+    }
+  }
+}
+
+const RETRY_AFTER_MS = 1_000;
+
+export function overloaded(message: string): PosternError {
+  return new PosternError('OVERLOADED', message, { details: { retryAfterMs: RETRY_AFTER_MS } });
+}

@@ -1,0 +1,30 @@
+/** How an executor process is started. */
+
+import { dirname, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** `.ts` from the sources, `.js` from the published package. */
+const EXTENSION = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
+const PACKAGE_ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
+
+/**
+ * `--no-wasm-dynamic-tiering`: without it a guest in a long memory.fill can outlive even process.exit (THREATS 1.1).
+ * `--stack-size`: above what QuickJS's own stack limit lets a guest use, so that its RangeError comes first.
+ * `--permission`: a second lock; whatever escapes a sandbox finds no file but the code, no network, no child process.
+ * `--no-experimental-sqlite`: that lock does not hold for `node:sqlite`, which reads and writes any file (Node 26.10, tried).
+ */
+export function executorCommand(): [string, ...string[]] {
+  const engine = dirname(fileURLToPath(import.meta.resolve('quickjs-wasi/package.json')));
+  return [
+    process.execPath,
+    '--no-wasm-dynamic-tiering',
+    '--stack-size=3000',
+    '--permission',
+    '--no-experimental-sqlite',
+    '--disable-sigusr1',
+    `--allow-fs-read=${PACKAGE_ROOT}`,
+    `--allow-fs-read=${engine}`,
+    '--disable-warning=SecurityWarning',
+    fileURLToPath(new URL(`./main${EXTENSION}`, import.meta.url)),
+  ];
+}

@@ -1,0 +1,214 @@
+/**
+ * The executors of a node: starts them, chooses one for each invocation, replaces those that end. A version's image is
+ * sent to an executor the first time it is asked to run it.
+ */
+
+import { PosternError } from '../../runtime/index.ts';
+import { partsMentioned } from '../../runtime/javascript/bundle/index.ts';
+import type { BuildRequest, BuiltProgram, ProgramBuilder } from '../sandboxes.ts';
+import { ExecutorProcess, type ExecutorProcessOptions } from './executor-process.ts';
+
+export interface ExecutorPoolOptions {
+  readonly executors: number;
+  readonly engineId: string;
+  readonly prelude: string;
+  readonly command: ExecutorProcessOptions['command'];
+  /** What all guests of one executor may hold beyond their images. */
+  readonly maxGrownBytes: number;
+  readonly loadImage: (versionId: string) => Promise<Uint8Array>;
+  readonly log: ExecutorPoolLog;
+  readonly pingEveryMs?: number;
+  readonly silentForMs?: number;
+}
+
+export interface ExecutorPoolLog {
+  executorStarted(pid: number | undefined): void;
+  /** An executor ended without being told to; another takes its place. */
+  executorLost(pid: number | undefined, reason: string, complaint: string): void;
+}
+
+const DEFAULT_PING_EVERY_MS = 500;
+const DEFAULT_SILENT_FOR_MS = 3_000;
+/** An executor that is so far behind with reading gets nothing more. */
+const MAX_BACKLOG_BYTES = 32 * 1024 * 1024;
+const RESTART_DELAYS_MS = [0, 100, 500, 2_000, 5_000];
+const WASM_PAGE_BYTES = 65536;
+/** A build may take its own timeout and this much before the node gives it up. */
+const BUILD_GRACE_MS = 20_000;
+
+export class ExecutorPool implements ProgramBuilder {
+  readonly #options: ExecutorPoolOptions;
+  readonly #executors: ExecutorProcess[] = [];
+  readonly #restarts = new Set<NodeJS.Timeout>();
+  readonly #waitingForExecutor: (() => void)[] = [];
+  #quickDeaths = 0;
+  #lost = 0;
+  #stopping = false;
+
+  constructor(options: ExecutorPoolOptions) {
+    this.#options = options;
+  }
+
+  get engineId(): string {
+    return this.#options.engineId;
+  }
+
+  /** Executors that ended without being told to, since the start. */
+  get lostCount(): number {
+    return this.#lost;
+  }
+
+  get aliveCount(): number {
+    return this.#executors.filter((executor) => executor.isAlive).length;
+  }
+
+  get pids(): readonly number[] {
+    return this.#executors.flatMap((executor) => executor.pid ?? []);
+  }
+
+  get load(): number {
+    return this.#executors.reduce((sum, executor) => sum + executor.load, 0);
+  }
+
+  get memoryBytes(): number {
+    return this.#executors.reduce((sum, executor) => sum + executor.memoryBytes, 0);
+  }
+
+  get sandboxes(): number {
+    return this.#executors.reduce((sum, executor) => sum + executor.sandboxes, 0);
+  }
+
+  /** Starts the executors; resolves when all are up. */
+  async start(): Promise<void> {
+    for (let index = 0; index < this.#options.executors; index++) this.#spawn();
+    await Promise.all(this.#executors.map((executor) => executor.ready));
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    for (const timer of this.#restarts) clearTimeout(timer);
+    for (const wake of this.#waitingForExecutor.splice(0)) wake();
+    const executors = [...this.#executors];
+    for (const executor of executors) executor.kill('the node stops');
+    await Promise.all(executors.map((executor) => executor.exited));
+  }
+
+  /** The executor with the least to do, or undefined where none can take more. */
+  choose(): ExecutorProcess | undefined {
+    let best: ExecutorProcess | undefined;
+    for (const executor of this.#executors) {
+      if (!executor.isReady || executor.backlogBytes > MAX_BACKLOG_BYTES) continue;
+      if (best === undefined || executor.load < best.load) best = executor;
+    }
+    return best;
+  }
+
+  async build(request: BuildRequest): Promise<BuiltProgram> {
+    const executor = await this.#anyExecutor();
+    return new Promise((resolve, reject) => {
+      const giveUp = setTimeout(() => executor.kill('a build did not end'), request.timeoutMs + BUILD_GRACE_MS);
+      executor.build(
+        {
+          handlerName: request.handlerName,
+          warmParts: partsMentioned(request.bundle).join(','),
+          timeoutMs: request.timeoutMs,
+          memoryPages: Math.floor(request.memoryBytes / WASM_PAGE_BYTES),
+          bundle: request.bundle,
+        },
+        {
+          onBuilt: (message) => {
+            clearTimeout(giveUp);
+            try {
+              resolve(readBuilt(message.ok === 1, message.header, message.image));
+            } catch (error) {
+              reject(error as Error);
+            }
+          },
+          onLost: (reason) => {
+            clearTimeout(giveUp);
+            reject(new PosternError('INVALID_FUNCTION', `the executor ended while it evaluated the module: ${reason}`));
+          },
+        },
+      );
+    });
+  }
+
+  /** Drops a version's image everywhere, after it was deleted or replaced. */
+  forget(versionId: string): void {
+    for (const executor of this.#executors) executor.forget(versionId);
+  }
+
+  async #anyExecutor(): Promise<ExecutorProcess> {
+    for (;;) {
+      if (this.#stopping) throw new PosternError('OVERLOADED', 'the node is shutting down');
+      const executor = this.choose();
+      if (executor !== undefined) return executor;
+      await new Promise<void>((resolve) => this.#waitingForExecutor.push(resolve));
+    }
+  }
+
+  #spawn(): void {
+    const { command, engineId, prelude, maxGrownBytes, pingEveryMs, silentForMs, log } = this.#options;
+    const executor = new ExecutorProcess({
+      command,
+      engineId,
+      prelude,
+      maxGrownBytes,
+      pingEveryMs: pingEveryMs ?? DEFAULT_PING_EVERY_MS,
+      silentForMs: silentForMs ?? DEFAULT_SILENT_FOR_MS,
+      onNeedImage: (asking, versionId) => void this.#sendImage(asking, versionId),
+      onExit: (gone, reason) => this.#onExit(gone, reason),
+    });
+    this.#executors.push(executor);
+    executor.ready.then(
+      () => {
+        this.#quickDeaths = 0;
+        log.executorStarted(executor.pid);
+        for (const wake of this.#waitingForExecutor.splice(0)) wake();
+      },
+      () => {},
+    );
+  }
+
+  async #sendImage(executor: ExecutorProcess, versionId: string): Promise<void> {
+    try {
+      executor.sendImage(versionId, await this.#options.loadImage(versionId));
+    } catch {
+      executor.sendImage(versionId, new Uint8Array(0));
+      executor.images.delete(versionId);
+    }
+  }
+
+  #onExit(executor: ExecutorProcess, reason: string): void {
+    this.#executors.splice(this.#executors.indexOf(executor), 1);
+    if (this.#stopping) return;
+    this.#lost++;
+    this.#options.log.executorLost(executor.pid, reason, executor.complaint());
+    const delay = RESTART_DELAYS_MS[Math.min(this.#quickDeaths++, RESTART_DELAYS_MS.length - 1)] as number;
+    const timer = setTimeout(() => {
+      this.#restarts.delete(timer);
+      this.#spawn();
+    }, delay);
+    this.#restarts.add(timer);
+  }
+}
+
+const FORMS = ['handler', 'fetch', 'handler+fetch'] as const;
+
+/** Checks what an executor says of a build: its top level was hostile code. */
+function readBuilt(ok: boolean, header: string, image: Buffer): BuiltProgram {
+  const said = JSON.parse(header) as Record<string, unknown>;
+  if (!ok) {
+    const message = typeof said.message === 'string' ? said.message : 'the build failed';
+    const details = typeof said.details === 'object' && said.details !== null ? said.details : {};
+    throw new PosternError('INVALID_FUNCTION', message, { details: details as Record<string, unknown> });
+  }
+  const form = FORMS.find((known) => known === said.form);
+  const { configJson, exportNames } = said;
+  const validConfig = configJson === null || typeof configJson === 'string';
+  const validNames = Array.isArray(exportNames) && exportNames.every((name) => typeof name === 'string');
+  if (form === undefined || !validConfig || !validNames || image.length === 0) {
+    throw new PosternError('INTERNAL_ERROR', 'an executor described a build in a form that is not known');
+  }
+  return { image: Uint8Array.from(image), configJson: configJson as string | null, form, exportNames };
+}

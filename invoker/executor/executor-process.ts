@@ -1,0 +1,334 @@
+/**
+ * One executor process, seen from the node. It may lie, flood, stall or die: what it says is taken only with a slot and
+ * token that it holds, what it sends is bounded, and when it breaks the protocol or stops answering it is SIGKILLed.
+ */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
+import type { Duplex } from 'node:stream';
+import { HostCallError } from '../../runtime/index.ts';
+import { Connection } from '../protocol/connection.ts';
+import { ProtocolError } from '../protocol/frames.ts';
+import { decodeFromExecutor, type ExecutorOutput, encodeToExecutor, type ToExecutor } from '../protocol/messages.ts';
+
+export interface ExecutorProcessOptions {
+  readonly command: readonly [string, ...string[]];
+  readonly engineId: string;
+  readonly prelude: string;
+  readonly maxGrownBytes: number;
+  readonly pingEveryMs: number;
+  /** An executor that has not answered a ping for so long is killed. */
+  readonly silentForMs: number;
+  readonly onNeedImage: (executor: ExecutorProcess, versionId: string) => void;
+  /** Once. `reason` says why where the node killed it. */
+  readonly onExit: (executor: ExecutorProcess, reason: string) => void;
+}
+
+type Message<T extends ExecutorOutput['type']> = Extract<ExecutorOutput, { type: T }>;
+type Invoke = Extract<ToExecutor, { type: 'invoke' }>;
+type Build = Extract<ToExecutor, { type: 'build' }>;
+
+/** What a slot's owner hears. */
+export interface SlotOwner {
+  onHostCall?(callId: number, operation: string, payload: string): void;
+  onCast?(operation: string, payload: string): void;
+  onAnswered?(message: Message<'answered'>): void;
+  onEnded?(message: Message<'ended'>): void;
+  onBuilt?(message: Message<'built'>): void;
+  /** The executor is gone; nothing else comes. */
+  onLost(reason: string): void;
+}
+
+interface Slot {
+  readonly token: number;
+  /** The version whose image this slot's invocation may ask for. */
+  readonly versionId: string | undefined;
+  readonly owner: SlotOwner;
+  openCalls: number;
+  calls: number;
+  casts: number;
+  castBytes: number;
+  answered: boolean;
+}
+
+/** More than an honest executor would ever have open or send (see `runtime/javascript/execution.ts`). */
+const MAX_OPEN_CALLS = 32;
+const MAX_CALLS = 1_000;
+const MAX_CASTS = 2_000;
+const MAX_CAST_BYTES = 1024 * 1024;
+const BOOT_TIMEOUT_MS = 30_000;
+/** What an executor has not read is the node's memory; one that is so far behind is not coming back. */
+const MAX_UNREAD_BYTES = 256 * 1024 * 1024;
+/**
+ * Host calls' payloads that the node holds for one executor: beyond, large ones are refused, and at twice as much all.
+ * Not reading from it instead would stop every other invocation there, and the heartbeat.
+ */
+const MAX_OPEN_PAYLOAD_BYTES = 64 * 1024 * 1024;
+const SMALL_PAYLOAD_BYTES = 64 * 1024;
+
+const NO_ROOM = new HostCallError(
+  'LimitError',
+  'HOST_CALLS_OVERLOADED',
+  'the arguments of all open host calls are too large together; try again later',
+).toPayload();
+
+export class ExecutorProcess {
+  readonly #options: ExecutorProcessOptions;
+  readonly #child: ChildProcess;
+  readonly #connection: Connection<ExecutorOutput, ToExecutor>;
+  readonly #slots = new Map<number, Slot>();
+  readonly #ready = Promise.withResolvers<void>();
+  readonly #exited = Promise.withResolvers<void>();
+  readonly #heartbeat: NodeJS.Timeout;
+  #lastSlot = 0;
+  #pings = 0;
+  #lastPong = 0;
+  #lastPongAt = performance.now();
+  #lastBeatAt = performance.now();
+  #openPayloadBytes = 0;
+  #killReason: string | undefined;
+  #dead = false;
+  #booted = false;
+  /** Versions whose images it has been sent. */
+  readonly images = new Set<string>();
+  memoryBytes = 0;
+  sandboxes = 0;
+
+  constructor(options: ExecutorProcessOptions) {
+    this.#options = options;
+    const [file, ...args] = options.command;
+    this.#child = spawn(file, args, { stdio: ['ignore', 'ignore', 'pipe', 'pipe'], env: {} });
+    this.#ready.promise.catch(() => {});
+    this.#connection = new Connection(this.#child.stdio[3] as Duplex, {
+      encode: encodeToExecutor,
+      decode: decodeFromExecutor,
+      onMessage: (message) => this.#onMessage(message),
+      onClose: (error) => this.kill(error === undefined ? 'it closed its pipe' : error.message),
+    });
+    this.#child.on('error', (error) => this.#onGone(`it could not be started: ${error.message}`));
+    this.#child.on('exit', (code, signal) =>
+      this.#onGone(this.#killReason ?? `it ended with ${signal ?? `code ${code}`}`),
+    );
+    let complaint = '';
+    this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      if (complaint.length < 4096) complaint += text;
+    });
+    this.complaint = () => complaint.trim();
+    const { engineId, prelude, maxGrownBytes } = options;
+    this.#send({ type: 'boot', engineId, prelude, maxGrownBytes });
+    this.#heartbeat = setInterval(() => this.#beat(), options.pingEveryMs);
+    this.#heartbeat.unref();
+  }
+
+  /** What the process wrote to stderr: V8's last words, for the log. */
+  readonly complaint: () => string;
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  /** Resolves when the engine is up; rejects when the process ends before. */
+  get ready(): Promise<void> {
+    return this.#ready.promise;
+  }
+
+  get exited(): Promise<void> {
+    return this.#exited.promise;
+  }
+
+  get isAlive(): boolean {
+    return !this.#dead && this.#killReason === undefined;
+  }
+
+  /** Up, and not about to be killed. */
+  get isReady(): boolean {
+    return this.#booted && this.isAlive;
+  }
+
+  /** Invocations and builds under way. */
+  get load(): number {
+    return this.#slots.size;
+  }
+
+  get backlogBytes(): number {
+    return this.#connection.backlogBytes;
+  }
+
+  invoke(message: Omit<Invoke, 'type' | 'slot' | 'token'>, owner: SlotOwner): number {
+    const slot = this.#open(owner, message.versionId as string);
+    this.#send({ ...message, type: 'invoke', ...slot });
+    return slot.slot;
+  }
+
+  build(message: Omit<Build, 'type' | 'slot' | 'token'>, owner: SlotOwner): number {
+    const slot = this.#open(owner);
+    this.#send({ ...message, type: 'build', ...slot });
+    return slot.slot;
+  }
+
+  answerHostCall(slot: number, callId: number, ok: boolean, payload: string, requestBytes: number): void {
+    this.#openPayloadBytes -= requestBytes;
+    const entry = this.#slots.get(slot);
+    if (entry === undefined) return;
+    entry.openCalls--;
+    this.#send({ type: 'hostAnswer', slot, token: entry.token, callId, ok: ok ? 1 : 0, payload });
+  }
+
+  cancel(slot: number): void {
+    const entry = this.#slots.get(slot);
+    if (entry !== undefined) this.#send({ type: 'cancel', slot, token: entry.token });
+  }
+
+  sendImage(versionId: string, image: Uint8Array): void {
+    this.images.add(versionId);
+    this.#send({ type: 'image', versionId, image });
+  }
+
+  forget(versionId: string): void {
+    if (this.images.delete(versionId)) this.#send({ type: 'forget', versionId });
+  }
+
+  /** SIGKILL: nothing that runs inside can delay it. */
+  kill(reason: string): void {
+    if (this.#killReason !== undefined || this.#dead) return;
+    this.#killReason = reason;
+    this.#child.kill('SIGKILL');
+    this.#loseSlots(reason);
+  }
+
+  #send(message: ToExecutor): void {
+    this.#connection.send(message);
+    if (this.#connection.backlogBytes > MAX_UNREAD_BYTES) this.kill('it does not read what it is sent');
+  }
+
+  #open(owner: SlotOwner, versionId?: string): { slot: number; token: number } {
+    do this.#lastSlot = (this.#lastSlot + 1) >>> 0;
+    while (this.#slots.has(this.#lastSlot));
+    const slot = this.#lastSlot;
+    const token = randomInt(2 ** 32);
+    this.#slots.set(slot, { token, versionId, owner, openCalls: 0, calls: 0, casts: 0, castBytes: 0, answered: false });
+    return { slot, token };
+  }
+
+  #onMessage(message: ExecutorOutput): void {
+    if (!this.isAlive) return;
+    switch (message.type) {
+      case 'ready':
+        if (this.#booted) throw new ProtocolError('ready a second time');
+        this.#lastPongAt = performance.now();
+        this.#booted = true;
+        this.#ready.resolve();
+        return;
+      case 'needImage':
+        this.#checkWanted(message.versionId);
+        this.#options.onNeedImage(this, message.versionId);
+        return;
+      case 'pong':
+        this.#onPong(message);
+        return;
+      case 'hostCall': {
+        const slot = this.#slot(message);
+        if (++slot.calls > MAX_CALLS) throw new ProtocolError('too many host calls of an invocation');
+        if (++slot.openCalls > MAX_OPEN_CALLS) throw new ProtocolError('too many host calls open for an invocation');
+        const hasRoom = this.#hasRoomFor(message.payload.length);
+        this.#openPayloadBytes += message.payload.length;
+        if (!hasRoom) this.answerHostCall(message.slot, message.callId, false, NO_ROOM, message.payload.length);
+        else slot.owner.onHostCall?.(message.callId, message.operation, message.payload);
+        return;
+      }
+      case 'cast': {
+        const slot = this.#slot(message);
+        slot.castBytes += message.payload.length;
+        if (++slot.casts > MAX_CASTS || slot.castBytes > MAX_CAST_BYTES) {
+          throw new ProtocolError('too many messages of an invocation');
+        }
+        slot.owner.onCast?.(message.operation, message.payload);
+        return;
+      }
+      case 'answered': {
+        const slot = this.#slot(message);
+        if (slot.answered || slot.owner.onAnswered === undefined)
+          throw new ProtocolError('an answer that nobody waits for');
+        slot.answered = true;
+        slot.owner.onAnswered(message);
+        return;
+      }
+      // A slot is given up only to an owner that hears of it: one that does not would wait for ever.
+      case 'ended': {
+        const { owner } = this.#slot(message);
+        if (owner.onEnded === undefined) throw new ProtocolError('the end of an invocation for what is none');
+        this.#slots.delete(message.slot);
+        owner.onEnded(message);
+        return;
+      }
+      case 'built': {
+        const { owner } = this.#slot(message);
+        if (owner.onBuilt === undefined) throw new ProtocolError('the end of a build for what is none');
+        this.#slots.delete(message.slot);
+        owner.onBuilt(message);
+        return;
+      }
+      default:
+        message satisfies never;
+    }
+  }
+
+  #slot(message: { readonly slot: number; readonly token: number }): Slot {
+    const slot = this.#slots.get(message.slot);
+    if (slot === undefined || slot.token !== message.token) {
+      throw new ProtocolError('a message for an invocation that this executor does not hold');
+    }
+    return slot;
+  }
+
+  #hasRoomFor(payloadBytes: number): boolean {
+    const most = payloadBytes > SMALL_PAYLOAD_BYTES ? MAX_OPEN_PAYLOAD_BYTES : 2 * MAX_OPEN_PAYLOAD_BYTES;
+    return this.#openPayloadBytes + payloadBytes <= most;
+  }
+
+  /** An executor gets no other code than that which it was told to run. */
+  #checkWanted(versionId: string): void {
+    for (const slot of this.#slots.values()) if (slot.versionId === versionId) return;
+    throw new ProtocolError('a request for an image that this executor has no use for');
+  }
+
+  #beat(): void {
+    if (!this.isAlive) return;
+    // Time in which this process did not run itself, busy or suspended, says nothing of the executor: its pongs wait.
+    const lateMs = performance.now() - this.#lastBeatAt - this.#options.pingEveryMs;
+    if (lateMs > 0) this.#lastPongAt += lateMs;
+    this.#lastBeatAt = performance.now();
+    const patienceMs = this.#booted ? this.#options.silentForMs : BOOT_TIMEOUT_MS;
+    if (performance.now() - this.#lastPongAt > patienceMs) {
+      this.kill(`it did not answer for ${patienceMs} ms`);
+      return;
+    }
+    this.#send({ type: 'ping', sequence: ++this.#pings });
+  }
+
+  #onPong(message: Message<'pong'>): void {
+    // Each ping is answered once: an executor that only says so without reading would never be missed.
+    if (message.sequence <= this.#lastPong || message.sequence > this.#pings)
+      throw new ProtocolError('a pong without its ping');
+    this.#lastPong = message.sequence;
+    this.#lastPongAt = performance.now();
+    this.memoryBytes = message.memoryBytes;
+    this.sandboxes = message.sandboxes;
+  }
+
+  #onGone(reason: string): void {
+    if (this.#dead) return;
+    this.#dead = true;
+    clearInterval(this.#heartbeat);
+    this.#loseSlots(reason);
+    this.#ready.reject(new Error(`the executor did not start: ${reason} ${this.complaint()}`));
+    this.#exited.resolve();
+    this.#options.onExit(this, reason);
+  }
+
+  #loseSlots(reason: string): void {
+    const slots = [...this.#slots.values()];
+    this.#slots.clear();
+    for (const { owner } of slots) owner.onLost(reason);
+  }
+}

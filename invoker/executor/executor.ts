@@ -1,0 +1,255 @@
+/**
+ * The inside of an executor process: holds images and sandboxes, runs what the node sends, relays host calls. It has no
+ * connection, no file and no secret but the variables of the functions that run just now.
+ */
+
+import {
+  buildBaseImage,
+  buildProgram,
+  createEngine,
+  DEFAULT_POOL_OPTIONS,
+  decodeImage,
+  type Engine,
+  Execution,
+  type ExecutionEnd,
+  type ExecutionUsage,
+  encodeImage,
+  type Finish,
+  type FinishKind,
+  type Image,
+  PosternError,
+  SandboxPool,
+  Scheduler,
+} from '../../runtime/index.ts';
+import { ENDED, type ExecutorInput, type FromExecutor } from '../protocol/messages.ts';
+
+type Received<T extends ExecutorInput['type']> = Extract<ExecutorInput, { type: T }>;
+type Invoke = Received<'invoke'>;
+
+const FINISHED: Readonly<Record<FinishKind, number>> = {
+  value: ENDED.value,
+  http: ENDED.http,
+  exception: ENDED.exception,
+  invalid: ENDED.invalid,
+};
+const NO_USAGE: ExecutionUsage = { durationMs: 0, cpuMs: 0, fuel: 0, peakMemoryBytes: 0, hostCalls: 0 };
+/** Memory for decoded images; the one used longest ago goes first. */
+const MAX_IMAGE_BYTES = 256 * 1024 * 1024;
+/** A larger one would not pass the pipe: the node would take the frame for an attack, and end all that runs here. */
+const MAX_STORED_IMAGE_BYTES = 48 * 1024 * 1024;
+
+interface Running {
+  readonly token: number;
+  readonly execution: Execution;
+}
+
+interface LoadedImage {
+  readonly image: Image;
+  running: number;
+}
+
+export class Executor {
+  readonly #send: (message: FromExecutor) => void;
+  readonly #scheduler = new Scheduler();
+  readonly #running = new Map<number, Running>();
+  /** In order of use: the first is the one used longest ago. */
+  readonly #images = new Map<string, LoadedImage>();
+  readonly #waiting = new Map<string, Invoke[]>();
+  #imageBytes = 0;
+  #engine: Engine | undefined;
+  #base: Image | undefined;
+  #pool: SandboxPool | undefined;
+
+  constructor(send: (message: FromExecutor) => void) {
+    this.#send = send;
+  }
+
+  onMessage(message: ExecutorInput): void {
+    switch (message.type) {
+      case 'boot':
+        void this.#boot(message);
+        return;
+      case 'image':
+        this.#onImage(message);
+        return;
+      case 'invoke':
+        this.#onInvoke(message);
+        return;
+      case 'hostAnswer':
+        this.#find(message)?.execution.settle(message.callId, message.ok === 1, Buffer.from(message.payload));
+        return;
+      case 'cancel':
+        this.#cancel(message);
+        return;
+      case 'build':
+        void this.#build(message);
+        return;
+      case 'ping':
+        this.#pong(message.sequence);
+        return;
+      case 'forget':
+        this.#forget(message.versionId);
+        return;
+      default:
+        message satisfies never;
+    }
+  }
+
+  async #boot(message: Received<'boot'>): Promise<void> {
+    this.#engine = createEngine(message.prelude, message.engineId);
+    this.#base = await buildBaseImage(this.#engine);
+    this.#pool = new SandboxPool(this.#engine, this.#base, {
+      ...DEFAULT_POOL_OPTIONS,
+      maxGrownBytes: message.maxGrownBytes,
+    });
+    this.#send({ type: 'ready' });
+  }
+
+  #onInvoke(message: Invoke): void {
+    const loaded = this.#images.get(message.versionId);
+    if (loaded !== undefined) {
+      this.#images.delete(message.versionId);
+      this.#images.set(message.versionId, loaded);
+      this.#run(message, loaded);
+      return;
+    }
+    const waiting = this.#waiting.get(message.versionId);
+    // The frame's bytes are a view into a chunk that is about to be given back.
+    const kept = { ...message, meta: Buffer.from(message.meta), event: Buffer.from(message.event) };
+    if (waiting !== undefined) {
+      waiting.push(kept);
+      return;
+    }
+    this.#waiting.set(message.versionId, [kept]);
+    this.#send({ type: 'needImage', versionId: message.versionId });
+  }
+
+  #onImage(message: Received<'image'>): void {
+    const waiting = this.#waiting.get(message.versionId) ?? [];
+    this.#waiting.delete(message.versionId);
+    try {
+      const image = decodeImage(message.image, (this.#engine as Engine).id);
+      const loaded: LoadedImage = { image, running: 0 };
+      this.#images.set(message.versionId, loaded);
+      this.#imageBytes += image.residentBytes;
+      for (const invoke of waiting) this.#run(invoke, loaded);
+      this.#evictImages();
+    } catch {
+      for (const invoke of waiting) this.#refuse(invoke, ENDED.panic, 'the image of the version can not be loaded');
+    }
+  }
+
+  #run(message: Invoke, loaded: LoadedImage): void {
+    const pool = this.#pool as SandboxPool;
+    const { slot, token } = message;
+    loaded.running++;
+    const { timeoutMs, memoryPages, fuel, maxResultBytes } = message;
+    const limits = { timeoutMs, memoryPages, fuel, maxResultBytes };
+    const execution = new Execution(this.#scheduler, message.lane, limits, {
+      takeSandbox: (hooks) => pool.acquire(loaded.image, hooks),
+      onHostCall: (callId, operation, payload) =>
+        this.#send({ type: 'hostCall', slot, token, callId, operation, payload }),
+      onCast: (operation, payload) => this.#send({ type: 'cast', slot, token, operation, payload }),
+      onAnswer: (finish) => this.#send({ type: 'answered', slot, token, ...answer(finish) }),
+      mayGrow: (pages) => pool.mayGrow(pages),
+      onEnd: (end, usage, answered) => {
+        this.#running.delete(slot);
+        this.#send({ type: 'ended', slot, token, ...usage, ...ending(end, answered) });
+      },
+      onSandboxFree: (sandbox, reusable) => {
+        loaded.running--;
+        // One of an image that was forgotten meanwhile would wait for an invocation that never comes.
+        const wanted = this.#images.get(message.versionId) === loaded;
+        if (sandbox !== undefined) pool.release(sandbox, loaded.image, reusable && wanted);
+      },
+    });
+    this.#running.set(slot, { token, execution });
+    execution.start(message.event, message.meta);
+  }
+
+  #refuse(message: Invoke, kind: number, why: string): void {
+    const { slot, token } = message;
+    this.#send({ type: 'ended', slot, token, ...NO_USAGE, kind, meta: why, body: '' });
+  }
+
+  #cancel(message: Received<'cancel'>): void {
+    const running = this.#find(message);
+    if (running !== undefined) {
+      running.execution.end('canceled', '');
+      return;
+    }
+    for (const waiting of this.#waiting.values()) {
+      const index = waiting.findIndex((invoke) => invoke.slot === message.slot && invoke.token === message.token);
+      const [invoke] = index < 0 ? [] : waiting.splice(index, 1);
+      if (invoke !== undefined) this.#refuse(invoke, ENDED.canceled, '');
+    }
+  }
+
+  #find(message: { readonly slot: number; readonly token: number }): Running | undefined {
+    const running = this.#running.get(message.slot);
+    return running?.token === message.token ? running : undefined;
+  }
+
+  async #build(message: Received<'build'>): Promise<void> {
+    const { slot, token, handlerName, warmParts, timeoutMs, memoryPages } = message;
+    const engine = this.#engine as Engine;
+    const bundle = Buffer.from(message.bundle);
+    try {
+      const limits = { timeoutMs, memoryPages };
+      const base = this.#base as Image;
+      const parts = warmParts.split(',');
+      const built = await buildProgram(engine, base, this.#scheduler, bundle, handlerName, parts, limits);
+      const header = JSON.stringify(built.definition);
+      const image = encodeImage(built.image);
+      if (image.length > MAX_STORED_IMAGE_BYTES) {
+        throw new PosternError(
+          'INVALID_FUNCTION',
+          'the top level of the module fills more memory than can be stored (48 MB, compressed)',
+        );
+      }
+      this.#send({ type: 'built', slot, token, ok: 1, header, image });
+    } catch (error) {
+      const header = JSON.stringify(PosternError.from(error).toRecord());
+      this.#send({ type: 'built', slot, token, ok: 0, header, image: '' });
+    }
+  }
+
+  #pong(sequence: number): void {
+    const memory = process.memoryUsage.rss();
+    const sandboxes = this.#pool?.size ?? 0;
+    this.#send({ type: 'pong', sequence, sandboxes, memoryBytes: memory, waitingTurns: this.#scheduler.length });
+  }
+
+  #evictImages(): void {
+    for (const [versionId, loaded] of this.#images) {
+      if (this.#imageBytes <= MAX_IMAGE_BYTES) return;
+      if (loaded.running === 0) this.#forget(versionId);
+    }
+  }
+
+  #forget(versionId: string): void {
+    const loaded = this.#images.get(versionId);
+    if (loaded === undefined) return;
+    this.#images.delete(versionId);
+    this.#imageBytes -= loaded.image.residentBytes;
+    this.#pool?.forget(loaded.image);
+  }
+}
+
+function answer(finish: Finish): { kind: number; meta: Uint8Array | string; body: Uint8Array | string } {
+  if (finish.meta === null) return { kind: ENDED.invalid, meta: invalid('headers over 256 KB'), body: '' };
+  if (finish.body === null) return { kind: ENDED.invalid, meta: invalid('larger than the limit'), body: '' };
+  return { kind: FINISHED[finish.kind], meta: finish.meta, body: finish.body };
+}
+
+function invalid(message: string): string {
+  return JSON.stringify({ message });
+}
+
+function ending(
+  end: ExecutionEnd,
+  answered: boolean,
+): { kind: number; meta: Uint8Array | string; body: Uint8Array | string } {
+  if (end.reason !== 'finished') return { kind: ENDED[end.reason], meta: end.message, body: '' };
+  return answered ? { kind: ENDED.afterAnswer, meta: '', body: '' } : answer(end.finish);
+}

@@ -1,0 +1,22 @@
+/**
+ * Entry of an executor process: file descriptor 3 is the pipe to the node, and the only way out. When the node goes, so
+ * does this process.
+ */
+
+import { Socket } from 'node:net';
+import { Connection } from '../protocol/connection.ts';
+import { decodeToExecutor, type ExecutorInput, encodeFromExecutor, type FromExecutor } from '../protocol/messages.ts';
+import { Executor } from './executor.ts';
+
+const PIPE_FD = 3;
+
+const executor = new Executor((message) => connection.send(message));
+const connection = new Connection<ExecutorInput, FromExecutor>(
+  new Socket({ fd: PIPE_FD, readable: true, writable: true }),
+  {
+    encode: encodeFromExecutor,
+    decode: decodeToExecutor,
+    onMessage: (message) => executor.onMessage(message),
+    onClose: () => process.exit(0),
+  },
+);

@@ -1,0 +1,337 @@
+/**
+ * A function's configuration: the one schema behind manifests, `export const config` and deploy requests (SPEC 2).
+ *
+ * Where several of them speak, the outer one wins, field by field: deploy request over manifest over code. A field of
+ * the table (`timeout`, `http.allow`, …) is taken whole, lists are never joined: what a function may reach is written in one
+ * place. Inside one document a field given twice under two names with different values is refused.
+ */
+
+import { basename, dirname } from 'node:path';
+import { z } from 'zod';
+import {
+  closestName,
+  type FieldProblem,
+  invalidConfig,
+  problemsOf,
+  spell,
+  unknownField,
+} from './functions/config-errors.ts';
+import type { FunctionConfig, Language } from './functions/config-types.ts';
+import { parseTriggers } from './functions/trigger-config.ts';
+import { duration, readRate, size } from './functions/units.ts';
+
+export type {
+  AuthMode,
+  DatabaseOperation,
+  DatabaseTriggerConfig,
+  FunctionConfig,
+  HttpTriggerConfig,
+  Language,
+  TriggerConfig,
+} from './functions/config-types.ts';
+export { DATABASE_OPERATIONS } from './functions/config-types.ts';
+
+/** Configuration as an author writes it: any of the table's fields under any of its names, not yet checked. */
+export type RawConfig = Readonly<Record<string, unknown>>;
+
+export const FUNCTION_NAME = /^[a-z][a-z0-9_-]{0,62}$/;
+/** Path segments of our own: `/functions/v1/invoke`, and `/functions/v1/…` beside the control API's `/functions/{name}/…`. */
+const RESERVED_NAMES: readonly string[] = ['invoke', 'webhook', 'v1'];
+
+const LANGUAGES: Readonly<Record<string, Language>> = {
+  javascript: 'javascript',
+  js: 'javascript',
+  typescript: 'typescript',
+  ts: 'typescript',
+};
+const LATER_LANGUAGES: readonly string[] = [
+  'python',
+  'py',
+  'wasm',
+  'component',
+  'wasi',
+  'assemblyscript',
+  'as',
+  'rust',
+  'go',
+];
+const TYPESCRIPT_FILE = /\.[cm]?tsx?$/;
+const SOURCE_FILE = /\.(?:function\.jsonc?|[cm]?[jt]sx?)$/;
+
+const MB = 2 ** 20;
+const NAME_TEXT = `a name of 1 to 63 characters: a lower-case letter, then a-z, 0-9, '_' or '-' (not 'invoke', 'webhook' or 'v1')`;
+const HANDLER_TEXT = 'the name of an export';
+const HOST_TEXT = "hosts such as 'api.stripe.com', '*.example.com', 'localhost:9000' or 'http://localhost:9000'";
+const RATE_TEXT = "{ requests: 1 to 10000, window: '10s' } or '100/10s'";
+const ROLE_TEXT = "'invoker', 'service_role' or a role of the database";
+const BACKOFF_TEXT = "'exponential', 'fixed' or { initial: '1s', factor: 2, max: '5m' }";
+const ENV_TEXT = 'a list of at most 100 names of letters, digits and underscores';
+
+// Scheme, one leading wildcard label, a DNS name, IPv4 or [IPv6], a port. A lone '*' would be no allow-list (NET-17).
+const HOST_ENTRY =
+  /^(?:https?:\/\/)?(?:(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9_])?|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?$/i;
+
+const rateLimit = z
+  .preprocess(
+    (given) => (typeof given === 'string' ? (readRate(given) ?? given) : given),
+    z.strictObject(
+      {
+        requests: z.int({ error: RATE_TEXT }).min(1, { error: RATE_TEXT }).max(10_000, { error: RATE_TEXT }),
+        window: duration(1_000, 3_600_000).optional(),
+        windowMs: duration(1_000, 3_600_000).optional(),
+      },
+      { error: (issue) => (issue.code === 'unrecognized_keys' ? undefined : RATE_TEXT) },
+    ),
+  )
+  .transform(({ requests, window, windowMs }) => ({ requests, windowMs: windowMs ?? window ?? 10_000 }));
+
+const ms = duration(1, 24 * 3_600_000);
+const backoff = z.union(
+  [
+    z.literal('exponential').transform(() => ({})),
+    z.literal('fixed').transform(() => ({ factor: 1 })),
+    z
+      .strictObject({
+        initial: ms.optional(),
+        initialMs: ms.optional(),
+        factor: z.number().min(1, { error: BACKOFF_TEXT }).max(10, { error: BACKOFF_TEXT }).optional(),
+        max: ms.optional(),
+        maxMs: ms.optional(),
+      })
+      .transform(({ initial, initialMs = initial, factor, max, maxMs = max }) => ({
+        ...(initialMs === undefined ? {} : { initialMs }),
+        ...(factor === undefined ? {} : { factor }),
+        ...(maxMs === undefined ? {} : { maxMs }),
+      })),
+  ],
+  { error: BACKOFF_TEXT },
+);
+
+const DEFAULT_BACKOFF = { initialMs: 1_000, factor: 2, maxMs: 300_000 };
+
+const object = (shape: string) => ({
+  error: (issue: { code?: string }) => (issue.code === 'unrecognized_keys' ? undefined : shape),
+});
+
+const MAX_ATTEMPTS_TEXT = 'a whole number from 1 to 100';
+const CONCURRENCY_TEXT = 'a whole number from 1 to 10000';
+const CPU_TEXT = "a positive whole number of metered instructions, or 'unlimited'";
+
+/** The table of SPEC 2 after aliases; `triggers`, `name` and `language` are read apart. */
+const settings = z.strictObject({
+  handler: z
+    .string({ error: HANDLER_TEXT })
+    .regex(/^[\p{ID_Start}$_][\p{ID_Continue}$]{0,126}$/u, { error: HANDLER_TEXT })
+    .default('handler'),
+  timeout: duration(1_000, 300_000).default(10_000),
+  memory: size(16 * MB, 512 * MB).default(128 * MB),
+  cpu: z
+    .union(
+      [
+        z.literal('unlimited').transform(() => Number.POSITIVE_INFINITY),
+        z.null().transform(() => Number.POSITIVE_INFINITY),
+        z.int({ error: CPU_TEXT }).min(1, { error: CPU_TEXT }),
+      ],
+      { error: CPU_TEXT },
+    )
+    .default(10_000_000_000),
+  env: z
+    .array(z.string({ error: ENV_TEXT }).regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, { error: ENV_TEXT }), {
+      error: ENV_TEXT,
+    })
+    .max(100, { error: ENV_TEXT })
+    .default([])
+    .transform((names) => [...new Set(names)]),
+  http: z
+    .strictObject(
+      {
+        allow: z
+          .array(z.string({ error: HOST_TEXT }).regex(HOST_ENTRY, { error: HOST_TEXT }), {
+            error: `a list of ${HOST_TEXT}`,
+          })
+          .max(100, { error: 'at most 100 hosts' })
+          .default([]),
+        rateLimit: rateLimit.default({ requests: 100, windowMs: 10_000 }),
+      },
+      object('{ allow, rateLimit }'),
+    )
+    .default({ allow: [], rateLimit: { requests: 100, windowMs: 10_000 } }),
+  db: z
+    .strictObject(
+      {
+        role: z
+          .string({ error: ROLE_TEXT })
+          .regex(/^[^\0]{1,63}$/, { error: ROLE_TEXT })
+          .default('invoker'),
+      },
+      object('{ role }'),
+    )
+    .default({ role: 'invoker' }),
+  auth: z.enum(['required', 'optional', 'none'], { error: "'required', 'optional' or 'none'" }).default('required'),
+  retry: z
+    .strictObject(
+      {
+        maxAttempts: z
+          .int({ error: MAX_ATTEMPTS_TEXT })
+          .min(1, { error: MAX_ATTEMPTS_TEXT })
+          .max(100, { error: MAX_ATTEMPTS_TEXT })
+          .default(5),
+        backoff: backoff.default({}),
+      },
+      object('{ maxAttempts, backoff }'),
+    )
+    .default({ maxAttempts: 5, backoff: {} }),
+  concurrency: z
+    .int({ error: CONCURRENCY_TEXT })
+    .min(1, { error: CONCURRENCY_TEXT })
+    .max(10_000, { error: CONCURRENCY_TEXT })
+    .nullable()
+    .default(null),
+});
+
+const ALIASES: Readonly<Record<string, string>> = {
+  id: 'name',
+  languageId: 'language',
+  functionName: 'handler',
+  trigger: 'triggers',
+  timeoutMillis: 'timeout',
+  timeoutMs: 'timeout',
+  memoryBytes: 'memory',
+};
+export const CONFIG_FIELDS: readonly string[] = ['name', 'language', 'triggers', ...Object.keys(settings.shape)];
+
+/** For documents that describe the configuration, e.g. `/openapi.json`. */
+export const settingsJsonSchema = (): Record<string, unknown> =>
+  z.toJSONSchema(settings, { io: 'input', unrepresentable: 'any' });
+
+export interface ParseOptions {
+  /** Where the code stands, e.g. `functions/hello.ts`: gives the name and the language where the configuration doesn't. */
+  readonly fileName?: string;
+  /** The document's name for error messages. */
+  readonly where?: string;
+}
+
+/**
+ * Checks a whole configuration and fills in the defaults. Deeply frozen. Throws INVALID_FUNCTION that names every bad
+ * field, what was given and what is allowed.
+ */
+export function parseFunctionConfig(raw: unknown, options: ParseOptions = {}): FunctionConfig {
+  const { name, language, triggers, ...rest } = canonicalConfig(raw, options.where);
+  const problems: FieldProblem[] = [];
+  const checked = {
+    name: parseName(name, options.fileName, problems),
+    language: parseLanguage(language, options.fileName, problems),
+    triggers: parseTriggers(triggers, problems),
+  };
+  const parsed = settings.safeParse(rest);
+  if (!parsed.success) problems.push(...problemsOf(parsed.error, rest, '', CONFIG_FIELDS));
+  if (problems.length > 0 || !parsed.success) throw invalidConfig(problems, options.where);
+  const { timeout, memory, retry, http, ...others } = parsed.data;
+  return deepFreeze({
+    ...checked,
+    ...others,
+    http,
+    timeoutMs: timeout,
+    memoryBytes: memory,
+    retry: { maxAttempts: retry.maxAttempts, backoff: { ...DEFAULT_BACKOFF, ...retry.backoff } },
+  });
+}
+
+/** Aliases to their field; `undefined` and a null at the top level mean "not said", but for `cpu` and `concurrency`. */
+export function canonicalConfig(raw: unknown, where?: string): Record<string, unknown> {
+  if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) {
+    throw invalidConfig([{ field: 'configuration', given: spell(raw), allowed: 'an object' }], where);
+  }
+  const canonical: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(raw)) {
+    if (value === undefined) continue;
+    const field = Object.hasOwn(ALIASES, key) ? ALIASES[key]! : key;
+    if (!CONFIG_FIELDS.includes(field)) throw invalidConfig([unknownTopField(key)], where);
+    if (Object.hasOwn(canonical, field) && JSON.stringify(canonical[field]) !== JSON.stringify(value)) {
+      throw invalidConfig(
+        [
+          {
+            field: key,
+            given: `${spell(value)} beside ${spell(canonical[field])}`,
+            allowed: `one value for '${field}'`,
+          },
+        ],
+        where,
+      );
+    }
+    canonical[field] = value;
+  }
+  return canonical;
+}
+
+function unknownTopField(key: string): FieldProblem {
+  const alias = closestName(key, [...CONFIG_FIELDS, ...Object.keys(ALIASES)]);
+  return {
+    ...unknownField(key, key, CONFIG_FIELDS),
+    ...(alias === undefined ? {} : { allowed: `${CONFIG_FIELDS.join(', ')} (did you mean '${alias}'?)` }),
+  };
+}
+
+/** Documents from the innermost (code) to the outermost (deploy request) -> one. `http` is two fields of the table. */
+export function mergeConfigs(...documents: readonly (RawConfig | undefined)[]): RawConfig {
+  const merged: Record<string, unknown> = {};
+  for (const document of documents) {
+    if (document === undefined) continue;
+    const { http, ...fields } = canonicalConfig(document);
+    Object.assign(merged, fields);
+    if (http !== undefined)
+      merged.http = isPlainObject(http) && isPlainObject(merged.http) ? { ...merged.http, ...http } : http;
+  }
+  return merged;
+}
+
+/** JSON-safe form for `postern.versions.config`; `cpu` is null where unlimited. */
+export function configToJson(config: FunctionConfig): string {
+  return JSON.stringify({ ...config, cpu: Number.isFinite(config.cpu) ? config.cpu : null });
+}
+
+/** Reads what `configToJson` wrote, without checking anew: a stored version stays valid when the rules change. */
+export function configFromJson(stored: unknown): FunctionConfig {
+  const config = stored as FunctionConfig;
+  return deepFreeze({ ...config, cpu: (config.cpu as number | null) ?? Number.POSITIVE_INFINITY });
+}
+
+/** `functions/send-mail.ts`, `send-mail.function.jsonc` and `send-mail/index.ts` are all `send-mail`. */
+export function nameFromFile(fileName: string): string {
+  const name = basename(fileName).replace(SOURCE_FILE, '');
+  const folder = basename(dirname(fileName));
+  return name === 'index' && folder !== '' && folder !== '.' ? folder : name;
+}
+
+function parseName(given: unknown, fileName: string | undefined, problems: FieldProblem[]): string {
+  const name = given ?? (fileName === undefined ? undefined : nameFromFile(fileName));
+  if (typeof name === 'string' && FUNCTION_NAME.test(name) && !RESERVED_NAMES.includes(name)) return name;
+  const source = given === undefined && fileName !== undefined ? ` (from the file name '${fileName}')` : '';
+  problems.push({ field: 'name', given: spell(name) + source, allowed: NAME_TEXT });
+  return '';
+}
+
+function parseLanguage(given: unknown, fileName: string | undefined, problems: FieldProblem[]): Language {
+  if (given === undefined)
+    return fileName !== undefined && TYPESCRIPT_FILE.test(fileName) ? 'typescript' : 'javascript';
+  if (typeof given === 'string' && Object.hasOwn(LANGUAGES, given)) return LANGUAGES[given]!;
+  const later = typeof given === 'string' && LATER_LANGUAGES.includes(given);
+  problems.push({
+    field: 'language',
+    given: spell(given),
+    allowed: `'javascript' or 'typescript'${later ? `; '${given}' is not supported yet` : ''}`,
+  });
+  return 'javascript';
+}
+
+function isPlainObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value);
+    for (const inner of Object.values(value)) deepFreeze(inner);
+  }
+  return value;
+}

@@ -1,0 +1,371 @@
+/** The invoker: version, admission, executor, host calls, outcome, record. */
+
+import { randomUUIDv7 } from 'node:crypto';
+import { parseLogPayload } from '../host-functions/index.ts';
+import {
+  type ErrorRecord,
+  type HostFunctionProvider,
+  type InvocationScope,
+  type LogLine,
+  PosternError,
+} from '../runtime/index.ts';
+import type { Admission } from './admission.ts';
+import type { FunctionCatalog, FunctionVersion } from './catalog.ts';
+import type { ExecutorPool } from './executor/executor-pool.ts';
+import type { ExecutorProcess } from './executor/executor-process.ts';
+import { HostCalls } from './host-calls.ts';
+import type { InvocationRequest, InvocationResult, Invoker, Outcome, Usage } from './invocation.ts';
+import type { InvocationRecorder } from './invocation-recorder.ts';
+import { type Ending, readEnding, readResponse } from './outcome.ts';
+
+/** Collects what a function logs; made once an invocation, at its first line. */
+export interface InvocationLog {
+  add(line: LogLine): void;
+  readonly lines: readonly LogLine[];
+}
+
+export interface FunctionInvokerOptions {
+  readonly catalog: FunctionCatalog;
+  readonly pool: ExecutorPool;
+  readonly admission: Admission;
+  readonly recorder: Pick<InvocationRecorder, 'push'>;
+  readonly providers: readonly HostFunctionProvider[];
+  readonly openLog: (
+    scope: Pick<InvocationScope, 'invocationId' | 'requestId' | 'functionName' | 'version'>,
+    version: FunctionVersion,
+  ) => InvocationLog;
+  /** Stacks as the author wrote the code; optional because it needs the version's source map. */
+  readonly mapStack?: (version: FunctionVersion, stack: string) => Promise<string>;
+  readonly maxResultBytes?: number;
+  /** A host function failed with something that was not meant for the guest. */
+  readonly onDefect: (operation: string, error: unknown) => void;
+  readonly onResult?: (result: InvocationResult, request: InvocationRequest) => void;
+}
+
+/** Of a result or response body. Issue-wide cap of 6 MB, as Lambda has it. */
+export const DEFAULT_MAX_RESULT_BYTES = 6 * 1024 * 1024;
+const WASM_PAGE_BYTES = 65536;
+/** What the executor may take longer than the timeout before it is killed for it. */
+const DEADLINE_GRACE_MS = 1_000;
+const MAX_INT32 = 2 ** 31 - 1;
+const NO_USAGE: Usage = { durationMs: 0, cpuMs: 0, fuel: 0, peakMemoryBytes: 0, hostCalls: 0 };
+
+export class FunctionInvoker implements Invoker {
+  readonly #options: FunctionInvokerOptions;
+  readonly #providers = new Map<string, HostFunctionProvider>();
+  readonly #maxResultBytes: number;
+
+  constructor(options: FunctionInvokerOptions) {
+    this.#options = options;
+    this.#maxResultBytes = options.maxResultBytes ?? DEFAULT_MAX_RESULT_BYTES;
+    for (const provider of options.providers) {
+      for (const operation of provider.operations) this.#providers.set(operation, provider);
+    }
+  }
+
+  async invoke(request: InvocationRequest): Promise<InvocationResult> {
+    const { admission } = this.#options;
+    let version: FunctionVersion;
+    try {
+      const found = this.#lookup(request);
+      version = found instanceof Promise ? await found : found;
+      const waiting = admission.enter(version.name, version.config.concurrency);
+      if (waiting !== undefined) await waiting;
+    } catch (error) {
+      return this.#refused(request, PosternError.from(error));
+    }
+    const executor = this.#options.pool.choose();
+    if (executor === undefined) {
+      admission.leave(version.name);
+      return this.#refused(request, new PosternError('OVERLOADED', 'no executor can take more', RETRY_SOON));
+    }
+    const attempt = new Attempt(request, version, this.#options, this.#providers, this.#maxResultBytes);
+    return attempt.run(executor);
+  }
+
+  #lookup(request: InvocationRequest): FunctionVersion | Promise<FunctionVersion> {
+    const { catalog } = this.#options;
+    if (request.version === undefined) return catalog.active(request.functionName);
+    return catalog.version(request.functionName, request.version);
+  }
+
+  /** What never started leaves no record: it would be the cheapest way to fill the database. */
+  #refused(request: InvocationRequest, error: PosternError): InvocationResult {
+    const result: InvocationResult = {
+      invocationId: randomUUIDv7(),
+      functionName: request.functionName,
+      version: 0,
+      outcome: REFUSALS[error.code] ?? 'internal_error',
+      error: error.toRecord(),
+      usage: NO_USAGE,
+    };
+    this.#options.onResult?.(result, request);
+    return result;
+  }
+}
+
+const REFUSALS: Partial<Record<ErrorRecord['code'], Outcome>> = {
+  OVERLOADED: 'overloaded',
+  FUNCTION_NOT_FOUND: 'not_found',
+};
+const RETRY_SOON = { details: { retryAfterMs: 1_000 } } as const;
+
+/** One invocation from here to its record. */
+class Attempt {
+  readonly #id = randomUUIDv7();
+  readonly #startedAtMs = Date.now();
+  readonly #startedAt = performance.now();
+  readonly #request: InvocationRequest;
+  readonly #version: FunctionVersion;
+  readonly #options: FunctionInvokerOptions;
+  readonly #hostCalls: HostCalls;
+  readonly #maxResultBytes: number;
+  readonly #settled = Promise.withResolvers<InvocationResult>();
+  #log: InvocationLog | undefined;
+  #executor: ExecutorProcess | undefined;
+  #slot = 0;
+  #watchdog: NodeJS.Timeout | undefined;
+  #answer: InvocationResult | undefined;
+  #over = false;
+  #onAbort: (() => void) | undefined;
+
+  constructor(
+    request: InvocationRequest,
+    version: FunctionVersion,
+    options: FunctionInvokerOptions,
+    providers: ReadonlyMap<string, HostFunctionProvider>,
+    maxResultBytes: number,
+  ) {
+    this.#request = request;
+    this.#version = version;
+    this.#options = options;
+    this.#maxResultBytes = maxResultBytes;
+    this.#hostCalls = new HostCalls(
+      providers,
+      (signal) => ({
+        invocationId: this.#id,
+        requestId: request.requestId,
+        functionName: version.name,
+        version: version.version,
+        identity: request.identity,
+        policy: version.config,
+        depth: request.depth ?? 0,
+        deadlineMs: this.#startedAt + version.config.timeoutMs,
+        signal,
+        log: (line) => this.#openLog().add(line),
+      }),
+      options.onDefect,
+    );
+  }
+
+  run(executor: ExecutorProcess): Promise<InvocationResult> {
+    const { config } = this.#version;
+    this.#executor = executor;
+    const kill = (): void => {
+      if (!this.#over) executor.kill(`an invocation of ${this.#version.name} outlived its deadline`);
+    };
+    // What the executor has said meanwhile is read first: this process may have been the late one.
+    this.#watchdog = setTimeout(() => setImmediate(kill), config.timeoutMs + DEADLINE_GRACE_MS);
+    this.#slot = executor.invoke(
+      {
+        versionId: this.#version.versionId,
+        lane: this.#version.name,
+        timeoutMs: config.timeoutMs,
+        memoryPages: Math.floor(config.memoryBytes / WASM_PAGE_BYTES),
+        fuel: config.cpu,
+        maxResultBytes: this.#maxResultBytes,
+        meta: this.#meta(),
+        event: this.#request.eventJson,
+      },
+      {
+        onHostCall: (callId, operation, payload) => this.#onHostCall(callId, operation, payload),
+        onCast: (operation, payload) => this.#onCast(operation, payload),
+        onAnswered: (message) => this.#onAnswered(readEnding(message.kind, message.meta, message.body)),
+        onEnded: (message) => this.#onEnded(readEnding(message.kind, message.meta, message.body), message),
+        onLost: (reason) => this.#onLost(reason),
+      },
+    );
+    this.#watchSignal(executor);
+    return this.#settled.promise;
+  }
+
+  #meta(): string {
+    const { identity, requestId, attempt, bodyAt } = this.#request;
+    const { name, version, config, envJson } = this.#version;
+    const deadline = this.#startedAtMs + config.timeoutMs;
+    return `{"functionName":"${name}","version":${version},"invocationId":"${this.#id}","requestId":${JSON.stringify(requestId)},"attempt":${attempt ?? 1},"deadline":${deadline},"userId":${JSON.stringify(identity.userId)},"role":${JSON.stringify(identity.role)},"bodyAt":${bodyAt ?? -1},"env":${envJson}}`;
+  }
+
+  #watchSignal(executor: ExecutorProcess): void {
+    const { signal } = this.#request;
+    if (signal === undefined) return;
+    this.#onAbort = () => executor.cancel(this.#slot);
+    if (signal.aborted) this.#onAbort();
+    else signal.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  #ignoreSignal(): void {
+    if (this.#onAbort !== undefined) this.#request.signal?.removeEventListener('abort', this.#onAbort);
+  }
+
+  #onHostCall(callId: number, operation: string, payload: string): void {
+    const executor = this.#executor as ExecutorProcess;
+    void this.#hostCalls.call(operation, payload).then(
+      (answer) => executor.answerHostCall(this.#slot, callId, true, answer, payload.length),
+      (error: Error) => executor.answerHostCall(this.#slot, callId, false, error.message, payload.length),
+    );
+  }
+
+  #onCast(operation: string, payload: string): void {
+    if (operation !== 'log') return;
+    this.#openLog().add(parseLogPayload(payload, Date.now()));
+  }
+
+  #openLog(): InvocationLog {
+    this.#log ??= this.#options.openLog(
+      {
+        invocationId: this.#id,
+        requestId: this.#request.requestId,
+        functionName: this.#version.name,
+        version: this.#version.version,
+      },
+      this.#version,
+    );
+    return this.#log;
+  }
+
+  /** The answer is there, work goes on behind it. */
+  #onAnswered(ending: Ending): void {
+    const usage = { ...NO_USAGE, durationMs: performance.now() - this.#startedAt };
+    this.#answer = this.#result(ending, usage);
+    // Who has the answer may go: what is left to do is the function's own.
+    this.#ignoreSignal();
+    this.#settled.resolve(this.#answer);
+  }
+
+  #onEnded(ending: Ending, usage: Usage): void {
+    if (this.#answer !== undefined && ending.outcome === 'ok') this.#end({ ...this.#answer, usage: readUsage(usage) });
+    else this.#end(this.#result(ending, usage));
+  }
+
+  #onLost(reason: string): void {
+    const overdue = performance.now() - this.#startedAt >= this.#version.config.timeoutMs;
+    const usage = { ...NO_USAGE, durationMs: performance.now() - this.#startedAt };
+    if (overdue) this.#end(this.#result({ outcome: 'exceeded_time' }, usage));
+    else this.#end(this.#result({ outcome: 'executor_lost', message: reason }, usage));
+  }
+
+  #result(ending: Ending, usage: Usage): InvocationResult {
+    const base = {
+      invocationId: this.#id,
+      functionName: this.#version.name,
+      version: this.#version.version,
+      usage: readUsage(usage),
+    };
+    if (ending.outcome === 'ok') {
+      const { answer } = ending;
+      const known = answer !== undefined && answer.body.length <= this.#maxResultBytes;
+      const response = known ? readResponse(answer) : undefined;
+      if (response !== undefined) return { ...base, outcome: 'ok', response };
+      return { ...base, outcome: 'invalid_result', error: toError({ outcome: 'invalid_result' }, this.#version) };
+    }
+    return { ...base, outcome: ending.outcome, error: toError(ending, this.#version) };
+  }
+
+  #end(result: InvocationResult): void {
+    if (this.#over) return;
+    this.#over = true;
+    clearTimeout(this.#watchdog);
+    this.#ignoreSignal();
+    this.#options.admission.leave(this.#version.name);
+    this.#hostCalls.close();
+    this.#settled.resolve(result);
+    this.#options.onResult?.(result, this.#request);
+    void this.#record(result);
+  }
+
+  async #record(result: InvocationResult): Promise<void> {
+    const { mapStack, recorder } = this.#options;
+    let recorded = result;
+    if (mapStack !== undefined && result.error?.stack !== undefined) {
+      const stack = await mapStack(this.#version, result.error.stack).catch(() => result.error?.stack ?? '');
+      recorded = { ...result, error: { ...result.error, stack } };
+    }
+    recorder.push({
+      result: recorded,
+      functionId: this.#version.functionId,
+      trigger: this.#request.trigger,
+      triggerId: this.#request.triggerId ?? null,
+      eventId: this.#request.eventId ?? null,
+      attempt: this.#request.attempt ?? 1,
+      requestId: this.#request.requestId,
+      startedAtMs: this.#startedAtMs,
+      logs: this.#log?.lines ?? [],
+    });
+  }
+}
+
+/** An executor says what it likes; a record with NaN or 1e300 in it would be refused by Postgres, with its whole batch. */
+function readUsage({ durationMs, cpuMs, fuel, peakMemoryBytes, hostCalls }: Usage): Usage {
+  return {
+    durationMs: countable(durationMs),
+    cpuMs: countable(cpuMs),
+    fuel: countable(fuel),
+    peakMemoryBytes: countable(peakMemoryBytes),
+    hostCalls: Math.min(hostCalls, MAX_INT32),
+  };
+}
+
+function countable(value: number): number {
+  return value > 0 ? Math.min(value, Number.MAX_SAFE_INTEGER) : 0;
+}
+
+const CODES = {
+  ok: 'INTERNAL_ERROR',
+  exception: 'FUNCTION_ERROR',
+  panic: 'FUNCTION_PANIC',
+  exceeded_time: 'FUNCTION_TIMEOUT',
+  exceeded_memory: 'FUNCTION_OUT_OF_MEMORY',
+  exceeded_cpu: 'FUNCTION_CPU_LIMIT',
+  invalid_result: 'INVALID_RESULT',
+  canceled: 'CANCELED',
+  overloaded: 'OVERLOADED',
+  not_found: 'FUNCTION_NOT_FOUND',
+  executor_lost: 'EXECUTOR_LOST',
+  internal_error: 'INTERNAL_ERROR',
+} as const satisfies Record<Outcome, ErrorRecord['code']>;
+
+function toError(ending: Ending, version: FunctionVersion): ErrorRecord {
+  const code = CODES[ending.outcome];
+  const { name, config } = version;
+  const message = ((): string => {
+    switch (ending.outcome) {
+      case 'exceeded_time':
+        return `function "${name}" ran longer than its timeout of ${config.timeoutMs} ms`;
+      case 'exceeded_memory':
+        return `function "${name}" needs more than its memory limit of ${config.memoryBytes / 1024 / 1024} MB`;
+      case 'exceeded_cpu':
+        return `function "${name}" used more than its CPU limit of ${config.cpu} instructions`;
+      case 'panic':
+        return `function "${name}" was stopped by the engine: ${ending.message || 'a trap'}`;
+      case 'invalid_result':
+        return `the result of function "${name}" is not valid: ${ending.message || 'it can not be represented'}`;
+      case 'overloaded':
+        return ending.message || 'the node has no room for this invocation';
+      case 'executor_lost':
+        return `the executor of function "${name}" ended: ${ending.message}`;
+      case 'canceled':
+        return `the caller of function "${name}" went away`;
+      default:
+        return ending.message ?? '';
+    }
+  })();
+  return {
+    code,
+    message: version.redact(message),
+    ...(ending.name === undefined ? {} : { name: ending.name }),
+    ...(ending.stack === undefined ? {} : { stack: version.redact(ending.stack) }),
+    ...(ending.details === undefined ? {} : { details: ending.details }),
+    ...(code === 'OVERLOADED' ? RETRY_SOON : {}),
+  };
+}

@@ -1,0 +1,272 @@
+/**
+ * A deploy from source to "every node serves it":
+ *
+ *   files -> bundle -> the top level runs once in a sandbox, its memory is captured -> configuration of code, manifest and
+ *   request merged and checked -> one transaction (version, image, triggers, generation) -> all live nodes have let go of
+ *   the old version.
+ *
+ * Whatever fails before the commit leaves the old version as it was.
+ */
+
+import { createHash } from 'node:crypto';
+import { PosternError } from '../../runtime/index.ts';
+import {
+  configToJson,
+  type FunctionConfig,
+  type Language,
+  mergeConfigs,
+  nameFromFile,
+  parseFunctionConfig,
+  type RawConfig,
+} from '../function-config.ts';
+import type { BuiltProgram, ProgramBuilder } from '../sandboxes.ts';
+import type { PostgresCatalog } from './catalog.ts';
+import type { CatalogSync } from './catalog-sync.ts';
+import { invalidConfig } from './config-errors.ts';
+import type { Change, FunctionStore, StoredSource } from './function-store.ts';
+import { type DependencySource, parseManifest, splitManifest } from './manifest.ts';
+import { collectSource } from './source-files.ts';
+import { SourceLocator } from './source-locator.ts';
+
+/** What the top level of a module may take at deploy (CPU-10). */
+const BUILD_TIMEOUT_MS = 10_000;
+/** Part of every version id: changes when the same input would have to be stored in another way. */
+const VERSION_FORMAT = 1;
+
+export interface BundleRequest {
+  /** Key into `files`. */
+  readonly entry: string;
+  readonly files: Readonly<Record<string, string>>;
+  readonly language: Language;
+  readonly handlerName: string;
+  /** In-memory modules by name. */
+  readonly dependencies: Readonly<Record<string, { readonly source: string }>>;
+}
+
+/** `bundle` of `runtime/javascript/bundle/` is one. Rejects with INVALID_FUNCTION, `details` {file, line, column, text}. */
+export interface Bundler {
+  bundle(
+    request: BundleRequest,
+  ): Promise<{ readonly code: string; readonly sourceMap: string; readonly warnings: readonly string[] }>;
+}
+
+export interface DeployRequest {
+  /** Fields of the configuration that win over the manifest's and the code's. */
+  readonly config?: RawConfig | undefined;
+  /** Text of a `.function.jsonc`, or the parsed object. */
+  readonly manifest?: string | RawConfig | undefined;
+  /** Name of the manifest's file: for error messages, and for the function's name where nothing else gives one. */
+  readonly manifestName?: string | undefined;
+  readonly source?: string | undefined;
+  /** Where `source` comes from: gives name and language where the configuration doesn't. */
+  readonly fileName?: string | undefined;
+  readonly files?: Readonly<Record<string, string>> | undefined;
+  readonly main?: string | undefined;
+  readonly dependencies?: Readonly<Record<string, DependencySource>> | undefined;
+}
+
+export interface Deployment extends Change {
+  readonly config: FunctionConfig;
+  readonly warnings: readonly string[];
+}
+
+export interface DeployerOptions {
+  readonly store: FunctionStore;
+  readonly catalog: PostgresCatalog;
+  readonly sync: CatalogSync;
+  readonly bundler: Bundler;
+  readonly builder: ProgramBuilder;
+}
+
+interface Draft {
+  readonly source: StoredSource;
+  readonly outer: RawConfig;
+  readonly fileName: string;
+}
+
+interface Built {
+  readonly config: FunctionConfig;
+  readonly bundle: string;
+  readonly sourceMap: string;
+  readonly warnings: readonly string[];
+  readonly program: BuiltProgram;
+}
+
+export class Deployer {
+  readonly #options: DeployerOptions;
+
+  constructor(options: DeployerOptions) {
+    this.#options = options;
+  }
+
+  /** Rejects with INVALID_FUNCTION. When it resolves, no node serves the version before. */
+  async deploy(request: DeployRequest): Promise<Deployment> {
+    const { store, builder, catalog } = this.#options;
+    const draft = draftOf(request);
+    const built = await this.#build(draft);
+    refuseUnrunnable(built);
+    const versionId = versionIdOf(draft.source, built, builder.engineId);
+    const change = await store.deploy({
+      versionId,
+      config: built.config,
+      source: draft.source,
+      bundle: built.bundle,
+      sourceMap: built.sourceMap,
+      form: built.program.form,
+      engineId: builder.engineId,
+      image: built.program.image,
+    });
+    catalog.seedImage(versionId, built.program.image);
+    await this.#everywhere(change.generation, change.name);
+    return { ...change, config: built.config, warnings: built.warnings };
+  }
+
+  /** Makes an earlier version active again; INVALID_REQUEST where there is none. */
+  async rollback(name: string, version?: number): Promise<Change> {
+    // An image for this engine first: a version that can't be built any more must not become active.
+    const change = await this.#options.store.rollback(name, version, async (row) => {
+      await this.#options.catalog.image(row.versionId);
+    });
+    await this.#everywhere(change.generation, name);
+    return change;
+  }
+
+  async delete(name: string): Promise<void> {
+    const { generation } = await this.#options.store.delete(name);
+    await this.#everywhere(generation, name);
+  }
+
+  async #everywhere(generation: number, name: string): Promise<void> {
+    this.#options.sync.applyLocally(generation, [name]);
+    await this.#options.sync.settle(generation);
+  }
+
+  /**
+   * The configuration may stand in the code, and the code is known only after it ran. So it runs under what the manifest
+   * and the request say, and once more if the code says otherwise about what the image depends on.
+   */
+  async #build(draft: Draft): Promise<Built> {
+    // Refuses bad fields of manifest and request before anything runs, but for a name that the code may still give.
+    const first = parseFunctionConfig({ name: 'unnamed', ...draft.outer }, { fileName: draft.fileName });
+    let built = await this.#buildWith(draft, first);
+    const { handler, memoryBytes } = built.config;
+    if (handler !== first.handler || memoryBytes !== first.memoryBytes)
+      built = await this.#buildWith(draft, built.config);
+    return built;
+  }
+
+  async #buildWith(draft: Draft, preliminary: FunctionConfig): Promise<Built> {
+    const { source } = draft;
+    const bundle = await this.#options.bundler.bundle({
+      entry: source.main,
+      files: source.files,
+      dependencies: Object.fromEntries(
+        Object.entries(source.dependencies).map(([name, text]) => [name, { source: text }]),
+      ),
+      language: preliminary.language,
+      handlerName: preliminary.handler,
+    });
+    const program = await this.#options.builder
+      .build({
+        bundle: bundle.code,
+        handlerName: preliminary.handler,
+        timeoutMs: BUILD_TIMEOUT_MS,
+        memoryBytes: preliminary.memoryBytes,
+      })
+      .catch((error: unknown) => {
+        throw withPosition(error, new SourceLocator(bundle.sourceMap, source.files));
+      });
+    const inCode = readCodeConfig(program.configJson, source.main);
+    const config = parseFunctionConfig(mergeConfigs(inCode, draft.outer), { fileName: draft.fileName });
+    return { config, bundle: bundle.code, sourceMap: bundle.sourceMap, warnings: bundle.warnings, program };
+  }
+}
+
+function draftOf(request: DeployRequest): Draft {
+  const manifestName = request.manifestName ?? 'manifest';
+  const manifest =
+    typeof request.manifest === 'string'
+      ? parseManifest(request.manifest, manifestName)
+      : splitManifest(request.manifest ?? {}, manifestName);
+  const outer = mergeConfigs(manifest.config, request.config);
+  const given = request.source ?? manifest.source;
+  const fileName = request.fileName ?? manifest.sourceFile;
+  const source = collectSource(
+    {
+      source: given,
+      fileName,
+      files: request.files,
+      main: request.main ?? (given === undefined ? manifest.sourceFile : undefined),
+      dependencies: { ...manifest.dependencies, ...request.dependencies },
+    },
+    `${typeof outer.name === 'string' ? outer.name : 'function'}.${isTypeScript(outer) ? 'ts' : 'js'}`,
+  );
+  // The name comes from the manifest's file before the code's: `orders.function.jsonc` may point at `src/index.ts`.
+  const nameFile = request.manifestName !== undefined && outer.name === undefined ? request.manifestName : undefined;
+  return {
+    source,
+    outer: nameFile === undefined ? outer : { ...outer, name: nameFromFile(nameFile) },
+    fileName: fileName ?? source.main,
+  };
+}
+
+function isTypeScript(outer: RawConfig): boolean {
+  return outer.language === 'typescript' || outer.language === 'ts';
+}
+
+function readCodeConfig(configJson: string | null, main: string): RawConfig {
+  if (configJson === null) return {};
+  const { config, source, sourceFile, dependencies } = splitManifest(JSON.parse(configJson), `config in ${main}`);
+  if (source !== undefined || sourceFile !== undefined || Object.keys(dependencies).length > 0) {
+    throw invalidConfig(
+      [
+        {
+          field: 'config',
+          given: "'source', 'sourceFile' or 'dependencies'",
+          allowed: 'these only in a manifest or a deploy request',
+        },
+      ],
+      main,
+    );
+  }
+  return config;
+}
+
+function refuseUnrunnable({ config, program }: Built): void {
+  if (program.form !== 'fetch' || !config.triggers.some((trigger) => trigger.type === 'database')) return;
+  throw new PosternError(
+    'INVALID_FUNCTION',
+    `function '${config.name}' has a database trigger but exports only fetch(), which answers HTTP requests: export a function named '${config.handler}' for the events`,
+    { details: { field: 'triggers' } },
+  );
+}
+
+/** The same input gives the same id: code as written and as bundled, configuration (with the name), engine. */
+function versionIdOf(source: StoredSource, built: Built, engineId: string): string {
+  const sorted = (record: Readonly<Record<string, string>>) =>
+    Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1));
+  const input = [
+    VERSION_FORMAT,
+    engineId,
+    configToJson(built.config),
+    source.main,
+    sorted(source.files),
+    sorted(source.dependencies),
+    built.bundle,
+  ];
+  return createHash('sha256').update(JSON.stringify(input)).digest('hex');
+}
+
+/** Adds file, line, column and the line's text to what the sandbox said of the bundle. */
+function withPosition(error: unknown, locator: SourceLocator): unknown {
+  if (!(error instanceof PosternError) || error.code !== 'INVALID_FUNCTION') return error;
+  const { line, column, stack, ...details } = error.details ?? {};
+  const position = typeof line === 'number' ? locator.locate(line, typeof column === 'number' ? column : 1) : null;
+  const where = position === null ? '' : `${position.file}:${position.line}:${position.column}: `;
+  const excerpt = position?.text === undefined ? '' : `\n  ${position.text}`;
+  return new PosternError('INVALID_FUNCTION', `${where}${error.message}${excerpt}`, {
+    cause: error,
+    ...(typeof stack === 'string' ? { guestStack: locator.mapStack(stack) } : {}),
+    details: { ...details, ...(position ?? {}) },
+  });
+}

@@ -1,0 +1,109 @@
+/** `name.function.jsonc`: configuration and where the code stands, as JSON with comments. */
+
+import { type ParseError, parse, printParseErrorCode } from 'jsonc-parser';
+import { PosternError } from '../../runtime/index.ts';
+import { invalidConfig, spell } from './config-errors.ts';
+
+/** The fields that say where code is; the rest of a manifest is configuration. */
+export interface CodeFields {
+  readonly source?: string;
+  readonly sourceFile?: string;
+  /** Module name -> inline source, or a path beside the manifest. */
+  readonly dependencies: Readonly<Record<string, DependencySource>>;
+}
+export type DependencySource = { readonly source: string } | { readonly file: string };
+
+export interface Manifest extends CodeFields {
+  /** Unchecked: goes through `parseFunctionConfig`. */
+  readonly config: Readonly<Record<string, unknown>>;
+}
+
+/** Parses the text of a manifest. Throws INVALID_FUNCTION with file, line, column and the line's text. */
+export function parseManifest(text: string, fileName = 'manifest'): Manifest {
+  const errors: ParseError[] = [];
+  const raw: unknown = parse(text, errors, { allowTrailingComma: true, disallowComments: false });
+  const first = errors[0];
+  if (first !== undefined) {
+    const position = positionAt(text, first.offset);
+    const what = printParseErrorCode(first.error)
+      .replace(/(?<=[a-z])(?=[A-Z])/g, ' ')
+      .toLowerCase();
+    throw new PosternError(
+      'INVALID_FUNCTION',
+      `${fileName}:${position.line}:${position.column}: ${what}\n  ${position.text.trim()}`,
+      {
+        details: { file: fileName, ...position },
+      },
+    );
+  }
+  return splitManifest(raw, fileName);
+}
+
+/** Separates code from configuration in a parsed manifest or deploy request. */
+export function splitManifest(raw: unknown, where: string): Manifest {
+  if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) {
+    throw invalidConfig([{ field: 'manifest', given: spell(raw), allowed: 'an object' }], where);
+  }
+  const {
+    source,
+    sourceFile,
+    module,
+    moduleFile,
+    dependencies,
+    $schema: _,
+    ...config
+  } = raw as Record<string, unknown>;
+  for (const [field, value] of Object.entries({ module, moduleFile })) {
+    if (value !== undefined) {
+      throw invalidConfig(
+        [{ field, given: 'a WebAssembly module', allowed: 'source or sourceFile; modules are not supported yet' }],
+        where,
+      );
+    }
+  }
+  if (source !== undefined && sourceFile !== undefined) {
+    throw invalidConfig([{ field: 'sourceFile', given: 'sourceFile beside source', allowed: 'one of the two' }], where);
+  }
+  return {
+    config,
+    ...(source === undefined ? {} : { source: text('source', source, where) }),
+    ...(sourceFile === undefined ? {} : { sourceFile: text('sourceFile', sourceFile, where) }),
+    dependencies: parseDependencies(dependencies, where),
+  };
+}
+
+function text(field: string, value: unknown, where: string): string {
+  if (typeof value === 'string' && value !== '') return value;
+  throw invalidConfig([{ field, given: spell(value), allowed: 'text that is not empty' }], where);
+}
+
+function parseDependencies(raw: unknown, where: string): Record<string, DependencySource> {
+  const allowed = '{ "name": { "source": "…" } } or { "name": { "file": "lib/name.js" } }';
+  const refuse = (field: string, given: unknown) => invalidConfig([{ field, given: spell(given), allowed }], where);
+  if (raw === undefined) return {};
+  if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) throw refuse('dependencies', raw);
+  const entries = Object.entries(raw as Record<string, unknown>).map(([name, value]): [string, DependencySource] => {
+    const field = `dependencies.${name}`;
+    if (typeof value !== 'object' || value === null || Object.keys(value).length !== 1) throw refuse(field, value);
+    const { source, file } = value as { source?: unknown; file?: unknown };
+    if (typeof source === 'string') return [name, { source }];
+    if (typeof file === 'string' && file !== '') return [name, { file }];
+    throw refuse(field, value);
+  });
+  return Object.fromEntries(entries);
+}
+
+/** 1-based line and column of an offset, and the line's text. */
+export function positionAt(text: string, offset: number): { line: number; column: number; text: string } {
+  const before = text.slice(0, offset);
+  const start = before.lastIndexOf('\n') + 1;
+  const end = text.indexOf('\n', start);
+  return {
+    line: before.split('\n').length,
+    column: offset - start + 1,
+    text: text
+      .slice(start, end === -1 ? undefined : end)
+      .trimEnd()
+      .slice(0, 200),
+  };
+}

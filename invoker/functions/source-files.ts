@@ -1,0 +1,88 @@
+/** Which files a deploy is made of, from the forms in which it may say so. Nothing here touches a disk. */
+
+import { extname } from 'node:path';
+import { PosternError } from '../../runtime/index.ts';
+import type { StoredSource } from './function-store.ts';
+import type { DependencySource } from './manifest.ts';
+
+const MAX_FILES = 1_000;
+const MAX_SOURCE_BYTES = 5 * 2 ** 20;
+const MAX_PATH_CHARS = 200;
+const MAIN_NAMES = ['index', 'main', 'handler'];
+const EXTENSIONS = ['.ts', '.js', '.mts', '.mjs', '.cts', '.cjs', '.tsx', '.jsx'];
+
+export interface SourceInput {
+  /** Inline code; `fileName` is what errors call it. */
+  readonly source?: string | undefined;
+  readonly fileName?: string | undefined;
+  /** Relative path -> text. */
+  readonly files?: Readonly<Record<string, string>> | undefined;
+  /** Which of `files` is deployed. Needed only where there is no choice that everyone would make. */
+  readonly main?: string | undefined;
+  readonly dependencies: Readonly<Record<string, DependencySource>>;
+}
+
+/** Throws INVALID_FUNCTION for paths that lead out, too much source, no entry, a dependency's file that is not there. */
+export function collectSource(input: SourceInput, defaultName: string): StoredSource {
+  const files: Record<string, string> = Object.create(null);
+  for (const [path, text] of Object.entries(input.files ?? {})) files[checkPath(path)] = text;
+  let main = input.main === undefined ? undefined : checkPath(input.main);
+  if (input.source !== undefined) {
+    main = checkPath(input.fileName ?? defaultName);
+    files[main] = input.source;
+  }
+  checkSizes(files);
+  main ??= chooseMain(Object.keys(files));
+  if (files[main] === undefined) throw refuse(`the file '${main}' is not among the files of the deploy`);
+  return { main, files: { ...files }, dependencies: resolveDependencies(input.dependencies, files) };
+}
+
+function checkPath(path: string): string {
+  const normal = path.replace(/^(?:\.\/)+/, '');
+  const parts = normal.split('/');
+  const bad =
+    normal.length > MAX_PATH_CHARS ||
+    /[\0-\x1f\\:]/.test(normal) ||
+    parts.some((part) => part === '' || part === '.' || part === '..');
+  if (bad)
+    throw refuse(
+      `the path ${JSON.stringify(path.slice(0, MAX_PATH_CHARS))} is not allowed: give a relative path with '/' and without '..'`,
+    );
+  return normal;
+}
+
+function checkSizes(files: Readonly<Record<string, string>>): void {
+  const texts = Object.values(files);
+  if (texts.length === 0) throw refuse("there is no code: give 'source', 'sourceFile' or 'files'");
+  if (texts.length > MAX_FILES) throw refuse(`${texts.length} files are too many; at most ${MAX_FILES}`);
+  const bytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+  if (bytes > MAX_SOURCE_BYTES) throw refuse(`${bytes} bytes of source are too many; at most ${MAX_SOURCE_BYTES}`);
+}
+
+function chooseMain(paths: readonly string[]): string {
+  const code = paths.filter((path) => EXTENSIONS.includes(extname(path)));
+  if (code.length === 1) return code[0]!;
+  const usual = MAIN_NAMES.flatMap((name) => EXTENSIONS.map((extension) => name + extension)).find((name) =>
+    code.includes(name),
+  );
+  if (usual !== undefined) return usual;
+  throw refuse("it is not clear which file to deploy: name it in 'main' or 'sourceFile'");
+}
+
+function resolveDependencies(
+  dependencies: Readonly<Record<string, DependencySource>>,
+  files: Readonly<Record<string, string>>,
+): Record<string, string> {
+  const resolved = Object.entries(dependencies).map(([name, dependency]): [string, string] => {
+    if ('source' in dependency) return [name, dependency.source];
+    const text = files[checkPath(dependency.file)];
+    if (text === undefined)
+      throw refuse(`dependencies.${name}: the file '${dependency.file}' is not among the files of the deploy`);
+    return [name, text];
+  });
+  return Object.fromEntries(resolved);
+}
+
+function refuse(message: string): PosternError {
+  return new PosternError('INVALID_FUNCTION', message);
+}

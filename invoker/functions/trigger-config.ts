@@ -1,0 +1,145 @@
+/** A trigger as the author writes it -> a checked `TriggerConfig`. */
+
+import { z } from 'zod';
+import { type FieldProblem, problemsOf, spell, unknownField } from './config-errors.ts';
+import { DATABASE_OPERATIONS, type DatabaseOperation, type TriggerConfig } from './config-types.ts';
+
+const MAX_IDENTIFIER_BYTES = 63;
+const MAX_WHEN_CHARS = 10_000;
+const MAX_TRIGGERS = 50;
+const LATER_TYPES = ['schedule', 'webhook'] as const;
+const TYPES = "'http' or 'database'";
+
+const DATABASE_FIELDS = ['type', 'schema', 'table', 'operations', 'events', 'columns', 'when'] as const;
+
+const identifier = z.string().refine(isIdentifier);
+const identifierText = 'a name of 1 to 63 bytes without NUL';
+const operationsText = "a list of 'INSERT', 'UPDATE', 'DELETE', or one of them";
+
+const operation = z.preprocess(
+  (given) => (typeof given === 'string' ? given.toUpperCase() : given),
+  z.enum(DATABASE_OPERATIONS, { error: operationsText }),
+);
+const operations = z
+  .union([operation.transform((one) => [one]), z.array(operation).min(1, { error: operationsText })], {
+    error: operationsText,
+  })
+  .transform((list): DatabaseOperation[] => DATABASE_OPERATIONS.filter((name) => list.includes(name)));
+
+const databaseSchema = z.strictObject({
+  type: z.literal('database'),
+  schema: z.string({ error: identifierText }).refine(isIdentifier, { error: identifierText }).optional(),
+  table: z.string({ error: "a table: 'users' (schema public) or 'schema.table'" }),
+  operations: operations.optional(),
+  columns: z
+    .array(identifier, { error: 'a list of column names' })
+    .max(1600, { error: 'at most 1600 columns' })
+    .default([]),
+  when: z
+    .string({ error: 'an SQL condition over old and new' })
+    .trim()
+    .min(1, { error: 'an SQL condition over old and new' })
+    .max(MAX_WHEN_CHARS, { error: `an SQL condition of at most ${MAX_WHEN_CHARS} characters` })
+    .nullable()
+    .default(null),
+});
+
+/** Parses `triggers`: a list, or one. Problems are added to `problems`; what could be read is returned. */
+export function parseTriggers(raw: unknown, problems: FieldProblem[]): TriggerConfig[] {
+  if (raw === undefined) return [{ type: 'http' }];
+  const list = Array.isArray(raw) ? raw : [raw];
+  if (list.length === 0 || list.length > MAX_TRIGGERS) {
+    problems.push({ field: 'triggers', given: `${list.length} triggers`, allowed: `1 to ${MAX_TRIGGERS} triggers` });
+    return [];
+  }
+  return list.flatMap((one, index) =>
+    parseTrigger(one, Array.isArray(raw) ? `triggers[${index}]` : 'trigger', problems),
+  );
+}
+
+function parseTrigger(raw: unknown, field: string, problems: FieldProblem[]): TriggerConfig[] {
+  const trigger = typeof raw === 'string' ? { type: raw } : raw;
+  if (typeof trigger !== 'object' || trigger === null) {
+    problems.push({ field, given: spell(raw), allowed: `an object with a type: ${TYPES}` });
+    return [];
+  }
+  const type = (trigger as { type?: unknown }).type;
+  if (type === 'http') return parseHttp(trigger, field, problems);
+  if (type === 'database') return parseDatabase(trigger, field, problems);
+  const later = LATER_TYPES.find((name) => name === type);
+  problems.push({
+    field: `${field}.type`,
+    given: spell(type),
+    allowed: later === undefined ? TYPES : `${TYPES}; ${later} triggers are not supported yet`,
+  });
+  return [];
+}
+
+function parseHttp(trigger: object, field: string, problems: FieldProblem[]): TriggerConfig[] {
+  const unknown = Object.keys(trigger).filter((key) => key !== 'type');
+  problems.push(...unknown.map((key) => unknownField(`${field}.${key}`, key, ['type'])));
+  return [{ type: 'http' }];
+}
+
+function parseDatabase(raw: object, field: string, problems: FieldProblem[]): TriggerConfig[] {
+  const { events, ...trigger } = raw as Record<string, unknown>;
+  if (events !== undefined && trigger.operations !== undefined) {
+    problems.push({ field: `${field}.events`, given: 'events beside operations', allowed: 'one of the two' });
+    return [];
+  }
+  if (trigger.orderingKey !== undefined) {
+    problems.push({
+      field: `${field}.orderingKey`,
+      given: spell(trigger.orderingKey),
+      allowed: 'nothing: not supported yet',
+    });
+    return [];
+  }
+  if (events !== undefined) trigger.operations = events;
+  const parsed = databaseSchema.safeParse(trigger);
+  if (!parsed.success) {
+    problems.push(...problemsOf(parsed.error, trigger, field, DATABASE_FIELDS));
+    return [];
+  }
+  const { schema, table, operations: chosen = [...DATABASE_OPERATIONS], columns, when } = parsed.data;
+  const target = schema === undefined ? splitTable(table) : isIdentifier(table) ? { schema, table } : undefined;
+  if (target === undefined) {
+    problems.push({
+      field: `${field}.table`,
+      given: spell(table),
+      allowed: `'users' (schema public), 'schema.table', or quoted '"My Schema"."My.Table"'`,
+    });
+    return [];
+  }
+  if (columns.length > 0 && !chosen.includes('UPDATE')) {
+    problems.push({
+      field: `${field}.columns`,
+      given: spell(columns),
+      allowed: "columns only with the operation 'UPDATE'",
+    });
+    return [];
+  }
+  return [{ type: 'database', ...target, operations: chosen, columns: [...new Set(columns)], when }];
+}
+
+/**
+ * 'users', 'app.users', '"Odd.Name"."T"'. Letter case is kept as written (no folding): the name is the one that the
+ * catalogue shows.
+ */
+export function splitTable(text: string): { schema: string; table: string } | undefined {
+  const parts: string[] = [];
+  // One quoted or bare part, then a dot or the end. Bare parts have no dot and no quote.
+  const part = /(?:"((?:[^"]|"")+)"|([^".]+))(\.|$)/y;
+  for (let end = false; !end; ) {
+    const match = part.exec(text);
+    if (match === null) return undefined;
+    parts.push(match[1] === undefined ? match[2]! : match[1].replaceAll('""', '"'));
+    end = match[3] === '';
+  }
+  if (parts.length > 2 || !parts.every(isIdentifier)) return undefined;
+  return parts.length === 2 ? { schema: parts[0]!, table: parts[1]! } : { schema: 'public', table: parts[0]! };
+}
+
+function isIdentifier(text: string): boolean {
+  return text !== '' && !text.includes('\0') && text.isWellFormed() && Buffer.byteLength(text) <= MAX_IDENTIFIER_BYTES;
+}

@@ -1,0 +1,16 @@
+export * from './admission.ts';
+export * from './catalog.ts';
+export { executorCommand } from './executor/executor-command.ts';
+export { ExecutorPool, type ExecutorPoolLog, type ExecutorPoolOptions } from './executor/executor-pool.ts';
+export * from './function-config.ts';
+export {
+  DEFAULT_MAX_RESULT_BYTES,
+  FunctionInvoker,
+  type FunctionInvokerOptions,
+  type InvocationLog,
+} from './function-invoker.ts';
+export * from './invocation.ts';
+export { type InvocationRecord, InvocationRecorder, type RecorderOptions } from './invocation-recorder.ts';
+export { bundlePrelude, loadPrelude, type Prelude } from './prelude-source.ts';
+export * from './sandboxes.ts';
+export * from './trigger-installer.ts';

@@ -1,0 +1,89 @@
+/** What goes into the invoker and what comes out of it. Triggers build the first and act on the second. */
+
+import type { ErrorRecord, Identity } from '../runtime/index.ts';
+
+export type TriggerKind = 'http' | 'database' | 'schedule' | 'webhook' | 'manual';
+
+/**
+ * How an attempt ended. `ok`; `exception`: the function threw; `panic`: trap or engine failure; `exceeded_*`: we stopped
+ * it; `invalid_result`; `canceled`: the caller went away; `overloaded`: the node had no room; `not_found`: there is no such
+ * function; `executor_lost`: its process
+ * ended; `internal_error`: our defect.
+ */
+export const OUTCOMES = [
+  'ok',
+  'exception',
+  'panic',
+  'exceeded_time',
+  'exceeded_memory',
+  'exceeded_cpu',
+  'invalid_result',
+  'canceled',
+  'overloaded',
+  'not_found',
+  'executor_lost',
+  'internal_error',
+] as const;
+export type Outcome = (typeof OUTCOMES)[number];
+
+export interface InvocationRequest {
+  readonly functionName: string;
+  /** A numbered version; the active one where absent. */
+  readonly version?: number;
+  readonly trigger: TriggerKind;
+  readonly triggerId?: string;
+  /** The event as JSON text. For an HTTP trigger the event of SPEC 3. It is handed to the guest byte for byte. */
+  readonly eventJson: string;
+  /** Where in `eventJson` the text of a JSON body starts; it ends before the last brace. Absent where there is none. */
+  readonly bodyAt?: number;
+  readonly requestId: string;
+  readonly identity: Identity;
+  /** Set for a database event: its id and which try this is (1 = first). */
+  readonly eventId?: string;
+  readonly attempt?: number;
+  /** How many invocations led to this one (a function that fires a function …). 0 where nothing did. */
+  readonly depth?: number;
+  /** Aborted when nobody waits for the answer any more; ends the invocation as `canceled`. */
+  readonly signal?: AbortSignal;
+}
+
+/** What a handler gave back. */
+export type FunctionResponse =
+  /** Any value but a response object: its JSON text (`null` for undefined). */
+  | { readonly kind: 'value'; readonly json: string }
+  /** A Response, or an object with `statusCode`. `status` and `headers` are the guest's and not yet checked. */
+  | {
+      readonly kind: 'http';
+      readonly status: number;
+      readonly headers: readonly (readonly [string, string])[];
+      readonly body: string | Uint8Array;
+    };
+
+/** What an invocation used. */
+export interface Usage {
+  readonly durationMs: number;
+  /** Time that the guest ran on a core. */
+  readonly cpuMs: number;
+  /** Metered instructions. */
+  readonly fuel: number;
+  readonly peakMemoryBytes: number;
+  readonly hostCalls: number;
+}
+
+export interface InvocationResult {
+  readonly invocationId: string;
+  readonly functionName: string;
+  /** 0 where the function was not found. */
+  readonly version: number;
+  readonly outcome: Outcome;
+  /** Where outcome is `ok`. */
+  readonly response?: FunctionResponse;
+  /** Where it is not. `details.noRetry: true` / `details.retryAfterMs` when the guest said "not again" / "again after". */
+  readonly error?: ErrorRecord;
+  readonly usage: Usage;
+}
+
+/** The one way to run a deployed function. Never rejects: every failure is a result. */
+export interface Invoker {
+  invoke(request: InvocationRequest): Promise<InvocationResult>;
+}

@@ -1,0 +1,168 @@
+/** A node whose executor has been taken over. It gets nothing, it is gone soon, and nobody else notices. */
+
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { InvocationResult } from '../../invoker/index.ts';
+import { MIB, TestNode } from './support/node.ts';
+import { rawExecutor } from './support/raw-executor.ts';
+
+const LARGE_ROWS = `{"rows":[["${'x'.repeat(4 * MIB)}"]],"fields":[]}`;
+const never = Promise.withResolvers<string>();
+const asked: string[] = [];
+
+let node: TestNode;
+beforeAll(async () => {
+  node = await TestNode.start({
+    functions: {},
+    command: rawExecutor(),
+    pingEveryMs: 100,
+    silentForMs: 800,
+    onQuery(payload) {
+      asked.push(payload);
+      if (payload.includes('wait')) return never.promise;
+      return payload.includes('large') ? LARGE_ROWS : '{}';
+    },
+  });
+  node.add('calm', Buffer.alloc(10));
+});
+afterAll(() => node.stop());
+
+let lostBefore = 0;
+let recordsBefore = 0;
+beforeEach(async () => {
+  await node.whenReady();
+  lostBefore = node.lost.length;
+  recordsBefore = node.records.length;
+  asked.length = 0;
+});
+/** Whatever an executor did, the node has one that works. */
+afterEach(async () => {
+  expect(({} as Record<string, unknown>).polluted).toBeUndefined();
+  await node.whenReady();
+  expect(await node.value('calm')).toBe('raw');
+  expect(node.pool.aliveCount).toBe(1);
+  expect(node.admission.running).toBe(0);
+});
+
+function invoke(scenario: string, timeoutMs = 5_000): Promise<InvocationResult> {
+  node.add(scenario, Buffer.alloc(MIB), { timeoutMs });
+  return node.invoke(scenario);
+}
+
+describe('an executor that breaks the protocol is killed and replaced, and its invocation is lost', () => {
+  it.each([
+    ['ENG-01 says the end with a wrong token', 'wrong token'],
+    ['ENG-01 says the end of an invocation that nobody has', 'slot of nobody'],
+    ['ENG-01 makes a host call for an invocation that nobody has', 'host call of nobody'],
+    ['ENG-01 asks for the image of another version', 'image of another version'],
+    ['ENG-03 says that an invocation was built', 'built for an invocation'],
+    ['ABI-05 has more host calls open than an invocation may', 'too many open calls'],
+    ['ABI-05 makes more host calls than an invocation may', 'too many calls'],
+    ['ABI-03 sends a frame of 4 GB', 'frame of 4 GB'],
+    ['ENG-04 sends a message of a gigabyte', 'frame of a gigabyte'],
+    ['ABI-03 sends an empty frame', 'frame of nothing'],
+    ['ABI-03 sends a frame that never ends', 'frame that never ends'],
+    ['ABI-03 sends a field that is longer than its frame', 'field longer than its frame'],
+    ['ABI-03 sends frames of an unknown type', 'flood of frames of an unknown type'],
+    ['ABI-07 sends garbage', 'garbage'],
+    ['MEM-07 floods the node with small messages', 'flood of casts'],
+    ['MEM-07 floods the node with large messages', 'flood of large casts'],
+    ['ENG-04 answers pings that were not sent', 'pongs without pings'],
+    ['ENG-03 says twice that it is ready', 'ready again'],
+    ['ENG-04 asks for an image again and again, reading nothing', 'image again and again'],
+    ['ENG-04 makes host calls and does not read the answers', 'answers that are not read'],
+    ['ENG-04 closes its pipe', 'close the pipe'],
+    ['ENG-04 exits', 'exit'],
+    ['ENG-04 aborts', 'abort'],
+    ['ENG-04 leaves a child behind that holds the pipe', 'children that live on'],
+    ['ENG-04 stops itself', 'stop itself'],
+    ['ENG-04 spins', 'spin for ever'],
+  ])('%s', { timeout: 20_000 }, async (_name, scenario) => {
+    const rssBefore = process.memoryUsage.rss();
+    const bystander = node.invoke('calm');
+    const lost = await invoke(scenario);
+    expect((await bystander).outcome).toBe('ok');
+    expect(lost).toMatchObject({ outcome: 'executor_lost', error: { code: 'EXECUTOR_LOST' } });
+    // A frame may be 64 MB and an unread backlog 256: more is never held.
+    expect(process.memoryUsage.rss() - rssBefore).toBeLessThan(600 * MIB);
+    await node.whenLost(lostBefore + 1);
+    expect(node.lost.length).toBe(lostBefore + 1);
+  });
+
+  it('ENG-01 a host call with the token of one invocation for another reaches no host function', async () => {
+    const outcomes = await Promise.all([invoke('host call of another'), invoke('host call of another')]);
+    expect(outcomes.map(({ outcome }) => outcome)).toEqual(['executor_lost', 'executor_lost']);
+    expect(asked).toEqual([]);
+    await node.whenLost(lostBefore + 1);
+  });
+
+  it('ENG-03 an end that is said twice counts once, and costs the executor', async () => {
+    expect((await invoke('ended twice')).response).toEqual({ kind: 'value', json: '"raw"' });
+    await node.whenLost(lostBefore + 1);
+    expect(node.records.length).toBe(recordsBefore + 1);
+  });
+
+  it('ENG-03 an answer that is given twice counts once, and costs the executor', async () => {
+    expect((await invoke('answered twice')).response).toEqual({ kind: 'value', json: '1' });
+    await node.whenLost(lostBefore + 1);
+    await node.whenRecorded(recordsBefore + 1);
+    expect(node.records.at(-1)?.result.outcome).toBe('executor_lost');
+  });
+
+  it('ENG-04 one that stops answering pings is missed', async () => {
+    expect((await invoke('stop reading')).outcome).toBe('ok');
+    await node.whenLost(lostBefore + 1);
+    expect(node.lost.at(-1)).toContain('did not answer');
+  });
+
+  it('ENG-04 one that never ends an invocation is killed soon after the deadline', async () => {
+    const startedAt = performance.now();
+    expect(await invoke('silent', 500)).toMatchObject({
+      outcome: 'exceeded_time',
+      error: { code: 'FUNCTION_TIMEOUT' },
+    });
+    expect(performance.now() - startedAt).toBeLessThan(3_000);
+    await node.whenLost(lostBefore + 1);
+  });
+
+  it('ENG-04 one that floods stderr is heard no further than it matters', async () => {
+    const rssBefore = process.memoryUsage.rss();
+    expect((await invoke('stderr flood')).outcome).toBe('ok');
+    expect(process.memoryUsage.rss() - rssBefore).toBeLessThan(200 * MIB);
+    expect(node.lost.length).toBe(lostBefore);
+  });
+});
+
+describe('an executor that lies about its own invocation is believed no more than a guest', () => {
+  it.each([
+    ['ENG-05 keys of prototypes', 'prototype keys', 'exception'],
+    ['ENG-05 keys of prototypes in a response', 'prototype keys in a response', 'ok'],
+    ['ENG-05 headers that are no list', 'headers of wrong shape', 'invalid_result'],
+    ['ENG-05 a status that is no number', 'status of wrong type', 'invalid_result'],
+    ['ENG-05 a description that is no JSON', 'meta that is no JSON', 'invalid_result'],
+    ['ENG-05 a description that is null', 'meta that is null', 'exception'],
+    ['ENG-05 a description nested deeply', 'meta nested deeply', 'exception'],
+    ['ENG-03 an ending that there is not', 'an ending of an unknown kind', 'internal_error'],
+    ['ENG-03 a result over the limit', 'a result over the limit', 'invalid_result'],
+  ])('%s', async (_name, scenario, outcome) => {
+    expect((await invoke(scenario)).outcome).toBe(outcome);
+    expect(node.lost.length).toBe(lostBefore);
+    expect(node.records.length).toBe(recordsBefore + 1);
+  });
+
+  it('ENG-03 the end of an answer that was never given is no success', async () => {
+    expect(await invoke('an end after an answer that never was')).toMatchObject({
+      outcome: 'invalid_result',
+      error: {},
+    });
+  });
+
+  it('ENG-03 impossible figures of usage do not reach the record', async () => {
+    const { usage } = await invoke('impossible usage');
+    for (const figure of Object.values(usage)) {
+      expect(Number.isFinite(figure)).toBe(true);
+      expect(figure).toBeGreaterThanOrEqual(0);
+    }
+    expect(usage.hostCalls).toBeLessThan(2 ** 31);
+    expect(usage.fuel).toBeLessThanOrEqual(Number.MAX_SAFE_INTEGER);
+  });
+});

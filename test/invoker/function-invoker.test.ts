@@ -1,0 +1,435 @@
+/** Real executors from the outside: killed, stopped, drowned. Each invocation ends as what it is, and the next one is fine. */
+
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { InvocationScope } from '../../runtime/index.ts';
+import { MIB, NO_ROWS, TestNode } from './support/node.ts';
+
+const FUNCTIONS = {
+  calm: 'export const handler = (event) => event.n + 1;',
+  spin: { source: 'export const handler = () => { for (;;); }', config: { timeoutMs: 1_000 } },
+  wait: `export const handler = async (event) => (await db.query('wait', [event.n])).length;`,
+  later: `export const handler = (event, context) => {
+    context.waitUntil(db.query('wait', [event.n]).then((rows) => { console.log('later', rows.length); if (event.fail) throw new Error('x'); }));
+    return 'early';
+  };`,
+  misc: {
+    source: `export async function handler(event, context) {
+      switch (event.do) {
+        case 'timers and calls': for (let i = 0; i < 10_001; i++) setTimeout(() => {}, 1e6); for (let i = 0; i < 50; i++) db.query('x'); return 1;
+        case 'large': return 'x'.repeat(event.bytes);
+        case 'unknown operation': return fetch('https://example.com').catch((e) => [e.name, e.code ?? null, e.message]);
+        case 'throw': throw Object.assign(new RangeError('mine'), { code: 'E1', retry: false });
+        case 'memory': { const a = []; for (;;) a.push(new Uint8Array(1 << 20)); }
+        case 'stack': { const f = () => f() + 1; return f(); }
+        case 'deep': return JSON.parse('['.repeat(1e6) + ']'.repeat(1e6));
+        case 'log': for (let i = 0; i < 20_000; i++) console.log('line ' + i, { i }); return 1;
+        case 'env': return context.env;
+        case 'failed call': return db.query('fail').catch((e) => ({ name: e.name, message: e.message, code: e.code, stack: e.stack, keys: Object.keys(e) }));
+        case 'calls': { const all = await Promise.allSettled(Array.from({ length: event.n }, () => db.query('x'))); return all.filter((one) => one.status === 'fulfilled').length; }
+      }
+    }`,
+    config: { memoryBytes: 64 * MIB },
+  },
+} as const;
+
+let node: TestNode;
+let waiting: { readonly scope: InvocationScope; readonly answer: (text: string) => void }[] = [];
+let wakeWaiter: (() => void) | undefined;
+
+beforeAll(async () => {
+  node = await TestNode.start({
+    functions: FUNCTIONS,
+    pingEveryMs: 100,
+    silentForMs: 3_000,
+    onQuery(payload, scope) {
+      if (payload.includes('fail')) throw new Error(`no such host: /work/secret ${process.cwd()}`);
+      if (!payload.includes('wait')) return NO_ROWS;
+      const { promise, resolve } = Promise.withResolvers<string>();
+      waiting.push({ scope, answer: resolve });
+      wakeWaiter?.();
+      return promise;
+    },
+  });
+});
+afterAll(() => node.stop());
+
+afterEach(async () => {
+  for (const { answer } of waiting.splice(0)) answer(NO_ROWS);
+  waiting = [];
+  await node.whenReady();
+  expect(await node.value('calm', { n: 1 })).toBe(2);
+  expect(node.admission.running).toBe(0);
+});
+
+/** Resolves when so many host calls wait for the test's answer. */
+async function whenWaiting(count: number): Promise<void> {
+  while (waiting.length < count) await new Promise<void>((resolve) => (wakeWaiter = resolve));
+}
+
+describe('an executor that is ended from outside', () => {
+  it('ISO-15 takes its own invocations with it, closes their host calls, and is replaced', async () => {
+    const [lost, closed] = [node.lost.length, node.closedSessions.length];
+    const running = [node.invoke('wait', { n: 1 }), node.invoke('wait', { n: 2 }), node.invoke('spin')];
+    await whenWaiting(2);
+    const signals = waiting.map(({ scope }) => scope.signal);
+    process.kill(node.pid, 'SIGKILL');
+    for (const result of await Promise.all(running))
+      expect(result).toMatchObject({ outcome: 'executor_lost', error: { code: 'EXECUTOR_LOST' } });
+    await node.whenLost(lost + 1);
+    expect(signals.map(({ aborted }) => aborted)).toEqual([true, true]);
+    expect(node.closedSessions.length).toBe(closed + 2);
+    // Answers that come late go to nobody.
+    for (const { answer } of waiting) answer(NO_ROWS);
+    await node.whenReady();
+  });
+
+  it('ENG-04 is missed when it is stopped, killed, and replaced', { timeout: 20_000 }, async () => {
+    const lost = node.lost.length;
+    const running = node.invoke('wait', { n: 1 });
+    await whenWaiting(1);
+    const { pid } = node;
+    process.kill(pid, 'SIGSTOP');
+    const startedAt = performance.now();
+    expect((await running).outcome).toBe('executor_lost');
+    expect(performance.now() - startedAt).toBeLessThan(8_000);
+    await node.whenLost(lost + 1);
+    expect(node.lost.at(-1)).toContain('did not answer');
+    expect(() => process.kill(pid, 0)).toThrow();
+  });
+
+  it('ENG-04 is not missed when it is the node that did not run for a while', async () => {
+    const on = await TestNode.start({
+      functions: { calm: FUNCTIONS.calm, brief: { source: FUNCTIONS.spin.source, config: { timeoutMs: 200 } } },
+      pingEveryMs: 50,
+      silentForMs: 300,
+    });
+    try {
+      const { pid } = on;
+      const brief = on.invoke('brief');
+      expect(await on.value('calm', { n: 1 })).toBe(2);
+      // Beyond the heartbeat's patience, and beyond the grace that an invocation has after its deadline.
+      const until = performance.now() + 1_500;
+      while (performance.now() < until);
+      expect((await brief).outcome).toBe('exceeded_time');
+      expect(await on.value('calm', { n: 1 })).toBe(2);
+      expect([on.pid, on.lost]).toEqual([pid, []]);
+    } finally {
+      await on.stop();
+    }
+  });
+
+  it('ISO-15 of two takes nothing of the other', async () => {
+    const two = await TestNode.start({
+      executors: 2,
+      functions: { wait: FUNCTIONS.wait },
+      onQuery: (_payload, scope) => held(scope),
+    });
+    const open: ((text: string) => void)[] = [];
+    const asked = Promise.withResolvers<void>();
+    function held(_scope: InvocationScope): Promise<string> {
+      return new Promise((resolve) => {
+        open.push(resolve);
+        if (open.length === 4) asked.resolve();
+      });
+    }
+    try {
+      const running = Array.from({ length: 4 }, (_, n) => two.invoke('wait', { n }));
+      await asked.promise;
+      process.kill(two.pid, 'SIGKILL');
+      await two.whenLost(1);
+      for (const answer of open) answer(NO_ROWS);
+      const outcomes = (await Promise.all(running)).map(({ outcome }) => outcome).sort();
+      expect(outcomes).toEqual(['executor_lost', 'executor_lost', 'ok', 'ok']);
+    } finally {
+      await two.stop();
+    }
+  });
+
+  it('CPU-03 the pool stops at once while guests spin, and says so to their callers', async () => {
+    const spinning = await TestNode.start({
+      executors: 2,
+      functions: { spin: { source: FUNCTIONS.spin.source, config: { timeoutMs: 60_000 } } },
+    });
+    const running = Array.from({ length: 20 }, () => spinning.invoke('spin'));
+    const pids = [...spinning.pool.pids];
+    const startedAt = performance.now();
+    await spinning.stop();
+    expect(performance.now() - startedAt).toBeLessThan(2_000);
+    for (const { outcome } of await Promise.all(running)) expect(outcome).toBe('executor_lost');
+    for (const pid of pids) expect(() => process.kill(pid, 0)).toThrow();
+    await spinning.stop();
+    expect((await spinning.invoke('spin')).outcome).toBe('overloaded');
+    expect(spinning.lost).toEqual([]);
+  });
+});
+
+describe('an invocation', () => {
+  it.each([
+    ['CPU-01 that spins', 'spin', {}, 'exceeded_time', 'FUNCTION_TIMEOUT'],
+    ['MEM-02 that takes all memory', 'misc', { do: 'memory' }, 'exceeded_memory', 'FUNCTION_OUT_OF_MEMORY'],
+    ['MEM-03 that recurses', 'misc', { do: 'stack' }, 'panic', 'FUNCTION_PANIC'],
+    ['MEM-05 that parses JSON nested a million deep', 'misc', { do: 'deep' }, 'panic', 'FUNCTION_PANIC'],
+    ['MEM-04 whose result is too large', 'misc', { do: 'large', bytes: 7e6 }, 'invalid_result', 'INVALID_RESULT'],
+    ['MEM-06 with too many timers', 'misc', { do: 'timers and calls' }, 'panic', 'FUNCTION_PANIC'],
+    ['of a function that there is not', 'nobody', {}, 'not_found', 'FUNCTION_NOT_FOUND'],
+  ])('%s ends as what it is, and its executor lives on', async (_name, name, event, outcome, code) => {
+    const [lost, { pid }] = [node.lost.length, node];
+    expect(await node.invoke(name, event)).toMatchObject({ outcome, error: { code, message: expect.any(String) } });
+    expect(await node.value('calm', { n: 7 })).toBe(8);
+    expect([node.lost.length, node.pid]).toEqual([lost, pid]);
+  });
+
+  it('CPU-01 that spins is over within the limit and 250 ms', async () => {
+    const took: number[] = [];
+    for (let n = 0; n < 2 && (took.length === 0 || Math.min(...took) > 1_250); n++) {
+      const startedAt = performance.now();
+      await node.invoke('spin');
+      took.push(performance.now() - startedAt);
+    }
+    expect(Math.min(...took)).toBeLessThan(1_250);
+  });
+
+  it('ISO-11 says what it threw, without host paths', async () => {
+    const { error } = await node.invoke('misc', { do: 'throw' });
+    expect(error).toMatchObject({
+      code: 'FUNCTION_ERROR',
+      message: 'mine',
+      name: 'RangeError',
+      details: { guestCode: 'E1', noRetry: true },
+    });
+    expect(error?.stack).toContain('function.js');
+    expect(JSON.stringify(error)).not.toContain(process.cwd());
+  });
+
+  it('ISO-11 hears of a host function that failed no more than that it did', async () => {
+    const defects = node.defects.length;
+    const heard = JSON.stringify(await node.value('misc', { do: 'failed call' }));
+    expect(heard).toContain('failed inside of Postern');
+    expect(heard).not.toMatch(/no such host|secret|\/work/);
+    expect(node.defects.length).toBe(defects + 1);
+  });
+
+  it('ABI-03 that calls an operation which nobody provides gets an error', async () => {
+    const [name, , message] = (await node.value('misc', { do: 'unknown operation' })) as string[];
+    expect(`${name} ${message}`).toMatch(/no host function|HostFunctionError|fetch/);
+  });
+
+  it('ABI-05 makes a thousand host calls and no more', { timeout: 20_000 }, async () => {
+    const { usage, response } = await node.invoke('misc', { do: 'calls', n: 3_000 });
+    expect(response).toEqual({ kind: 'value', json: '1000' });
+    expect(usage.hostCalls).toBe(1_000);
+  });
+
+  it('MEM-06 that floods its log is heard no further than the cap', { timeout: 20_000 }, async () => {
+    const before = node.records.length;
+    expect((await node.invoke('misc', { do: 'log' })).outcome).toBe('ok');
+    await node.whenRecorded(before + 1);
+    const lines = node.records[before]?.logs ?? [];
+    expect(lines.length).toBeGreaterThan(500);
+    expect(lines.length).toBeLessThanOrEqual(1_100);
+  });
+
+  it.each([
+    ['before it is sent', (abort: AbortController) => abort.abort()],
+    ['while it waits', (abort: AbortController) => void whenWaiting(1).then(() => abort.abort())],
+  ])('is canceled when its caller goes away %s', async (_name, when) => {
+    const abort = new AbortController();
+    when(abort);
+    const result = await node.invoke('wait', { n: 1 }, { signal: abort.signal });
+    expect(result).toMatchObject({ outcome: 'canceled', error: { code: 'CANCELED' } });
+    expect(waiting.every(({ scope }) => scope.signal.aborted)).toBe(true);
+  });
+
+  it('is canceled when its caller goes away while it spins', async () => {
+    const abort = new AbortController();
+    const startedAt = performance.now();
+    const running = node.invoke('spin', {}, { signal: abort.signal });
+    setImmediate(() => setImmediate(() => abort.abort()));
+    expect((await running).outcome).toBe('canceled');
+    expect(performance.now() - startedAt).toBeLessThan(900);
+  });
+});
+
+describe('work behind the answer', () => {
+  it('goes on after the caller has its answer, and the record comes when it is done', async () => {
+    const before = node.records.length;
+    const result = await node.invoke('later', { n: 1 });
+    expect(result).toMatchObject({ outcome: 'ok', response: { kind: 'value', json: '"early"' } });
+    await whenWaiting(1);
+    expect(node.records.length).toBe(before);
+    expect(node.admission.running).toBe(1);
+    waiting[0]?.answer(NO_ROWS);
+    await node.whenRecorded(before + 1);
+    const record = node.records[before];
+    expect(record?.result).toMatchObject({ outcome: 'ok', response: { json: '"early"' } });
+    expect(record?.result.usage.hostCalls).toBe(1);
+    expect(Object.keys(record?.result.usage ?? {}).sort()).toEqual([
+      'cpuMs',
+      'durationMs',
+      'fuel',
+      'hostCalls',
+      'peakMemoryBytes',
+    ]);
+    expect(record?.logs.map(({ message }) => message)).toEqual(['later 0']);
+  });
+
+  it('is not ended by the caller that has gone with its answer', async () => {
+    const before = node.records.length;
+    const abort = new AbortController();
+    await node.invoke('later', { n: 1 }, { signal: abort.signal });
+    await whenWaiting(1);
+    abort.abort();
+    await node.value('calm', { n: 1 });
+    waiting[0]?.answer(NO_ROWS);
+    await node.whenRecorded(before + 2);
+    expect(node.records.slice(before).find(({ result }) => result.functionName === 'later')?.result.outcome).toBe('ok');
+  });
+
+  it('that dies with its executor is recorded as lost, and the answer stays given', async () => {
+    const before = node.records.length;
+    const result = await node.invoke('later', { n: 1 });
+    await whenWaiting(1);
+    process.kill(node.pid, 'SIGKILL');
+    await node.whenRecorded(before + 1);
+    expect(result.outcome).toBe('ok');
+    expect(node.records[before]?.result.outcome).toBe('executor_lost');
+  });
+});
+
+describe('a node under load', () => {
+  it('CPU-12 two hundred invocations that spin slow the short calls of another function no more than by slices', {
+    timeout: 30_000,
+  }, async () => {
+    const median = async (): Promise<number> => {
+      const took: number[] = [];
+      for (let n = 0; n < 31; n++) {
+        const startedAt = performance.now();
+        expect(await node.value('calm', { n })).toBe(n + 1);
+        took.push(performance.now() - startedAt);
+      }
+      return took.sort((a, b) => a - b)[15] as number;
+    };
+    await median();
+    const quietMs = await median();
+    const spins = Array.from({ length: 200 }, () => node.invoke('spin'));
+    const busyMs = await median();
+    const outcomes = (await Promise.all(spins)).map(({ outcome }) => outcome);
+    expect(new Set(outcomes)).toEqual(new Set(['exceeded_time']));
+    // A slice is at most a millisecond, and there is one other function: generous for a machine that is busy itself.
+    expect(busyMs).toBeLessThan(quietMs * 2 + 40);
+    expect(node.lost.at(-1) ?? '').not.toContain('outlived');
+  });
+
+  it('ABI-05 host calls that are large together are refused, and no other invocation of the executor notices', async () => {
+    const held = Promise.withResolvers<string>();
+    let asked = 0;
+    const on = await TestNode.start({
+      functions: {
+        large: {
+          source: `export async function handler() {
+            const payload = 'x'.repeat(15e6);
+            const calls = Array.from({ length: 6 }, () => db.query(payload).then(() => 'ok', (error) => error.code));
+            await db.query('ready');
+            return Promise.all(calls);
+          }`,
+          config: { memoryBytes: 256 * MIB, timeoutMs: 20_000 },
+        },
+        calm: FUNCTIONS.calm,
+      },
+      pingEveryMs: 100,
+      silentForMs: 1_500,
+      onQuery: (payload) => (payload.includes('ready') ? NO_ROWS : (asked++, held.promise)),
+    });
+    try {
+      const large = on.invoke('large');
+      const startedAt = performance.now();
+      // Longer than the heartbeat's patience: were the node to stop reading, the executor would be gone.
+      while (performance.now() - startedAt < 2_500) expect(await on.value('calm', { n: 1 })).toBe(2);
+      held.resolve(NO_ROWS);
+      const { response } = await large;
+      expect(asked).toBe(4);
+      expect(response).toEqual({
+        kind: 'value',
+        json: expect.stringMatching(/^\["ok","ok","ok","ok","HOST_CALLS_OVERLOADED","HOST_CALLS_OVERLOADED"\]$/),
+      });
+      expect(on.lost).toEqual([]);
+    } finally {
+      held.resolve(NO_ROWS);
+      await on.stop();
+    }
+  });
+
+  it('MEM-04 a top level that fills its memory with noise is refused, and the invocations of its executor go on', {
+    timeout: 30_000,
+  }, async () => {
+    const lost = node.lost.length;
+    const waits = node.invoke('wait', { n: 1 });
+    await whenWaiting(1);
+    const bundle = `
+      const words = new Uint32Array(2 << 20);
+      for (let i = 0, x = 88172645; i < words.length; i++) { x ^= x << 13; x ^= x >>> 17; x ^= x << 5; words[i] = x; }
+      const piece = new Uint8Array(words.buffer), all = new Uint8Array(80 << 20);
+      for (let i = 0; i < 10; i++) all.set(piece, i * piece.length);
+      export const handler = () => all.length;`;
+    const built = node.pool.build({ bundle, handlerName: 'handler', timeoutMs: 20_000, memoryBytes: 256 * MIB });
+    await expect(built).rejects.toMatchObject({
+      code: 'INVALID_FUNCTION',
+      message: expect.stringContaining('more memory than can be stored'),
+    });
+    waiting[0]?.answer(NO_ROWS);
+    expect((await waits).outcome).toBe('ok');
+    expect(node.lost.length).toBe(lost);
+  });
+
+  it('CPU-12 a function at its concurrency makes its own callers wait, and refuses what is too much', async () => {
+    const small = await TestNode.start({
+      functions: { one: { source: FUNCTIONS.wait, config: { concurrency: 1 } }, calm: FUNCTIONS.calm },
+      admission: { maxConcurrent: 3, maxQueued: 2, maxQueueMs: 20_000 },
+      onQuery: () => held.promise,
+    });
+    const held = Promise.withResolvers<string>();
+    try {
+      const running = Array.from({ length: 3 }, (_, n) => small.invoke('one', { n }));
+      const refused = await small.invoke('one', { n: 9 });
+      expect(refused).toMatchObject({
+        outcome: 'overloaded',
+        error: { code: 'OVERLOADED', details: { retryAfterMs: expect.any(Number) } },
+      });
+      expect(await small.value('calm', { n: 1 })).toBe(2);
+      expect(small.records.map(({ result }) => result.functionName)).toEqual(['calm']);
+      held.resolve(NO_ROWS);
+      expect((await Promise.all(running)).map(({ outcome }) => outcome)).toEqual(['ok', 'ok', 'ok']);
+    } finally {
+      held.resolve(NO_ROWS);
+      await small.stop();
+    }
+  });
+
+  it('MEM-08 memory that guests may hold together is bounded, and is there again when they are gone', async () => {
+    const small = await TestNode.start({
+      functions: {
+        grow: `export const handler = async (event) => { globalThis.a = new Uint8Array(event.bytes); if (event.wait) await db.query('x'); return a.length; }`,
+        calm: FUNCTIONS.calm,
+      },
+      maxGrownBytes: 60 * MIB,
+      onQuery() {
+        asked.resolve();
+        return held.promise;
+      },
+    });
+    const asked = Promise.withResolvers<void>();
+    const held = Promise.withResolvers<string>();
+    try {
+      const first = small.invoke('grow', { bytes: 40e6, wait: true });
+      await asked.promise;
+      expect(await small.invoke('grow', { bytes: 40e6 })).toMatchObject({ outcome: 'overloaded' });
+      expect(await small.value('calm', { n: 1 })).toBe(2);
+      held.resolve(NO_ROWS);
+      expect((await first).outcome).toBe('ok');
+      expect(await small.value('grow', { bytes: 40e6 })).toBe(40e6);
+    } finally {
+      held.resolve(NO_ROWS);
+      await small.stop();
+    }
+  });
+});

@@ -1,0 +1,324 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import {
+  configFromJson,
+  configToJson,
+  mergeConfigs,
+  nameFromFile,
+  parseFunctionConfig,
+} from '../../../invoker/function-config.ts';
+import { parseManifest } from '../../../invoker/functions/manifest.ts';
+import { splitTable } from '../../../invoker/functions/trigger-config.ts';
+import { PosternError } from '../../../runtime/index.ts';
+
+const parse = (raw: Record<string, unknown>) => parseFunctionConfig({ name: 'f', ...raw });
+
+function refusal(raw: unknown): PosternError {
+  try {
+    parseFunctionConfig(raw);
+  } catch (error) {
+    expect(error).toBeInstanceOf(PosternError);
+    expect((error as PosternError).code).toBe('INVALID_FUNCTION');
+    return error as PosternError;
+  }
+  throw new Error('it was accepted');
+}
+
+describe('defaults and aliases', () => {
+  test('a name alone gives every default of the table', () => {
+    expect(parse({})).toEqual({
+      name: 'f',
+      language: 'javascript',
+      handler: 'handler',
+      triggers: [{ type: 'http' }],
+      timeoutMs: 10_000,
+      memoryBytes: 128 * 2 ** 20,
+      cpu: 10_000_000_000,
+      env: [],
+      http: { allow: [], rateLimit: { requests: 100, windowMs: 10_000 } },
+      db: { role: 'invoker' },
+      auth: 'required',
+      retry: { maxAttempts: 5, backoff: { initialMs: 1_000, factor: 2, maxMs: 300_000 } },
+      concurrency: null,
+    });
+  });
+
+  test('every alias means its field', () => {
+    const config = parseFunctionConfig({
+      id: 'greet',
+      languageId: 'js',
+      functionName: 'main',
+      trigger: { type: 'http' },
+      timeoutMillis: 2_500,
+    });
+    expect(config).toMatchObject({ name: 'greet', language: 'javascript', handler: 'main', timeoutMs: 2_500 });
+  });
+
+  test('an alias beside its field is refused when they differ and accepted when they agree', () => {
+    expect(parseFunctionConfig({ name: 'a', id: 'a' }).name).toBe('a');
+    expect(refusal({ name: 'a', id: 'b' }).message).toContain("one value for 'name'");
+  });
+
+  test('the configuration is deeply frozen', () => {
+    const config = parse({ env: ['A'], triggers: { type: 'database', table: 'users' } });
+    expect(Object.isFrozen(config)).toBe(true);
+    expect(Object.isFrozen(config.env)).toBe(true);
+    expect(Object.isFrozen(config.triggers[0])).toBe(true);
+  });
+
+  test('name and language come from the file where the configuration is silent', () => {
+    expect(parseFunctionConfig({}, { fileName: 'functions/send-mail.ts' })).toMatchObject({
+      name: 'send-mail',
+      language: 'typescript',
+    });
+    expect(nameFromFile('orders.function.jsonc')).toBe('orders');
+    expect(nameFromFile('functions/orders/index.ts')).toBe('orders');
+  });
+});
+
+describe('units', () => {
+  test.each([
+    ['10s', 10_000],
+    ['1500ms', 1_500],
+    ['5m', 300_000],
+    ['1.5s', 1_500],
+    [2_000, 2_000],
+  ])('timeout %j is %d ms', (timeout, expected) => {
+    expect(parse({ timeout }).timeoutMs).toBe(expected);
+  });
+
+  test.each([
+    ['128MB', 128 * 2 ** 20],
+    ['16 mib', 16 * 2 ** 20],
+    ['65536KB', 64 * 2 ** 20],
+    [512 * 2 ** 20, 512 * 2 ** 20],
+  ])('memory %j is %d bytes', (memory, expected) => {
+    expect(parse({ memory }).memoryBytes).toBe(expected);
+  });
+
+  test.each([
+    ['10'],
+    ['10 parsecs'],
+    [''],
+    [true],
+    [Number.NaN],
+    [1.5],
+    ['301s'],
+    ['999ms'],
+    [-1],
+    ['1e4ms'],
+    ['constructor'],
+  ])('timeout %j is refused with what is allowed', (timeout) => {
+    expect(refusal({ name: 'f', timeout }).message).toMatch(
+      /timeout: .* was given; allowed: a duration from 1 s to 300 s/,
+    );
+  });
+
+  test.each([[128], ['15MB'], ['513MB'], ['1 constructor']])('memory %j is refused', (memory) => {
+    expect(refusal({ name: 'f', memory }).message).toContain('a size from 16 MB to 512 MB');
+  });
+
+  test('cpu is a number of instructions or unlimited', () => {
+    expect(parse({ cpu: 5_000_000 }).cpu).toBe(5_000_000);
+    expect(parse({ cpu: 'unlimited' }).cpu).toBe(Number.POSITIVE_INFINITY);
+    expect(refusal({ name: 'f', cpu: 0 }).message).toContain("'unlimited'");
+    expect(refusal({ name: 'f', cpu: 'lots' }).message).toContain("'unlimited'");
+  });
+});
+
+describe('refusals name the field, what was given and what is allowed', () => {
+  test('an unknown field suggests the closest one', () => {
+    expect(refusal({ name: 'f', timout: '5s' }).message).toContain("did you mean 'timeout'?");
+    expect(refusal({ name: 'f', langageId: 'js' }).message).toContain("did you mean 'languageId'?");
+  });
+
+  test('nested unknown fields are named by their path', () => {
+    expect(refusal({ name: 'f', http: { allows: [] } }).message).toContain('http.allows: an unknown field');
+    expect(refusal({ name: 'f', db: { user: 'x' } }).message).toContain('db.user: an unknown field');
+  });
+
+  test('all problems are listed at once, and details carry them', () => {
+    const error = refusal({ name: 'F!', auth: 'maybe', concurrency: 0 });
+    expect(error.message).toContain('name: "F!" was given');
+    expect(error.message).toContain("auth: \"maybe\" was given; allowed: 'required', 'optional' or 'none'");
+    expect(error.message).toContain('concurrency: 0 was given');
+    expect(error.details?.problems).toHaveLength(3);
+  });
+
+  test.each(['', 'Upper', '9lives', 'a'.repeat(64), 'a/b', '../x', 'a b', 'ünder', 'invoke', 'webhook', '__proto__'])(
+    'the name %j is refused',
+    (name) => {
+      expect(refusal({ name }).message).toContain('name: ');
+    },
+  );
+
+  test.each(['python', 'wasm', 'assemblyscript'])('language %s is not supported yet', (language) => {
+    expect(refusal({ name: 'f', language }).message).toContain(`'${language}' is not supported yet`);
+  });
+
+  test.each([['*'], ['https://*'], ['a b.com'], ['http://x/path'], ['user@host'], [''], [7]])(
+    'http.allow entry %j is refused',
+    (entry) => {
+      expect(refusal({ name: 'f', http: { allow: [entry] } }).message).toContain('http.allow[0]');
+    },
+  );
+
+  test('__proto__ and constructor are unknown fields like any other', () => {
+    expect(refusal(JSON.parse('{"name":"f","__proto__":{"auth":"none"}}')).message).toContain(
+      '__proto__: an unknown field',
+    );
+    expect(refusal({ name: 'f', constructor: 1 }).message).toContain('constructor: an unknown field');
+  });
+
+  test('whatever is given, the answer is a configuration or INVALID_FUNCTION', () => {
+    const key = fc.oneof(
+      fc.string(),
+      fc.constantFrom('timeout', 'memory', 'http', 'triggers', 'retry', 'env', 'cpu', 'db'),
+    );
+    fc.assert(
+      fc.property(fc.dictionary(key, fc.jsonValue()), (raw) => {
+        try {
+          parseFunctionConfig({ ...raw, name: 'f' });
+        } catch (error) {
+          expect((error as PosternError).code).toBe('INVALID_FUNCTION');
+        }
+      }),
+    );
+  });
+});
+
+describe('triggers', () => {
+  test('one trigger or a list of them', () => {
+    expect(parse({ trigger: 'http' }).triggers).toEqual([{ type: 'http' }]);
+    expect(parse({ triggers: [{ type: 'http' }, { type: 'database', table: 'users' }] }).triggers).toHaveLength(2);
+  });
+
+  test('a database trigger defaults to schema public and all three operations', () => {
+    expect(parse({ trigger: { type: 'database', table: 'users' } }).triggers).toEqual([
+      {
+        type: 'database',
+        schema: 'public',
+        table: 'users',
+        operations: ['INSERT', 'UPDATE', 'DELETE'],
+        columns: [],
+        when: null,
+      },
+    ]);
+  });
+
+  test('events is another name for operations, in any case, without repeats', () => {
+    const trigger = {
+      type: 'database',
+      table: 'app.users',
+      events: ['update', 'INSERT', 'Update'],
+      columns: ['email'],
+      when: 'new.email is not null',
+    };
+    expect(parse({ trigger }).triggers).toEqual([
+      {
+        type: 'database',
+        schema: 'app',
+        table: 'users',
+        operations: ['INSERT', 'UPDATE'],
+        columns: ['email'],
+        when: 'new.email is not null',
+      },
+    ]);
+  });
+
+  test.each([
+    ['users', { schema: 'public', table: 'users' }],
+    ['app.users', { schema: 'app', table: 'users' }],
+    ['"My App"."We.ird""T"', { schema: 'My App', table: 'We.ird"T' }],
+    ['app."Order Items"', { schema: 'app', table: 'Order Items' }],
+    ['a.b.c', undefined],
+    ['a.', undefined],
+    ['', undefined],
+    ['"open', undefined],
+    ['x'.repeat(64), undefined],
+  ])('the table %j is read as %j', (text, expected) => {
+    expect(splitTable(text)).toEqual(expected);
+  });
+
+  test('with schema given, the table is taken as it is', () => {
+    expect(parse({ trigger: { type: 'database', schema: 's', table: 'a.b"c' } }).triggers[0]).toMatchObject({
+      schema: 's',
+      table: 'a.b"c',
+    });
+  });
+
+  test.each([
+    [{ type: 'schedule', cron: '* * * * *' }, 'schedule triggers are not supported yet'],
+    [{ type: 'webhook' }, 'webhook triggers are not supported yet'],
+    [{ type: 'databse' }, "'http' or 'database'"],
+    [{ type: 'http', path: '/x' }, 'trigger.path: an unknown field'],
+    [{ type: 'database' }, 'trigger.table'],
+    [{ type: 'database', table: 't', events: ['TRUNCATE'] }, "'INSERT', 'UPDATE', 'DELETE'"],
+    [{ type: 'database', table: 't', operations: [] }, "'INSERT', 'UPDATE', 'DELETE'"],
+    [{ type: 'database', table: 't', tabel: 'x' }, "did you mean 'table'?"],
+    [
+      { type: 'database', table: 't', operations: ['INSERT'], columns: ['a'] },
+      "columns only with the operation 'UPDATE'",
+    ],
+    [{ type: 'database', table: 't', when: ' ' }, 'an SQL condition'],
+    [{ type: 'database', table: 't', orderingKey: 'id' }, 'not supported yet'],
+    [42, "an object with a type: 'http' or 'database'"],
+  ])('%j is refused', (trigger, text) => {
+    expect(refusal({ name: 'f', trigger }).message).toContain(text);
+  });
+});
+
+describe('merging', () => {
+  test('the deploy request wins over the manifest, the manifest over the code, field by field', () => {
+    const merged = mergeConfigs(
+      { name: 'code', timeoutMillis: 1_000, http: { allow: ['a.com'], rateLimit: '1/1s' }, auth: 'none' },
+      { id: 'manifest', http: { allow: ['b.com'] } },
+      { auth: 'required' },
+    );
+    expect(parseFunctionConfig(merged)).toMatchObject({
+      name: 'manifest',
+      timeoutMs: 1_000,
+      auth: 'required',
+      http: { allow: ['b.com'], rateLimit: { requests: 1, windowMs: 1_000 } },
+    });
+  });
+
+  test('a stored configuration comes back as it was', () => {
+    for (const cpu of ['unlimited', 12_345]) {
+      const config = parse({ cpu, retry: { backoff: 'fixed' }, trigger: { type: 'database', table: 't' } });
+      expect(configFromJson(JSON.parse(configToJson(config)))).toEqual(config);
+    }
+  });
+});
+
+describe('manifests', () => {
+  test('comments and trailing commas are allowed, code is told from configuration', () => {
+    const manifest = parseManifest(`{
+      // who
+      "id": "greet", "sourceFile": "greet.js",
+      "dependencies": { "greeter": { "file": "lib/greeter.js" }, "x": { "source": "module.exports = 1" } },
+    }`);
+    expect(manifest).toEqual({
+      config: { id: 'greet' },
+      sourceFile: 'greet.js',
+      dependencies: { greeter: { file: 'lib/greeter.js' }, x: { source: 'module.exports = 1' } },
+    });
+  });
+
+  test('a syntax error has file, line, column and the line', () => {
+    expect(() => parseManifest('{\n  "id": "greet"\n  "auth": "none"\n}', 'greet.function.jsonc')).toThrow(
+      /greet\.function\.jsonc:3:3: comma expected\n {2}"auth": "none"/,
+    );
+  });
+
+  test.each([
+    ['{"module":"AGFzbQ=="}', 'modules are not supported yet'],
+    ['{"source":"x","sourceFile":"y"}', 'one of the two'],
+    ['{"dependencies":[]}', '{ "name": { "source"'],
+    ['{"dependencies":{"a":{"source":"x","file":"y"}}}', 'dependencies.a'],
+    ['[]', 'an object'],
+    ['', 'manifest'],
+  ])('%s is refused', (text, part) => {
+    expect(() => parseManifest(text)).toThrow(part);
+  });
+});

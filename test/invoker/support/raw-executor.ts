@@ -1,0 +1,194 @@
+/**
+ * An executor that is not ours: it speaks frames on file descriptor 3. What it does with an invocation is the scenario
+ * that the function is named after; `calm` is the part of an honest one.
+ */
+
+import { spawn } from 'node:child_process';
+import { Socket } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { FrameReader } from '../../../invoker/protocol/frames.ts';
+import {
+  decodeToExecutor,
+  ENDED,
+  type ExecutorInput,
+  encodeFromExecutor,
+  type FromExecutor,
+} from '../../../invoker/protocol/messages.ts';
+
+export function rawExecutor(): [string, ...string[]] {
+  return [process.execPath, fileURLToPath(import.meta.url)];
+}
+
+type Invoke = Extract<ExecutorInput, { type: 'invoke' }>;
+type Scenario = (invoke: Invoke) => void;
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) main();
+
+function main(): void {
+  const socket = new Socket({ fd: 3, readable: true, writable: true });
+  let muted = false;
+  let lastPing = 0;
+  const write = (bytes: Buffer): boolean => socket.write(bytes);
+  const send = (message: FromExecutor): boolean => write(encodeFromExecutor(message));
+  const usage = { durationMs: 1, cpuMs: 1, fuel: 1, peakMemoryBytes: 1, hostCalls: 0 };
+  const end = (
+    { slot, token }: Pick<Invoke, 'slot' | 'token'>,
+    more: Partial<Extract<FromExecutor, { type: 'ended' }>> = {},
+  ): boolean => send({ type: 'ended', slot, token, kind: ENDED.value, ...usage, meta: '', body: '"raw"', ...more });
+  const header = (length: number, type: number): Buffer => {
+    const bytes = Buffer.alloc(5);
+    bytes.writeUInt32LE(length, 0);
+    bytes[4] = type;
+    return bytes;
+  };
+  const forever = (frame: Buffer): void => {
+    const more = (): void => {
+      for (let index = 0; index < 10_000; index++) if (!write(frame)) return void socket.once('drain', more);
+      setImmediate(more);
+    };
+    more();
+  };
+  const held: Invoke[] = [];
+
+  const scenarios: Readonly<Record<string, Scenario>> = {
+    calm: (invoke) => end(invoke),
+    'wrong token': ({ slot, token }) => end({ slot, token: (token + 1) >>> 0 }),
+    'slot of nobody': ({ token }) => end({ slot: 4_000_000, token }),
+    'ended twice': (invoke) => {
+      end(invoke);
+      end(invoke, { body: '"again"' });
+    },
+    'answered twice': ({ slot, token }) => {
+      for (const body of ['1', '2']) send({ type: 'answered', slot, token, kind: ENDED.value, meta: '', body });
+    },
+    'built for an invocation': ({ slot, token }) =>
+      send({ type: 'built', slot, token, ok: 1, header: '{}', image: 'x' }),
+    'host call of nobody': ({ slot, token }) =>
+      send({ type: 'hostCall', slot: slot + 1, token, callId: 1, operation: 'db.query', payload: '{}' }),
+    'host call of another': (invoke) => {
+      held.push(invoke);
+      if (held.length < 2) return;
+      const [mine, other] = held.splice(0) as [Invoke, Invoke];
+      send({
+        type: 'hostCall',
+        slot: other.slot,
+        token: mine.token,
+        callId: 1,
+        operation: 'db.query',
+        payload: '{"sql":"theirs"}',
+      });
+    },
+    'too many open calls': ({ slot, token }) => {
+      for (let callId = 1; callId <= 40; callId++)
+        send({ type: 'hostCall', slot, token, callId, operation: 'db.query', payload: '{"wait":1}' });
+    },
+    'too many calls': ({ slot, token }) => {
+      let callId = 0;
+      const timer = setInterval(() => {
+        for (let n = 0; n < 30; n++)
+          send({ type: 'hostCall', slot, token, callId: ++callId, operation: 'db.query', payload: '{}' });
+        if (callId > 3_000) clearInterval(timer);
+      }, 1);
+    },
+    'answers that are not read': ({ slot, token }) => {
+      socket.pause();
+      let callId = 0;
+      const timer = setInterval(() => {
+        send({ type: 'hostCall', slot, token, callId: ++callId, operation: 'db.query', payload: '{"large":1}' });
+        send({ type: 'pong', sequence: lastPing, sandboxes: 0, memoryBytes: 0, waitingTurns: 0 });
+        if (callId > 500) clearInterval(timer);
+      }, 1);
+    },
+    'image of another version': () => send({ type: 'needImage', versionId: 'version-of-other' }),
+    'image again and again': ({ versionId }) => {
+      socket.pause();
+      const timer = setInterval(() => send({ type: 'needImage', versionId }), 1);
+      setTimeout(() => clearInterval(timer), 10_000);
+    },
+    'pongs without pings': () => {
+      for (let sequence = 1_000; sequence < 1_010; sequence++)
+        send({ type: 'pong', sequence, sandboxes: 0, memoryBytes: 0, waitingTurns: 0 });
+    },
+    'ready again': () => send({ type: 'ready' }),
+    'flood of casts': ({ slot, token }) =>
+      forever(
+        encodeFromExecutor({ type: 'cast', slot, token, operation: 'log', payload: '{"level":"INFO","message":"x"}' }),
+      ),
+    'flood of large casts': ({ slot, token }) =>
+      forever(
+        encodeFromExecutor({ type: 'cast', slot, token, operation: 'log', payload: 'x'.repeat(8 * 1024 * 1024) }),
+      ),
+    'flood of frames of an unknown type': () => forever(Buffer.concat([header(1, 99)])),
+    'frame of a gigabyte': () => forever(Buffer.concat([header(2 ** 30, 6), Buffer.alloc(1024 * 1024)])),
+    'frame of 4 GB': () => forever(Buffer.concat([header(2 ** 32 - 1, 6), Buffer.alloc(1024 * 1024)])),
+    'frame of nothing': () => write(Buffer.alloc(4)),
+    'frame that never ends': () => write(Buffer.concat([header(60 * 1024 * 1024, 6), Buffer.alloc(100)])),
+    'field longer than its frame': () => write(Buffer.concat([header(5, 2), Buffer.from([0xff, 0xff, 0xff, 0xff])])),
+    garbage: () => forever(Buffer.from(Array.from({ length: 997 }, (_, index) => (index * 131) & 0xff))),
+    'stderr flood': (invoke) => {
+      for (let index = 0; index < 200; index++) process.stderr.write('E'.repeat(65_536));
+      end(invoke);
+    },
+    'close the pipe': () => socket.destroy(),
+    exit: () => process.exit(0),
+    abort: () => process.abort(),
+    'stop itself': () => process.kill(process.pid, 'SIGSTOP'),
+    'stop reading': (invoke) => {
+      muted = true;
+      end(invoke);
+    },
+    silent: () => {},
+    'spin for ever': () => {
+      for (;;);
+    },
+    'children that live on': () => {
+      spawn('sleep', ['30'], { stdio: 'inherit' });
+      process.exit(0);
+    },
+    'prototype keys': (invoke) => {
+      const { slot, token } = invoke;
+      const evil =
+        '{"__proto__":{"polluted":1},"constructor":{"prototype":{"polluted":1}},"toString":1,"level":"INFO","message":"x","fields":{"__proto__":{"polluted":1}}}';
+      send({ type: 'cast', slot, token, operation: 'log', payload: evil });
+      send({ type: 'cast', slot, token, operation: '__proto__', payload: evil });
+      send({ type: 'hostCall', slot, token, callId: 1, operation: '__proto__', payload: evil });
+      send({ type: 'hostCall', slot, token, callId: 2, operation: 'constructor', payload: evil });
+      end(invoke, { kind: ENDED.exception, meta: evil });
+    },
+    'prototype keys in a response': (invoke) =>
+      end(invoke, {
+        kind: ENDED.http,
+        meta: '{"__proto__":{"status":200},"status":200,"headers":[["__proto__","x"],["constructor","y"]]}',
+      }),
+    'headers of wrong shape': (invoke) =>
+      end(invoke, { kind: ENDED.http, meta: '{"status":200,"headers":{"length":1,"0":["a","b"]}}' }),
+    'status of wrong type': (invoke) => end(invoke, { kind: ENDED.http, meta: '{"status":"200","headers":[]}' }),
+    'meta that is no JSON': (invoke) => end(invoke, { kind: ENDED.http, meta: '{{{' }),
+    'meta that is null': (invoke) => end(invoke, { kind: ENDED.exception, meta: 'null' }),
+    'meta nested deeply': (invoke) =>
+      end(invoke, { kind: ENDED.exception, meta: '['.repeat(200_000) + ']'.repeat(200_000) }),
+    'an ending of an unknown kind': (invoke) => end(invoke, { kind: 200 }),
+    'an end after an answer that never was': (invoke) => end(invoke, { kind: ENDED.afterAnswer }),
+    'impossible usage': (invoke) =>
+      end(invoke, {
+        durationMs: Number.NaN,
+        cpuMs: Number.NEGATIVE_INFINITY,
+        fuel: 1e300,
+        peakMemoryBytes: -1,
+        hostCalls: 2 ** 32 - 1,
+      }),
+    'a result over the limit': (invoke) => end(invoke, { body: `"${'x'.repeat(20 * 1024 * 1024)}"` }),
+  };
+  const reader = new FrameReader(64 * 1024 * 1024, (type, body) => {
+    const message = decodeToExecutor(type, body);
+    if (message.type === 'boot') send({ type: 'ready' });
+    if (message.type === 'ping') {
+      lastPing = message.sequence;
+      if (!muted) send({ type: 'pong', sequence: message.sequence, sandboxes: 0, memoryBytes: 0, waitingTurns: 0 });
+    }
+    if (message.type === 'invoke') (scenarios[message.lane] as Scenario)(message);
+  });
+  socket.on('data', (chunk: Buffer) => reader.push(chunk));
+  socket.on('error', () => {});
+  socket.on('close', () => process.exit(0));
+}
