@@ -1,0 +1,175 @@
+/** What operators see of events: waiting ones, dead letters, and sending a dead letter again. */
+
+import type { Pool } from 'pg';
+import { PosternError } from '../../runtime/index.ts';
+
+export const EVENT_STATUSES = ['pending', 'leased', 'dead'] as const;
+export type EventStatus = (typeof EVENT_STATUSES)[number];
+
+export interface EventSummary {
+  readonly id: string;
+  readonly status: EventStatus;
+  readonly functionName: string;
+  readonly triggerId: string;
+  readonly schema: string;
+  readonly table: string;
+  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE';
+  /** ISO 8601, UTC. */
+  readonly occurredAt: string;
+  /** Null for a dead one. */
+  readonly runAt: string | null;
+  readonly deadAt: string | null;
+  /** Tries that counted. */
+  readonly attempt: number;
+  readonly lastError: { readonly code: string; readonly message: string; readonly outcome: string } | null;
+}
+
+export interface EventDetail extends EventSummary {
+  /** JSON text, as captured. */
+  readonly oldJson: string | null;
+  readonly newJson: string | null;
+  /** JSON text of `request.jwt.claims`, or whatever was there. */
+  readonly claims: string | null;
+  readonly leasedBy: string | null;
+  readonly leaseExpiresAt: string | null;
+}
+
+export interface EventFilter {
+  readonly status?: EventStatus;
+  readonly functionName?: string;
+  /** 1 to 1000; default 50. */
+  readonly limit?: number;
+  /** `nextCursor` of the page before. */
+  readonly cursor?: string;
+}
+
+export interface EventPage {
+  readonly events: readonly EventSummary[];
+  /** Null where there is no more. */
+  readonly nextCursor: string | null;
+}
+
+const MAX_LIMIT = 1_000;
+const DEFAULT_LIMIT = 50;
+
+const STATUS = `case when e.dead_at is not null then 'dead' when e.leased_by is not null then 'leased' else 'pending' end`;
+const ISO = `'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'`;
+
+const SUMMARY_COLUMNS = `
+  e.id, ${STATUS} as status, f.name as "functionName", e.trigger_id as "triggerId",
+  coalesce(e.table_schema, t.config ->> 'schema', '') as schema, coalesce(e.table_name, t.config ->> 'table', '') as table,
+  case when e.old_row is null then 'INSERT' when e.new_row is null then 'DELETE' else 'UPDATE' end as operation,
+  to_char(coalesce(e.occurred_at, e.run_at) at time zone 'UTC', ${ISO}) as "occurredAt",
+  case when e.dead_at is null then to_char(e.run_at at time zone 'UTC', ${ISO}) end as "runAt",
+  to_char(e.dead_at at time zone 'UTC', ${ISO}) as "deadAt",
+  e.attempt, e.last_error as "lastError"`;
+
+const FROM = `
+  from postern.events e
+    join postern.functions f on f.id = e.function_id
+    left join postern.triggers t on t.id = e.trigger_id`;
+
+/** Newest change first. The cursor is the last row's place in that order. */
+const LIST_EVENTS = `
+  select ${SUMMARY_COLUMNS}, e.seq
+  ${FROM}
+  where ($1::text is null or ${STATUS} = $1)
+    and ($2::text is null or f.name = $2)
+    and ($3::bigint is null or e.seq < $3)
+  order by e.seq desc
+  limit $4`;
+
+/** Ids are given when somebody first sees the event; here somebody may. */
+const NAME_EVENTS = `
+  update postern.events e
+  set id = gen_random_uuid()
+  from unnest($1::bigint[]) as a (seq)
+  where e.seq = a.seq and e.id is null
+  returning e.seq, e.id`;
+
+/** A page of events, newest first. Rejects with INVALID_REQUEST for a cursor that is none. */
+export async function listEvents(pool: Pool, filter: EventFilter = {}): Promise<EventPage> {
+  const limit = Math.min(Math.max(1, Math.trunc(filter.limit ?? DEFAULT_LIMIT)), MAX_LIMIT);
+  if (filter.cursor !== undefined && !/^\d{1,18}$/.test(filter.cursor)) {
+    throw new PosternError(
+      'INVALID_REQUEST',
+      `cursor: ${JSON.stringify(filter.cursor)} is not one that a page ended with`,
+    );
+  }
+  const { rows } = await pool.query<EventSummary & { seq: string }>(LIST_EVENTS, [
+    filter.status ?? null,
+    filter.functionName ?? null,
+    filter.cursor ?? null,
+    limit + 1,
+  ]);
+  const page = rows.slice(0, limit);
+  const names = await nameEvents(
+    pool,
+    page.filter((row) => row.id === null).map((row) => row.seq),
+  );
+  return {
+    events: page
+      .map(({ seq, ...event }) => ({ ...event, id: event.id ?? names.get(seq) ?? '' }))
+      .filter((e) => e.id !== ''),
+    nextCursor: rows.length > limit ? (page.at(-1)?.seq ?? null) : null,
+  };
+}
+
+async function nameEvents(pool: Pool, seqs: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  if (seqs.length === 0) return new Map();
+  const { rows } = await pool.query<{ seq: string; id: string }>(NAME_EVENTS, [seqs]);
+  return new Map(rows.map(({ seq, id }) => [seq, id]));
+}
+
+const SHOW_EVENT = `
+  select ${SUMMARY_COLUMNS}, e.old_row::text as "oldJson", e.new_row::text as "newJson", e.claims,
+    e.leased_by as "leasedBy", to_char(e.lease_expires_at at time zone 'UTC', ${ISO}) as "leaseExpiresAt"
+  ${FROM}
+  where e.id = $1`;
+
+/** One event with its rows; null where it is not there (never was, or handled). */
+export async function showEvent(pool: Pool, id: string): Promise<EventDetail | null> {
+  if (!UUID.test(id)) return null;
+  const { rows } = await pool.query<EventDetail>(SHOW_EVENT, [id]);
+  return rows[0] ?? null;
+}
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+
+/** As new, with its id and its history of leases: the function can tell that it has seen it. */
+const REDRIVE_EVENT = `
+  update postern.events
+  set run_at = clock_timestamp(), dead_at = null, attempt = 0, depth = null, leased_by = null, lease_expires_at = null
+  where id = $1 and dead_at is not null`;
+
+/** Runs a dead letter again, with all its attempts. False where there is no dead letter with this id. */
+export async function redriveEvent(pool: Pool, id: string): Promise<boolean> {
+  if (!UUID.test(id)) return false;
+  const { rowCount } = await pool.query(REDRIVE_EVENT, [id]);
+  if (rowCount === 0) return false;
+  await pool.query(`select pg_notify('postern_events', '')`);
+  return true;
+}
+
+const COUNT_EVENTS = `
+  select ${STATUS} as status, count(*)::integer as count,
+    coalesce(extract(epoch from clock_timestamp() - min(coalesce(e.occurred_at, e.run_at))), 0)::float8 as "oldestSeconds"
+  from postern.events e
+  group by 1`;
+
+export interface EventCount {
+  readonly count: number;
+  /** Age of the oldest change among them. */
+  readonly oldestSeconds: number;
+}
+
+/** For metrics and `doctor`. Reads the whole table: not more often than every few seconds. */
+export async function countEvents(pool: Pool): Promise<Readonly<Record<EventStatus, EventCount>>> {
+  const { rows } = await pool.query<EventCount & { status: EventStatus }>(COUNT_EVENTS);
+  const none: EventCount = { count: 0, oldestSeconds: 0 };
+  const of = (status: EventStatus): EventCount => {
+    const row = rows.find((candidate) => candidate.status === status);
+    return row === undefined ? none : { count: row.count, oldestSeconds: row.oldestSeconds };
+  };
+  return { pending: of('pending'), leased: of('leased'), dead: of('dead') };
+}

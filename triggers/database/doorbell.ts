@@ -1,0 +1,154 @@
+/**
+ * Hears at once that an event was committed, while the dispatcher sleeps. A hint for latency, never the delivery: the
+ * dispatcher finds events by looking. The protocol with the writers is in database/migrations/0003_create_capture.sql.
+ */
+
+import pg, { type ClientConfig } from 'pg';
+
+/** Both in the capture functions too. */
+const LOCK = [1886548846, 1] as const;
+const CHANNEL = 'postern_events';
+
+/** A connection that answers nothing for so long is half-open (a network path that died without a word). */
+const ANSWER_TIMEOUT_MS = 5_000;
+const RECONNECT_MIN_MS = 50;
+const RECONNECT_MAX_MS = 5_000;
+
+/**
+ * `yes`: every event committed from now on rings. `writers`: transactions are under way that will not ring; look again
+ * soon. `no`: nobody can ring now (no connection, or prepared transactions are possible); poll.
+ */
+export type Armed = 'yes' | 'writers' | 'no';
+
+export interface DoorbellOptions {
+  /** Of the system's user; the doorbell has a connection of its own. */
+  readonly connection: ClientConfig;
+  readonly onRing: () => void;
+  readonly log: (message: string, error?: unknown) => void;
+}
+
+/**
+ * The lock belongs to the session, so a dispatcher that dies disarms itself. Of several sleeping dispatchers one holds it,
+ * and the ring reaches all. Those that sleep while another is awake are not woken, which is right: it is awake.
+ */
+const ARM = `
+  select case
+    when pg_try_advisory_lock($1, $2) then 'ours'
+    when exists (
+      select from pg_locks l
+      where l.locktype = 'advisory' and l.classid = $1::bigint::oid and l.objid = $2::bigint::oid and l.objsubid = 2
+        and l.database = (select oid from pg_database where datname = current_database())
+        and l.mode = 'ExclusiveLock' and l.granted
+    ) then 'theirs'
+    else 'writers'
+  end as state`;
+
+export class Doorbell {
+  readonly #options: DoorbellOptions;
+  #client: pg.Client | undefined;
+  #holding = false;
+  #stopped = true;
+  #usable = false;
+  #reconnectMs = RECONNECT_MIN_MS;
+  #timer: NodeJS.Timeout | undefined;
+  #connecting: Promise<void> = Promise.resolve();
+
+  constructor(options: DoorbellOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves after the first try to connect, whether it worked or not. */
+  async start(): Promise<void> {
+    if (!this.#stopped) return;
+    this.#stopped = false;
+    this.#connecting = this.#connect();
+    await this.#connecting;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    await this.#connecting;
+    const client = this.#client;
+    this.#client = undefined;
+    this.#holding = false;
+    await client?.end().catch(() => undefined);
+  }
+
+  /** Asks to be rung for. After `yes` look for events once more before sleeping. */
+  async arm(): Promise<Armed> {
+    if (!this.#usable) return 'no';
+    // Also proves, at each slow poll of a sleeping dispatcher, that the connection lives.
+    if (this.#holding) return (await this.#ask('select 1 as state', [])) === null ? 'no' : 'yes';
+    const state = await this.#ask(ARM, LOCK);
+    if (state === null) return 'no';
+    this.#holding = state === 'ours';
+    return state === 'writers' ? 'writers' : 'yes';
+  }
+
+  /** Writers stop ringing; the dispatcher is up and looks by itself. */
+  disarm(): void {
+    if (!this.#holding) return;
+    this.#holding = false;
+    void this.#ask('select pg_advisory_unlock($1, $2) as state', LOCK);
+  }
+
+  async #ask(sql: string, values: readonly number[]): Promise<unknown> {
+    const client = this.#client;
+    if (client === undefined) return null;
+    const timer = setTimeout(() => this.#lost(client, new Error('no answer')), ANSWER_TIMEOUT_MS);
+    try {
+      const { rows } = await client.query<{ state: unknown }>(sql, [...values]);
+      return rows[0]?.state ?? null;
+    } catch (error) {
+      this.#lost(client, error);
+      return null;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #connect(): Promise<void> {
+    const client = new pg.Client({
+      ...this.#options.connection,
+      application_name: 'postern doorbell',
+      keepAlive: true,
+      connectionTimeoutMillis: ANSWER_TIMEOUT_MS,
+    });
+    client.on('error', (error) => this.#lost(client, error));
+    client.on('end', () => this.#lost(client, new Error('connection ended')));
+    client.on('notification', () => this.#options.onRing());
+    this.#client = client;
+    try {
+      await client.connect();
+      await client.query(`listen ${CHANNEL}`);
+      const { rows } = await client.query<{ max: number }>(
+        `select current_setting('max_prepared_transactions')::integer as max`,
+      );
+      // A transaction that has notified can't be prepared, so where that is possible writers do not ring.
+      this.#usable = rows[0]?.max === 0;
+      this.#reconnectMs = RECONNECT_MIN_MS;
+      // What was rung while we were away is gone: look.
+      this.#options.onRing();
+    } catch (error) {
+      this.#lost(client, error);
+    }
+  }
+
+  #lost(client: pg.Client, error: unknown): void {
+    if (this.#client !== client) return;
+    this.#client = undefined;
+    this.#holding = false;
+    this.#usable = false;
+    // Not end(): on a half-open connection that waits for an answer.
+    (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
+    if (this.#stopped) return;
+    this.#options.log('the connection that listens for events was lost; polling until it is back', error);
+    this.#options.onRing();
+    const delayMs = this.#reconnectMs * (0.5 + Math.random());
+    this.#reconnectMs = Math.min(this.#reconnectMs * 2, RECONNECT_MAX_MS);
+    this.#timer = setTimeout(() => {
+      this.#connecting = this.#connect();
+    }, delayMs);
+  }
+}

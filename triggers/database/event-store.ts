@@ -1,0 +1,154 @@
+/** The statements that move events between their states (database/migrations/0002_create_events.sql). */
+
+import type { Pool } from 'pg';
+import type { LeasedEvent } from './leased-event.ts';
+
+export interface LeaseRequest {
+  readonly nodeId: string;
+  /** Most events to lease. */
+  readonly limit: number;
+  readonly leaseMs: number;
+  /** Most events of one function; of those that the map does not name, `otherwise`. */
+  readonly quotas: ReadonlyMap<string, number>;
+  readonly otherwise: number;
+}
+
+/** How an attempt is acknowledged, other than by success. */
+export interface Setback {
+  readonly event: LeasedEvent;
+  /** When to try again; null keeps the time that it had. */
+  readonly delayMs: number | null;
+  readonly dead: boolean;
+  /** The attempt did not count. */
+  readonly givenBack: boolean;
+  readonly error: { readonly code: string; readonly message: string; readonly outcome: string } | null;
+}
+
+/** See database/migrations/0004_create_lease.sql. */
+const LEASE_EVENTS = `
+  select e.event_seq, e.event_id, e.event_function_id, e.function_name, e.event_trigger_id,
+    coalesce(e.event_schema, t.config ->> 'schema', ''), coalesce(e.event_table, t.config ->> 'table', ''),
+    e.event_old_row, e.event_new_row, e.event_claims, e.event_writer, e.event_depth,
+    e.event_occurred_at, e.event_run_at, e.event_attempt, e.event_lease_number
+  from postern.lease_events($1, $2, $3, $4, $5, $6) e
+    left join postern.triggers t on t.id = e.event_trigger_id`;
+
+const AS_TEXT = { getTypeParser: () => (value: string | Buffer) => value };
+
+type Columns = readonly (string | null)[];
+
+export async function leaseEvents(pool: Pool, request: LeaseRequest): Promise<LeasedEvent[]> {
+  const { nodeId, limit, leaseMs, quotas, otherwise } = request;
+  const { rows } = await pool.query<Columns & (string | null)[]>({
+    text: LEASE_EVENTS,
+    values: [nodeId, limit, leaseMs, otherwise, [...quotas.keys()], [...quotas.values()]],
+    rowMode: 'array',
+    types: AS_TEXT,
+  });
+  return rows.map(eventOf);
+}
+
+function eventOf(row: Columns): LeasedEvent {
+  return {
+    seq: row[0]!,
+    id: row[1]!,
+    functionId: row[2]!,
+    functionName: row[3]!,
+    triggerId: row[4]!,
+    schema: row[5]!,
+    table: row[6]!,
+    oldRow: row[7] ?? null,
+    newRow: row[8] ?? null,
+    claims: row[9] ?? null,
+    writer: row[10] ?? null,
+    depth: row[11] ?? null,
+    occurredAt: row[12]!,
+    runAt: row[13]!,
+    attempt: row[14]!,
+    leaseNumber: row[15]!,
+  };
+}
+
+/** The fence: the row as we leased it. A holder that lost its lease changes nothing, whatever it says. */
+const OURS = `
+  e.function_id = a.function_id and e.run_at = a.run_at and e.seq = a.seq
+  and e.lease_number = a.lease_number and e.leased_by = $1`;
+
+const KEYS = '$2::bigint[], $3::timestamptz[], $4::bigint[], $5::integer[]';
+
+const FINISH_EVENTS = `
+  delete from postern.events e
+  using unnest(${KEYS}) as a (function_id, run_at, seq, lease_number)
+  where ${OURS}`;
+
+const SET_EVENTS_BACK = `
+  update postern.events e
+  set run_at = case
+        when a.dead then 'infinity'
+        when a.delay_ms is null then e.run_at
+        else clock_timestamp() + a.delay_ms * interval '1 ms'
+      end,
+      occurred_at = coalesce(e.occurred_at, e.run_at),
+      dead_at = case when a.dead then clock_timestamp() end,
+      attempt = e.attempt - a.given_back::integer,
+      last_error = coalesce(a.last_error, e.last_error),
+      leased_by = null,
+      lease_expires_at = null
+  from unnest(${KEYS}, $6::float8[], $7::boolean[], $8::boolean[], $9::jsonb[])
+    as a (function_id, run_at, seq, lease_number, delay_ms, dead, given_back, last_error)
+  where ${OURS}`;
+
+const RENEW_LEASES = `
+  update postern.events e
+  set lease_expires_at = clock_timestamp() + $6 * interval '1 ms'
+  from unnest(${KEYS}) as a (function_id, run_at, seq, lease_number)
+  where ${OURS}
+  returning e.seq`;
+
+function keysOf(events: readonly LeasedEvent[]): readonly (readonly string[])[] {
+  return [
+    events.map((event) => event.functionId),
+    events.map((event) => event.runAt),
+    events.map((event) => event.seq),
+    events.map((event) => event.leaseNumber),
+  ];
+}
+
+/** Removes handled events; returns how many of them were still ours. */
+export async function finishEvents(pool: Pool, nodeId: string, events: readonly LeasedEvent[]): Promise<number> {
+  const { rowCount } = await pool.query(FINISH_EVENTS, [nodeId, ...keysOf(events)]);
+  return rowCount ?? 0;
+}
+
+/** Makes events pending or dead; returns how many of them were still ours. */
+export async function setEventsBack(pool: Pool, nodeId: string, setbacks: readonly Setback[]): Promise<number> {
+  const { rowCount } = await pool.query(SET_EVENTS_BACK, [
+    nodeId,
+    ...keysOf(setbacks.map(({ event }) => event)),
+    setbacks.map(({ delayMs }) => delayMs),
+    setbacks.map(({ dead }) => dead),
+    setbacks.map(({ givenBack }) => givenBack),
+    // jsonb has no NUL; a function's error message may.
+    setbacks.map(({ error }) => (error === null ? null : JSON.stringify(error).replaceAll('\\u0000', '\\ufffd'))),
+  ]);
+  return rowCount ?? 0;
+}
+
+/** Returns the `seq` of those that are still ours. */
+export async function renewLeases(
+  pool: Pool,
+  nodeId: string,
+  events: readonly LeasedEvent[],
+  leaseMs: number,
+): Promise<ReadonlySet<string>> {
+  const { rows } = await pool.query<{ seq: string }>(RENEW_LEASES, [nodeId, ...keysOf(events), leaseMs]);
+  return new Set(rows.map((row) => row.seq));
+}
+
+/** Events whose function is gone: none while uninstalling works as it should, and never leased. */
+export async function deleteOrphans(pool: Pool): Promise<number> {
+  const { rowCount } = await pool.query(
+    'delete from postern.events e where not exists (select from postern.functions f where f.id = e.function_id)',
+  );
+  return rowCount ?? 0;
+}

@@ -1,0 +1,6 @@
+export * from './dead-letters.ts';
+export { Dispatcher } from './dispatcher.ts';
+export type { DispatcherMetrics, DispatcherOptions } from './dispatcher-options.ts';
+export { captureOwner, type Drift, findDrift } from './drift.ts';
+export { DatabaseTriggerInstaller, type InstallerOptions } from './installer.ts';
+export type { DeliveryPolicy } from './retry-policy.ts';

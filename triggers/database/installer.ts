@@ -1,0 +1,311 @@
+import { randomUUID } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
+import type { PoolClient } from 'pg';
+import { quoteIdentifier, quoteQualified, sqlState } from '../../database/index.ts';
+import type { DatabaseTriggerConfig, TriggerConfig, TriggerInstaller } from '../../invoker/index.ts';
+import { PosternError } from '../../runtime/index.ts';
+import { closest, enumerate } from './closest.ts';
+import { type ConditionColumn, ConditionError, readCondition } from './condition.ts';
+import { type SqlTrigger, sqlTriggerPrefix, sqlTriggers } from './sql-triggers.ts';
+import { findTable, TableError, type WatchedTable } from './watched-table.ts';
+
+/**
+ * Creating and dropping a trigger waits for the transactions that write to the table, and everybody else's writes wait
+ * behind that. So it waits this long and no longer.
+ */
+const LOCK_TIMEOUT_MS = 3_000;
+const LOCK_NOT_AVAILABLE = '55P03';
+
+export interface InstallerOptions {
+  /** Default 3 s. */
+  readonly lockTimeoutMs?: number;
+  /** What an operator should know, a sentence each. */
+  readonly log?: (message: string) => void;
+}
+
+/**
+ * Keeps the rows of postern.triggers, of every kind, and the SQL triggers of the database kind. Runs in the deploy's
+ * transaction, which must have locked the function's row; nothing shows before that commits. A trigger whose
+ * configuration did not change keeps its id and its SQL triggers: no lock is taken on its table.
+ */
+export class DatabaseTriggerInstaller implements TriggerInstaller {
+  readonly #log: (message: string) => void;
+  readonly #lockTimeoutMs: number;
+
+  constructor(options: InstallerOptions = {}) {
+    this.#lockTimeoutMs = options.lockTimeoutMs ?? LOCK_TIMEOUT_MS;
+    this.#log = options.log ?? (() => undefined);
+  }
+
+  async install(
+    client: PoolClient,
+    functionId: number,
+    functionName: string,
+    triggers: readonly TriggerConfig[],
+  ): Promise<void> {
+    await withLockTimeout(client, this.#lockTimeoutMs, async () => {
+      const installed = await readInstalled(client, functionId);
+      const plans = triggers.map((config) => ({ config, id: takeEqual(installed, config) }));
+      // What is left has no equal in the new version. Gone first: the new ones may be for the same tables.
+      for (const { id, config } of installed) await this.#retire(client, functionId, id, config);
+      for (const [index, { config, id }] of plans.entries()) {
+        const label = labelOf(functionName, index, config);
+        const triggerId = id ?? (await insertTrigger(client, functionId, config));
+        if (config.type === 'database') await this.#attach(client, functionId, triggerId, label, config);
+      }
+    });
+  }
+
+  async uninstall(client: PoolClient, functionId: number): Promise<void> {
+    await withLockTimeout(client, this.#lockTimeoutMs, async () => {
+      for (const { id } of await readInstalled(client, functionId)) await dropSqlTriggers(client, id, []);
+      await client.query('delete from postern.triggers where function_id = $1', [functionId]);
+      // After the triggers: dropping them waited for every transaction that could still have added an event.
+      await client.query('delete from postern.events where function_id = $1', [functionId]);
+    });
+  }
+
+  /** Changes that were committed while the trigger was there are still delivered, under the names it had. */
+  async #retire(client: PoolClient, functionId: number, id: string, config: TriggerConfig): Promise<void> {
+    if (config.type === 'database') {
+      await dropSqlTriggers(client, id, []);
+      await client.query(
+        `update postern.events set table_schema = $3, table_name = $4
+         where function_id = $1 and trigger_id = $2 and table_name is null`,
+        [functionId, id, config.schema, config.table],
+      );
+    }
+    await client.query('delete from postern.triggers where id = $1', [id]);
+  }
+
+  async #attach(
+    client: PoolClient,
+    functionId: number,
+    triggerId: string,
+    label: string,
+    config: DatabaseTriggerConfig,
+  ): Promise<void> {
+    const table = await tableOf(client, label, config);
+    await checkConfig(label, config, table);
+    const wanted = sqlTriggers(config, table, functionId, triggerId);
+    const present = await readSqlTriggers(client, triggerId, table);
+    await dropSqlTriggers(
+      client,
+      triggerId,
+      wanted.map((trigger) => trigger.name),
+    );
+    for (const trigger of wanted) {
+      if (present.has(trigger.name)) continue;
+      await createSqlTrigger(client, label, config, trigger);
+      if (trigger.enableAlways === null) {
+        this.#log(`${label}: we do not own the table, so its trigger does not fire in replica sessions`);
+      }
+    }
+    if (config.when !== null) await refuseVolatile(client, label, config, triggerId);
+  }
+}
+
+interface InstalledTrigger {
+  readonly id: string;
+  readonly config: TriggerConfig;
+}
+
+async function readInstalled(client: PoolClient, functionId: number): Promise<InstalledTrigger[]> {
+  const { rows } = await client.query<InstalledTrigger>(
+    'select id, config from postern.triggers where function_id = $1 order by created_at, id',
+    [functionId],
+  );
+  return rows;
+}
+
+/** Takes an installed trigger with this configuration off the list, and gives its id. */
+function takeEqual(installed: InstalledTrigger[], config: TriggerConfig): string | null {
+  const plain: unknown = JSON.parse(JSON.stringify(config));
+  const index = installed.findIndex((candidate) => isDeepStrictEqual(candidate.config, plain));
+  return index === -1 ? null : (installed.splice(index, 1)[0]?.id ?? null);
+}
+
+async function insertTrigger(client: PoolClient, functionId: number, config: TriggerConfig): Promise<string> {
+  const id = randomUUID();
+  await client.query('insert into postern.triggers (id, function_id, kind, config) values ($1, $2, $3, $4)', [
+    id,
+    functionId,
+    config.type,
+    JSON.stringify(config),
+  ]);
+  return id;
+}
+
+/** `function "welcome", trigger 1 (public.users)`: how every message to the author starts. */
+function labelOf(functionName: string, index: number, config: TriggerConfig): string {
+  const on = config.type === 'database' ? ` (${config.schema}.${config.table})` : '';
+  return `function "${functionName}", trigger ${index + 1}${on}`;
+}
+
+async function tableOf(client: PoolClient, label: string, config: DatabaseTriggerConfig): Promise<WatchedTable> {
+  try {
+    return await findTable(client, config.schema, config.table);
+  } catch (error) {
+    if (!(error instanceof TableError)) throw error;
+    throw refusal(label, error.message, { field: 'table' });
+  }
+}
+
+async function checkConfig(label: string, config: DatabaseTriggerConfig, table: WatchedTable): Promise<void> {
+  if (config.operations.length === 0) throw refusal(label, 'it names no operation', { field: 'operations' });
+  if (config.columns.length > 0 && !config.operations.includes('UPDATE')) {
+    throw refusal(label, '`columns` is for UPDATE, which is not among its operations', { field: 'columns' });
+  }
+  for (const column of config.columns) requireColumn(label, column, table, { field: 'columns' });
+  if (config.when !== null) await checkCondition(label, config, config.when, table);
+}
+
+function requireColumn(label: string, column: string, table: WatchedTable, details: Record<string, unknown>): void {
+  if (table.columns.includes(column)) return;
+  const near = closest(column, table.columns);
+  const hint = near === undefined ? `it has ${enumerate(table.columns)}` : `did you mean ${near}?`;
+  throw refusal(label, `the table has no column ${column}; ${hint}`, details);
+}
+
+async function checkCondition(
+  label: string,
+  config: DatabaseTriggerConfig,
+  when: string,
+  table: WatchedTable,
+): Promise<void> {
+  let columns: readonly ConditionColumn[];
+  try {
+    columns = await readCondition(when);
+  } catch (error) {
+    if (!(error instanceof ConditionError)) throw error;
+    throw conditionRefusal(label, when, error.message, error.position);
+  }
+  for (const { row, column, position } of columns) {
+    const lacking = row === 'old' ? 'INSERT' : 'DELETE';
+    if (config.operations.includes(lacking)) {
+      const text = `${row} is not possible with ${lacking}, which has no ${row} row; use a trigger of its own for ${lacking}`;
+      throw conditionRefusal(label, when, text, position);
+    }
+    if (column !== null) requireColumn(label, column, table, { field: 'when', condition: when, position });
+  }
+}
+
+function refusal(label: string, reason: string, details: Record<string, unknown>, cause?: unknown): PosternError {
+  return new PosternError('INVALID_FUNCTION', `${label}: ${reason}`, { details, cause });
+}
+
+function conditionRefusal(
+  label: string,
+  when: string,
+  reason: string,
+  position?: number,
+  cause?: unknown,
+): PosternError {
+  const details = { field: 'when', condition: when, ...(position === undefined ? {} : { position }) };
+  return refusal(label, `the condition \`${when}\` is refused: ${reason}`, details, cause);
+}
+
+/** Those of the trigger that are on this very table (it may have been dropped and made anew) and enabled as they should be. */
+async function readSqlTriggers(
+  client: PoolClient,
+  triggerId: string,
+  table: WatchedTable,
+): Promise<ReadonlySet<string>> {
+  const { rows } = await client.query<{ name: string }>(
+    `select tgname::text as name from pg_trigger
+     where tgrelid = $1::regclass and starts_with(tgname::text, $2) and tgenabled in ('A', $3)`,
+    [quoteQualified(table.schema, table.name), sqlTriggerPrefix(triggerId), table.owned ? 'A' : 'O'],
+  );
+  return new Set(rows.map((row) => row.name));
+}
+
+/** Drops the trigger's SQL triggers wherever they are by now, except the named ones. */
+async function dropSqlTriggers(client: PoolClient, triggerId: string, keep: readonly string[]): Promise<void> {
+  const { rows } = await client.query<{ name: string; schema: string; table: string }>(
+    `select t.tgname::text as name, n.nspname::text as schema, c.relname::text as table
+     from pg_trigger t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
+     where starts_with(t.tgname::text, $1) and t.tgparentid = 0 and t.tgname <> all ($2::text[])`,
+    [sqlTriggerPrefix(triggerId), keep],
+  );
+  for (const { name, schema, table } of rows) {
+    await client
+      .query(`drop trigger ${quoteIdentifier(name)} on ${quoteQualified(schema, table)}`)
+      .catch((error: unknown) => Promise.reject(lockedOr(error, `${schema}.${table}`)));
+  }
+}
+
+async function createSqlTrigger(
+  client: PoolClient,
+  label: string,
+  config: DatabaseTriggerConfig,
+  trigger: SqlTrigger,
+): Promise<void> {
+  try {
+    // In place of one that was disabled, or is on a table that was partitioned since.
+    await client.query(
+      `drop trigger if exists ${quoteIdentifier(trigger.name)} on ${quoteQualified(config.schema, config.table)}`,
+    );
+    await client.query(trigger.create);
+    if (trigger.enableAlways !== null) await client.query(trigger.enableAlways);
+  } catch (error) {
+    throw explain(error, label, config);
+  }
+}
+
+/** Postgres knows better than our parser what a condition means: types, operators, functions. */
+function explain(error: unknown, label: string, config: DatabaseTriggerConfig): unknown {
+  const locked = lockedOr(error, `${config.schema}.${config.table}`);
+  if (locked !== error) return locked;
+  const state = sqlState(error) ?? '';
+  const text = (error as Error).message;
+  if (state === '42501')
+    return refusal(label, `Postern's database user may not make triggers there (${text})`, {}, error);
+  if (!/^(42|22|0A)/.test(state)) return error;
+  if (config.when !== null) return conditionRefusal(label, config.when, text, undefined, error);
+  return refusal(label, text, {}, error);
+}
+
+function lockedOr(error: unknown, table: string): unknown {
+  if (sqlState(error) !== LOCK_NOT_AVAILABLE) return error;
+  return new PosternError(
+    'OVERLOADED',
+    `Table ${table} is held by a long transaction, and writers would queue up behind us. Nothing was changed; try again.`,
+    { cause: error, details: { retryAfterMs: 5_000 } },
+  );
+}
+
+/**
+ * A condition that gives another answer each time (`random()`, `clock_timestamp()`) is a mistake, and one that writes is
+ * worse. Asked of what Postgres has resolved, so that it holds for operators and the user's own functions too.
+ */
+async function refuseVolatile(
+  client: PoolClient,
+  label: string,
+  config: DatabaseTriggerConfig,
+  triggerId: string,
+): Promise<void> {
+  const { rows } = await client.query<{ name: string }>(
+    `select distinct p.proname::text as name
+     from pg_trigger t
+       cross join lateral regexp_matches(t.tgqual::text, ':(?:funcid|opfuncid) (\\d+)', 'g') as used(ids)
+       join pg_proc p on p.oid = used.ids[1]::oid
+     where starts_with(t.tgname::text, $1) and p.provolatile = 'v'`,
+    [sqlTriggerPrefix(triggerId)],
+  );
+  if (rows.length === 0) return;
+  const names = rows.map((row) => `${row.name}()`);
+  throw conditionRefusal(
+    label,
+    config.when ?? '',
+    `${names.join(', ')} is volatile; a condition looks at the row only`,
+  );
+}
+
+async function withLockTimeout(client: PoolClient, timeoutMs: number, work: () => Promise<void>): Promise<void> {
+  const { rows } = await client.query<{ before: string }>(
+    `select current_setting('lock_timeout') as before, set_config('lock_timeout', $1, true)`,
+    [`${timeoutMs}ms`],
+  );
+  await work();
+  await client.query(`select set_config('lock_timeout', $1, true)`, [rows[0]?.before ?? '0']);
+}

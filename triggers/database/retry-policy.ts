@@ -1,0 +1,75 @@
+import type { FunctionConfig, InvocationResult } from '../../invoker/index.ts';
+import { ERROR_CODES } from '../../runtime/index.ts';
+import type { Setback } from './event-store.ts';
+import { depthOf, type LeasedEvent, MAX_DEPTH } from './leased-event.ts';
+
+/** The part of a function's configuration that delivery obeys. */
+export type DeliveryPolicy = Pick<FunctionConfig, 'retry' | 'concurrency'>;
+
+/** For an event whose function can not be looked up just now. SPEC 2's defaults. */
+export const DEFAULT_POLICY: DeliveryPolicy = {
+  retry: { maxAttempts: 5, backoff: { initialMs: 1_000, factor: 2, maxMs: 300_000 } },
+  concurrency: null,
+};
+
+/** How long a full node leaves an event alone that it could not take, where it does not say. */
+const OVERLOADED_DELAY_MS = 250;
+const MAX_MESSAGE_LENGTH = 2_000;
+
+/** Why this event must not run at all; null where it may. */
+export function refuseToRun(event: LeasedEvent, policy: DeliveryPolicy): Setback | null {
+  const depth = depthOf(event);
+  if (depth > MAX_DEPTH) {
+    const message = `${depth} invocations led to this change, and ${MAX_DEPTH} may: a function fires itself in a circle`;
+    return dead(event, { code: 'FUNCTION_ERROR', message, outcome: 'exception' });
+  }
+  if (Number(event.attempt) > policy.retry.maxAttempts) {
+    // Only a lease that ran out brings an event here: every failure that we saw has been acknowledged.
+    const message = `its node was lost in each of ${policy.retry.maxAttempts} attempts`;
+    return { ...dead(event, { code: 'EXECUTOR_LOST', message, outcome: 'executor_lost' }), givenBack: true };
+  }
+  return null;
+}
+
+/** What becomes of an event whose attempt failed. `random` in [0, 1). */
+export function setbackOf(
+  event: LeasedEvent,
+  result: InvocationResult,
+  policy: DeliveryPolicy,
+  random: () => number = Math.random,
+): Setback {
+  const details = result.error?.details ?? {};
+  const asked = typeof details.retryAfterMs === 'number' && details.retryAfterMs >= 0 ? details.retryAfterMs : null;
+  if (result.outcome === 'overloaded') {
+    // It never started. A jittered delay, so that what was refused together does not come back together.
+    const delayMs = (asked ?? OVERLOADED_DELAY_MS) * (0.5 + random());
+    return { event, delayMs, dead: false, givenBack: true, error: null };
+  }
+  if (result.outcome === 'canceled') return handBack(event);
+  const error = {
+    code: result.error?.code ?? 'INTERNAL_ERROR',
+    message: (result.error?.message ?? '').slice(0, MAX_MESSAGE_LENGTH),
+    outcome: result.outcome,
+  };
+  const attempt = Number(event.attempt);
+  // A function that is gone takes its events with it; "not found" is a cache that is behind, or a deploy half done.
+  const hopeless =
+    details.noRetry === true || (!ERROR_CODES[error.code].retryable && error.code !== 'FUNCTION_NOT_FOUND');
+  if (hopeless || attempt >= policy.retry.maxAttempts) return dead(event, error);
+  const delayMs = asked ?? backoffMs(attempt, policy.retry.backoff) * random();
+  return { event, delayMs, dead: false, givenBack: false, error };
+}
+
+/** Before the next try after `attempt` tries, without jitter. Full jitter spreads best what failed at the same moment. */
+export function backoffMs(attempt: number, backoff: DeliveryPolicy['retry']['backoff']): number {
+  return Math.min(backoff.maxMs, backoff.initialMs * backoff.factor ** (attempt - 1));
+}
+
+/** As if it had not been leased. */
+export function handBack(event: LeasedEvent): Setback {
+  return { event, delayMs: null, dead: false, givenBack: true, error: null };
+}
+
+function dead(event: LeasedEvent, error: NonNullable<Setback['error']>): Setback {
+  return { event, delayMs: null, dead: true, givenBack: false, error };
+}

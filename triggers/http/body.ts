@@ -1,0 +1,98 @@
+/**
+ * A request's body as JSON text for the event. What JSON is said to be is checked and then handed on as the bytes that
+ * came: nothing is parsed and written again, so numbers, key order and duplicate keys reach the function as they were.
+ */
+
+import { isUtf8 } from 'node:buffer';
+import { PosternError } from '../../runtime/index.ts';
+
+/** Deeper nesting than any data has; a parser that recurses could run out of stack. */
+const MAX_JSON_DEPTH = 1_000;
+
+export interface EventBody {
+  /** JSON text: the JSON that came, a string, or `null`. */
+  readonly json: string;
+  /** `json` is a string of base64. */
+  readonly isBase64Encoded: boolean;
+  /** JSON came, and `json` is its text as it came. */
+  readonly isJson: boolean;
+}
+
+const EMPTY: EventBody = { json: 'null', isBase64Encoded: false, isJson: false };
+
+/** Throws INVALID_BODY for a body that is said to be JSON and is not. */
+export function eventBody(
+  bytes: Buffer,
+  contentType: string | undefined,
+  contentEncoding: string | undefined,
+): EventBody {
+  if (bytes.length === 0) return EMPTY;
+  const kind = contentEncoding === undefined || contentEncoding === 'identity' ? kindOf(contentType) : 'bytes';
+  if (kind === 'json') {
+    return { json: checkedJson(bytes), isBase64Encoded: false, isJson: true };
+  }
+  if (kind === 'text' && isUtf8(bytes)) {
+    return { json: JSON.stringify(bytes.toString('utf8')), isBase64Encoded: false, isJson: false };
+  }
+  return { json: `"${bytes.toString('base64')}"`, isBase64Encoded: true, isJson: false };
+}
+
+/** The bytes as text that is valid JSON. Throws INVALID_BODY. */
+export function checkedJson(bytes: Buffer): string {
+  if (!isUtf8(bytes)) throw new PosternError('INVALID_BODY', 'the body is not JSON: it is not valid UTF-8');
+  if (bytes.length > 2 * MAX_JSON_DEPTH && isDeeperThan(bytes, MAX_JSON_DEPTH)) {
+    throw new PosternError('INVALID_BODY', `the body is nested more than ${MAX_JSON_DEPTH} levels deep`);
+  }
+  const text = bytes.toString('utf8');
+  try {
+    JSON.parse(text);
+  } catch (cause) {
+    throw new PosternError('INVALID_BODY', `the body is not JSON: ${(cause as Error).message.slice(0, 200)}`, {
+      cause,
+    });
+  }
+  return text;
+}
+
+type BodyKind = 'json' | 'text' | 'bytes';
+
+/**
+ * By the essence of the media type. A text in another charset than UTF-8 is handed on as bytes: to decode by a charset that
+ * the sender names (utf-7) is to let him choose what others read. JSON is UTF-8 whatever the header says.
+ */
+function kindOf(contentType: string | undefined): BodyKind {
+  if (contentType === undefined) return 'text';
+  if (contentType === 'application/json') return 'json';
+  const [first = '', ...parameters] = contentType.split(';');
+  const type = first.trim().toLowerCase();
+  if (type === 'application/json' || type.endsWith('+json')) return 'json';
+  const text =
+    type === '' ||
+    type.startsWith('text/') ||
+    type === 'application/x-www-form-urlencoded' ||
+    type === 'application/xml' ||
+    type.endsWith('+xml');
+  return text && parameters.every(isUtf8Parameter) ? 'text' : 'bytes';
+}
+
+function isUtf8Parameter(parameter: string): boolean {
+  const [name = '', value = ''] = parameter.split('=');
+  return name.trim().toLowerCase() !== 'charset' || /^"?(?:utf-?8|us-ascii)"?$/i.test(value.trim());
+}
+
+/** Counts brackets outside strings. In a valid document that is its depth; in another one the parser says no. */
+function isDeeperThan(bytes: Buffer, max: number): boolean {
+  let depth = 0;
+  let inString = false;
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i];
+    if (inString) {
+      if (byte === 0x5c) i++;
+      else if (byte === 0x22) inString = false;
+    } else if (byte === 0x22) inString = true;
+    else if (byte === 0x7b || byte === 0x5b) {
+      if (++depth > max) return true;
+    } else if (byte === 0x7d || byte === 0x5d) depth--;
+  }
+  return false;
+}
