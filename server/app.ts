@@ -1,0 +1,135 @@
+/** The Fastify instance: limits against bad clients, request ids, errors. What it serves is registered by `create-server.ts`. */
+
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { Logger } from 'pino';
+import { PosternError } from '../runtime/index.ts';
+import { errorAnswer, toPosternError } from './http-errors.ts';
+
+/** Headers have to be there after 10 s, the whole request after 60 s: 6 MB at 0.8 Mbit/s (HTTP-01). */
+const HEADERS_TIMEOUT_MS = 10_000;
+const REQUEST_TIMEOUT_MS = 60_000;
+/** Longer than the idle timeout of common load balancers (60 s), or they reuse connections that we just closed. */
+const KEEP_ALIVE_TIMEOUT_MS = 65_000;
+/** How often Node looks for connections that are over those limits. */
+const CHECK_CONNECTIONS_MS = 1_000;
+const MAX_CONNECTIONS = 20_000;
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+
+export interface AppOptions {
+  readonly log: Logger;
+  /** True from the moment that the node is to stop: what comes on open connections is answered 503. */
+  readonly stopping?: () => boolean;
+  /** Shorter ones for tests. */
+  readonly timeouts?: { readonly headersMs?: number; readonly requestMs?: number; readonly keepAliveMs?: number };
+}
+
+export function createApp(options: AppOptions): FastifyInstance {
+  const { timeouts = {}, log } = options;
+  const app = Fastify({
+    logger: false,
+    genReqId: requestIdOf,
+    requestTimeout: timeouts.requestMs ?? REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: timeouts.keepAliveMs ?? KEEP_ALIVE_TIMEOUT_MS,
+    http: {
+      headersTimeout: timeouts.headersMs ?? HEADERS_TIMEOUT_MS,
+      connectionsCheckingInterval: Math.min(CHECK_CONNECTIONS_MS, timeouts.headersMs ?? CHECK_CONNECTIONS_MS),
+    },
+    // Ours says it in our words, see `admit`.
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+    routerOptions: {
+      maxParamLength: 500,
+      caseSensitive: true,
+      ignoreDuplicateSlashes: false,
+      ignoreTrailingSlash: false,
+    },
+    clientErrorHandler: answerUnreadable,
+    frameworkErrors: (error, request, reply) => void answerError(log, error, request, reply),
+    exposeHeadRoutes: false,
+  });
+  app.server.maxConnections = MAX_CONNECTIONS;
+  // Bodies and answers are checked by zod where they are read; JSON schemas are for the document only.
+  app.setValidatorCompiler(() => () => true);
+  app.setSerializerCompiler(() => JSON.stringify);
+  app.addHook('onRequest', (request, reply, done) => {
+    reply.header('x-request-id', request.id);
+    done(admit(request, reply, options.stopping) ?? undefined);
+  });
+  app.setErrorHandler((error, request, reply) => answerError(log, error, request, reply));
+  app.setNotFoundHandler((request) => {
+    const { method, url } = request;
+    throw new PosternError('NOT_FOUND', `there is no route ${method} ${url.split('?', 1)[0]!.slice(0, 200)}`);
+  });
+  return app;
+}
+
+/** A caller's own id only if it is a UUID: it goes into logs, records and answers (HTTP-09). Not trusted to be unique. */
+function requestIdOf(request: IncomingMessage): string {
+  const given = request.headers['x-request-id'];
+  return typeof given === 'string' && UUID.test(given) ? given.toLowerCase() : randomUUID();
+}
+
+/** What Node lets through and no two readers would understand alike. */
+function admit(request: FastifyRequest, reply: FastifyReply, stopping?: () => boolean): PosternError | null {
+  if (stopping?.() === true) {
+    reply.header('connection', 'close');
+    return new PosternError('OVERLOADED', 'the node is shutting down');
+  }
+  const { url = '', rawHeaders } = request.raw;
+  // In absolute form the authority stands twice, there and in Host (HTTP-03).
+  if (url.charCodeAt(0) !== 0x2f && url !== '*')
+    return new PosternError('INVALID_REQUEST', 'the request target is not a path');
+  let hosts = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]!;
+    if (name.length === 4 && name.toLowerCase() === 'host') hosts++;
+  }
+  if (hosts > 1) return new PosternError('INVALID_REQUEST', 'there is more than one Host header');
+  const { host } = request.headers;
+  if (host !== undefined && !HOST.test(host))
+    return new PosternError('INVALID_REQUEST', 'the Host header is not valid');
+  return null;
+}
+
+const HOST = /^(?:[a-z0-9_.-]{0,255}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?$/i;
+
+function answerError(log: Logger, error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const known = toPosternError(error);
+  if (known.fault === 'host' && known.code !== 'OVERLOADED') {
+    log.error(
+      { err: known, request_id: request.id, method: request.method, url: request.url.slice(0, 500) },
+      'request failed',
+    );
+  }
+  const answer = errorAnswer(known, request.id);
+  // What a function or a route had begun to say does not belong to the error.
+  reply.removeHeader('content-type');
+  reply.removeHeader('content-length');
+  return reply
+    .code(answer.status)
+    .headers(answer.headers)
+    .header('content-type', 'application/json; charset=utf-8')
+    .send(JSON.stringify(answer.body));
+}
+
+/** Bytes that are no HTTP request, headers that are too large or too slow. There is no request to log and no id but this one. */
+function answerUnreadable(this: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || socket.destroyed || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const [line, message] = UNREADABLE[error.code ?? ''] ?? ['400 Bad Request', 'the request is not valid HTTP'];
+  const body = JSON.stringify({ error: line, message, code: 'INVALID_REQUEST', request_id: randomUUID() });
+  socket.end(
+    `HTTP/1.1 ${line}\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+  );
+}
+
+const UNREADABLE: Readonly<Record<string, readonly [string, string]>> = {
+  ERR_HTTP_REQUEST_TIMEOUT: ['408 Request Timeout', 'the request took too long to arrive'],
+  HPE_HEADER_OVERFLOW: ['431 Request Header Fields Too Large', 'the headers are too large'],
+};

@@ -1,0 +1,48 @@
+/** The control API of SPEC 6 as one plugin: access first, JSON bodies, then the routes. */
+
+import swagger from '@fastify/swagger';
+import type { FastifyInstance } from 'fastify';
+import { PosternError } from '../../runtime/index.ts';
+import type { AdminAccess } from './admin-auth.ts';
+import { type EventAdmin, eventRoutes } from './event-routes.ts';
+import { type FunctionRoutesOptions, functionRoutes } from './function-routes.ts';
+import { type SecretRoutesOptions, secretRoutes } from './secret-routes.ts';
+import { type StatusRoutesOptions, statusRoutes } from './status-routes.ts';
+
+export interface ControlApiOptions extends FunctionRoutesOptions, SecretRoutesOptions, StatusRoutesOptions {
+  readonly events: EventAdmin;
+  readonly access: AdminAccess;
+}
+
+const VERSION = '0.1.0';
+
+/** `{prefix: ''}`; in a scope of its own, so that parsers and hooks don't reach the functions' routes. */
+export async function controlApi(app: FastifyInstance, options: ControlApiOptions): Promise<void> {
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: { title: 'Postern control API', version: VERSION },
+      components: { securitySchemes: { adminKey: { type: 'http', scheme: 'bearer' } } },
+      security: [{ adminKey: [] }],
+    },
+  });
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, done) => {
+    try {
+      done(null, body === '' ? undefined : JSON.parse(body as string));
+    } catch (cause) {
+      done(
+        new PosternError('INVALID_BODY', `the body is not JSON: ${(cause as Error).message.slice(0, 200)}`, { cause }),
+      );
+    }
+  });
+  // The document has nothing of this installation in it.
+  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+  statusRoutes(app, options);
+  await app.register(async (guarded) => {
+    guarded.addHook('onRequest', async (request) => options.access(request));
+    functionRoutes(guarded, options);
+    eventRoutes(guarded, options.events);
+    secretRoutes(guarded, options);
+  });
+}

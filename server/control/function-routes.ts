@@ -1,0 +1,176 @@
+/** `/functions`: deploy, list, show, versions, rollback, delete, invocations; and `/invocations/{id}`. */
+
+import type { FastifyInstance } from 'fastify';
+import { z } from 'zod';
+import type { Deployer, FunctionStore, FunctionSummary, InvocationReader } from '../../invoker/functions/index.ts';
+import { splitManifest } from '../../invoker/functions/index.ts';
+import { mergeConfigs } from '../../invoker/index.ts';
+import { PosternError } from '../../runtime/index.ts';
+import {
+  deployBody,
+  deployed,
+  functionDetails,
+  functionName,
+  functionSummary,
+  invocationSummary,
+  invocationsQuery,
+  jsonSchema,
+  read,
+  rollbackBody,
+  rolledBack,
+  versionSummary,
+} from './schemas.ts';
+
+/** Files of a deploy, as JSON with escapes. */
+const MAX_DEPLOY_BYTES = 32 * 2 ** 20;
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+export interface FunctionRoutesOptions {
+  readonly deployer: Deployer;
+  readonly store: FunctionStore;
+  readonly invocations: InvocationReader;
+}
+
+type Named = { Params: { name: string } };
+
+export function functionRoutes(app: FastifyInstance, { deployer, store, invocations }: FunctionRoutesOptions): void {
+  const tags = ['functions'];
+  const params = { type: 'object', properties: { name: jsonSchema(functionName) } };
+
+  app.post('/functions', {
+    bodyLimit: MAX_DEPLOY_BYTES,
+    schema: {
+      tags,
+      summary: 'Deploy',
+      body: jsonSchema(deployBody),
+      response: { 201: jsonSchema(deployed, 'output') },
+    },
+    handler: async (request, reply) => {
+      const deployment = await deployer.deploy(readDeploy(request.body));
+      reply.code(201).header('location', `/functions/${deployment.name}`);
+      return {
+        id: deployment.versionId,
+        name: deployment.name,
+        version: deployment.version,
+        created: deployment.created,
+        url: `/functions/v1/invoke/${deployment.name}`,
+        warnings: deployment.warnings,
+      };
+    },
+  });
+
+  app.get('/functions', {
+    schema: {
+      tags,
+      summary: 'List',
+      response: { 200: jsonSchema(z.object({ functions: z.array(functionSummary) }), 'output') },
+    },
+    handler: async () => ({ functions: (await store.list()).map(toSummary) }),
+  });
+
+  app.get<Named>('/functions/:name', {
+    schema: { tags, summary: 'Show', params, response: { 200: jsonSchema(functionDetails, 'output') } },
+    handler: async ({ params: { name } }) => {
+      const details = await store.show(name);
+      return { ...toSummary(details), form: details.form, source: details.source };
+    },
+  });
+
+  app.delete<Named>('/functions/:name', {
+    schema: { tags, summary: 'Delete', params, response: { 204: { type: 'null' } } },
+    handler: async ({ params: { name } }, reply) => {
+      await deployer.delete(name);
+      return reply.code(204).send();
+    },
+  });
+
+  app.get<Named>('/functions/:name/versions', {
+    schema: {
+      tags,
+      summary: 'Versions',
+      params,
+      response: { 200: jsonSchema(z.object({ versions: z.array(versionSummary) }), 'output') },
+    },
+    handler: async ({ params: { name } }) => {
+      const versions = await store.versions(name);
+      return {
+        versions: versions.map(({ version, id, active, createdAt }) => ({
+          version,
+          id,
+          active,
+          created_at: createdAt,
+        })),
+      };
+    },
+  });
+
+  app.post<Named>('/functions/:name/rollback', {
+    schema: {
+      tags,
+      summary: 'Roll back',
+      params,
+      body: jsonSchema(rollbackBody),
+      response: { 200: jsonSchema(rolledBack, 'output') },
+    },
+    handler: async ({ params: { name }, body }) => {
+      const { version } = read(rollbackBody, body ?? {});
+      const change = await deployer.rollback(name, version);
+      return { id: change.versionId, name, version: change.version };
+    },
+  });
+
+  app.get<Named>('/functions/:name/invocations', {
+    schema: {
+      tags: ['invocations'],
+      summary: 'Invocations, newest first',
+      params,
+      querystring: jsonSchema(invocationsQuery),
+      response: { 200: jsonSchema(z.object({ invocations: z.array(invocationSummary) }), 'output') },
+    },
+    handler: async ({ params: { name }, query }) => {
+      const filter = read(invocationsQuery, query);
+      // Also of a function that has been deleted: its records outlive it.
+      return { invocations: await invocations.list({ functionName: name, ...filter }) };
+    },
+  });
+
+  app.get<{ Params: { id: string } }>('/invocations/:id', {
+    schema: {
+      tags: ['invocations'],
+      summary: 'One invocation, with logs',
+      response: { 200: jsonSchema(invocationSummary, 'output') },
+    },
+    handler: async ({ params: { id } }) => {
+      const invocation = UUID.test(id) ? await invocations.get(id) : null;
+      if (invocation === null) throw new PosternError('NOT_FOUND', `there is no invocation ${id.slice(0, 100)}`);
+      return invocation;
+    },
+  });
+}
+
+function readDeploy(body: unknown): Parameters<Deployer['deploy']>[0] {
+  const { fileName, files, main, manifest, manifestName, config, ...rest } = read(deployBody, body);
+  const { config: fields, source, sourceFile, dependencies } = splitManifest(rest, 'deploy request');
+  return {
+    config: mergeConfigs(config, fields),
+    source,
+    fileName,
+    files,
+    main: main ?? sourceFile,
+    manifest,
+    manifestName,
+    dependencies,
+  };
+}
+
+function toSummary({ name, version, id, config, createdAt, updatedAt }: FunctionSummary) {
+  const { cpu } = config;
+  return {
+    name,
+    version,
+    id,
+    config: { ...config, cpu: Number.isFinite(cpu) ? cpu : 'unlimited' },
+    created_at: createdAt,
+    updated_at: updatedAt,
+  };
+}

@@ -1,0 +1,125 @@
+/** What goes into the control API and comes out of it, in zod; `/openapi.json` is derived from it. */
+
+import { z } from 'zod';
+import { CONFIG_FIELDS } from '../../invoker/index.ts';
+import { PosternError } from '../../runtime/index.ts';
+import { EVENT_STATUSES } from '../../triggers/index.ts';
+
+const text = z.string();
+const time = z.iso.datetime();
+const files = z.record(text, text);
+const record = z.record(text, z.unknown());
+
+export const functionName = z.string().regex(/^[a-z][a-z0-9_-]{0,62}$/);
+
+export const deployBody = z
+  .looseObject({
+    source: text.optional().describe('inline code'),
+    fileName: text.optional().describe('what the inline code is called in errors; gives name and language'),
+    files: files.optional().describe('relative path -> text'),
+    main: text.optional().describe('which of files is deployed'),
+    manifest: z.union([text, record]).optional().describe('text of a .function.jsonc, or its object'),
+    manifestName: text.optional(),
+    dependencies: record.optional().describe('in-memory modules: {"name": {"source": "…"} | {"file": "lib/name.js"}}'),
+    config: record.optional().describe('configuration; wins over the manifest and the code'),
+  })
+  .describe(`Configuration may also stand beside these fields: ${CONFIG_FIELDS.join(', ')}.`);
+
+export const deployed = z.object({
+  id: text.describe('content hash of code, configuration and engine'),
+  name: text,
+  version: z.int(),
+  created: z.boolean().describe('false where this version was there already'),
+  url: text,
+  warnings: z.array(text),
+});
+
+export const functionSummary = z.object({
+  name: text,
+  version: z.int(),
+  id: text,
+  config: record,
+  created_at: time,
+  updated_at: time,
+});
+export const functionDetails = functionSummary.extend({
+  form: z.enum(['handler', 'fetch', 'handler+fetch']),
+  source: z.object({ main: text, files, dependencies: files }),
+});
+export const versionSummary = z.object({ version: z.int(), id: text, active: z.boolean(), created_at: time });
+
+export const rollbackBody = z.strictObject({ version: z.int().min(1).optional() });
+export const rolledBack = z.object({ id: text, name: text, version: z.int() });
+
+export const invocationSummary = z.object({
+  id: text,
+  function: text,
+  version: z.int(),
+  trigger: text,
+  status: z.enum(['ok', 'error']),
+  outcome: text,
+  error: z.object({ code: text, message: text.nullable(), stack: text.nullable() }).nullable(),
+  started_at: time,
+  duration_ms: z.number(),
+  cpu_ms: z.number().nullable(),
+  peak_memory_bytes: z.int().nullable(),
+  host_calls: z.int().nullable(),
+  request_id: text.nullable(),
+  event_id: text.nullable(),
+  attempt: z.int().nullable(),
+  logs: z.array(record).optional(),
+});
+
+export const invocationsQuery = z.strictObject({
+  limit: z.coerce.number().int().min(1).max(1_000).default(50),
+  since: time.optional().describe('started at this time or later'),
+  before: time.optional().describe('started before this time'),
+  status: z.enum(['ok', 'error']).optional(),
+  logs: z.stringbool().default(false).describe('with the log lines'),
+});
+
+export const eventsQuery = z.strictObject({
+  status: z.enum(EVENT_STATUSES).default('dead'),
+  function: functionName.optional(),
+  limit: z.coerce.number().int().min(1).max(1_000).default(50),
+  cursor: text.optional().describe('next_cursor of the page before'),
+});
+const eventSummary = z.object({
+  id: text,
+  status: z.enum(EVENT_STATUSES),
+  function: text,
+  trigger_id: text,
+  schema: text,
+  table: text,
+  operation: text,
+  attempt: z.int(),
+  occurred_at: time,
+  run_at: time.nullable(),
+  dead_at: time.nullable(),
+  error: z.object({ code: text, message: text, outcome: text }).nullable(),
+});
+export const eventPage = z.object({ events: z.array(eventSummary), next_cursor: text.nullable() });
+export const eventDetail = eventSummary.extend({
+  old: text.nullable().describe('JSON text'),
+  new: text.nullable().describe('JSON text'),
+  claims: text.nullable().describe('request.jwt.claims of the writer'),
+});
+
+export const secretBody = z.strictObject({ value: text });
+export const secretSummary = z.object({ name: text, created_at: time, updated_at: time });
+
+/** Parses input of the control API. Throws INVALID_REQUEST that names the field. */
+export function read<T extends z.ZodType>(schema: T, input: unknown): z.output<T> {
+  const parsed = schema.safeParse(input);
+  if (parsed.success) return parsed.data;
+  const text = parsed.error.issues.map(({ path, message }) =>
+    path.length === 0 ? message : `${path.join('.')}: ${message}`,
+  );
+  throw new PosternError('INVALID_REQUEST', text.join('; ').slice(0, 1_000));
+}
+
+/** As the document needs it. */
+export function jsonSchema(schema: z.ZodType, io: 'input' | 'output' = 'input'): Record<string, unknown> {
+  const { $schema: _, ...document } = z.toJSONSchema(schema, { io, unrepresentable: 'any' });
+  return document;
+}

@@ -1,0 +1,73 @@
+/** `triggers/database` as a node uses it: installer, dispatcher, and what the control API and the metrics read. */
+
+import type { Pool } from 'pg';
+import type { Logger } from 'pino';
+import type { FunctionCatalog, Invoker } from '../invoker/index.ts';
+import {
+  countEvents,
+  DatabaseTriggerInstaller,
+  Dispatcher,
+  findDrift,
+  listEvents,
+  redriveEvent,
+  showEvent,
+} from '../triggers/index.ts';
+import type { DatabaseTriggers } from './node.ts';
+
+/** Counting reads the whole outbox; scrapers come every few seconds, and several at once. */
+const COUNTS_TTL_MS = 5_000;
+/** Below `serve`'s patience with row events; see `node.ts`. */
+const STOP_BUDGET_MS = 10_000;
+
+export interface DatabaseTriggersContext {
+  readonly pool: Pool;
+  readonly databaseUrl: string;
+  readonly nodeId: string;
+  readonly log: Logger;
+}
+
+export function createDatabaseTriggers({ pool, databaseUrl, nodeId, log }: DatabaseTriggersContext): DatabaseTriggers {
+  const note = (message: string, err?: unknown): void => log.warn(err === undefined ? {} : { err }, message);
+  let dispatcher: Dispatcher | undefined;
+  let counted: { at: number; counts: Promise<{ pending: number; dead: number }> } | undefined;
+  const count = async (): Promise<{ pending: number; dead: number }> => {
+    const { pending, leased, dead } = await countEvents(pool);
+    return { pending: pending.count + leased.count, dead: dead.count };
+  };
+  return {
+    installer: new DatabaseTriggerInstaller({ log: (message) => note(message) }),
+    events: {
+      list: (filter) => listEvents(pool, filter),
+      show: (id) => showEvent(pool, id),
+      redrive: (id) => redriveEvent(pool, id),
+    },
+    counts() {
+      if (counted === undefined || performance.now() - counted.at > COUNTS_TTL_MS) {
+        counted = { at: performance.now(), counts: count() };
+      }
+      return counted.counts;
+    },
+    async start(invoker: Invoker, catalog: Pick<FunctionCatalog, 'active'>) {
+      for (const { functionName, problem } of await findDrift(pool)) {
+        log.warn({ function: functionName }, `row changes may be missed: ${problem}`);
+      }
+      dispatcher = new Dispatcher({
+        pool,
+        connection: { connectionString: databaseUrl },
+        invoker,
+        nodeId,
+        policy: (name) => policyOf(catalog, name),
+        log: note,
+      });
+      await dispatcher.start();
+    },
+    async stop() {
+      await dispatcher?.stop(STOP_BUDGET_MS);
+    },
+  };
+}
+
+async function policyOf(catalog: Pick<FunctionCatalog, 'active'>, name: string) {
+  const { retry, concurrency } = (await catalog.active(name)).config;
+  return { retry, concurrency };
+}

@@ -1,0 +1,127 @@
+/** The one place where an error becomes an HTTP answer (SPEC 4). */
+
+import { STATUS_CODES } from 'node:http';
+import { ERROR_CODES, type ErrorCode, PosternError } from '../runtime/index.ts';
+
+export const HTTP_STATUS = {
+  FUNCTION_TIMEOUT: 504,
+  FUNCTION_OUT_OF_MEMORY: 507,
+  FUNCTION_CPU_LIMIT: 504,
+  FUNCTION_PANIC: 500,
+  FUNCTION_ERROR: 500,
+  INVALID_RESULT: 500,
+  FUNCTION_NOT_FOUND: 404,
+  UNAUTHORIZED: 401,
+  FORBIDDEN: 403,
+  INVALID_SIGNATURE: 401,
+  INVALID_BODY: 400,
+  PAYLOAD_TOO_LARGE: 413,
+  INVALID_FUNCTION: 422,
+  INVALID_REQUEST: 400,
+  NOT_FOUND: 404,
+  RATE_LIMITED: 429,
+  OVERLOADED: 503,
+  EXECUTOR_LOST: 503,
+  // nginx's number for "the client closed the request": nobody reads it, but it stands in access logs.
+  CANCELED: 499,
+  DATABASE_UNAVAILABLE: 503,
+  INTERNAL_ERROR: 500,
+} as const satisfies Record<ErrorCode, number>;
+
+const DEFAULT_RETRY_AFTER_MS = 1_000;
+const MAX_MESSAGE_CHARS = 4_000;
+
+export interface ErrorBody {
+  /** Status line, e.g. `504 Gateway Timeout`. */
+  readonly error: string;
+  readonly message: string;
+  readonly code: ErrorCode;
+  readonly request_id: string;
+  /** For INVALID_FUNCTION: file, line, column, text, problems. */
+  readonly details?: Readonly<Record<string, unknown>>;
+}
+
+export interface ErrorAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: ErrorBody;
+}
+
+/** What the caller is told. Whatever is the host's fault is told by its code alone. */
+export function errorAnswer(thrown: unknown, requestId: string): ErrorAnswer {
+  const error = toPosternError(thrown);
+  const { code } = error;
+  const status = HTTP_STATUS[code];
+  const headers: Record<string, string> = {};
+  if (status === 401) headers['www-authenticate'] = 'Bearer';
+  if (status === 429 || status === 503) headers['retry-after'] = retryAfterSeconds(error);
+  const body: ErrorBody = {
+    error: `${status} ${STATUS_CODES[status] ?? 'Client Closed Request'}`,
+    message: messageOf(error),
+    code,
+    request_id: requestId,
+  };
+  const { details } = error;
+  return { status, headers, body: code === 'INVALID_FUNCTION' && details !== undefined ? { ...body, details } : body };
+}
+
+/** What was thrown by us, by Fastify, by the database driver or by a defect, as one of ours. */
+export function toPosternError(thrown: unknown): PosternError {
+  if (thrown instanceof PosternError) return thrown;
+  const { code, statusCode } = (thrown ?? {}) as { code?: unknown; statusCode?: unknown };
+  if (typeof code === 'string' && code.startsWith('FST_')) return fromFastify(code, statusCode, thrown);
+  if (isDatabaseUnreachable(thrown)) {
+    return new PosternError('DATABASE_UNAVAILABLE', 'the database can not be reached', { cause: thrown });
+  }
+  return PosternError.from(thrown);
+}
+
+function messageOf(error: PosternError): string {
+  const text = error.fault === 'host' ? ERROR_CODES[error.code].text : error.message;
+  return text.length > MAX_MESSAGE_CHARS ? `${text.slice(0, MAX_MESSAGE_CHARS)}…` : text;
+}
+
+function retryAfterSeconds(error: PosternError): string {
+  const ms = error.details?.retryAfterMs;
+  return String(Math.max(1, Math.ceil((typeof ms === 'number' ? ms : DEFAULT_RETRY_AFTER_MS) / 1_000)));
+}
+
+function fromFastify(code: string, statusCode: unknown, cause: unknown): PosternError {
+  switch (code) {
+    case 'FST_ERR_CTP_BODY_TOO_LARGE':
+      return new PosternError('PAYLOAD_TOO_LARGE', 'the body is too large', { cause });
+    case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
+      return new PosternError('INVALID_BODY', 'the body is not as long as Content-Length says', { cause });
+    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
+      return new PosternError('INVALID_BODY', 'the Content-Type is not a media type', { cause });
+    case 'FST_ERR_BAD_URL':
+      return new PosternError('INVALID_REQUEST', 'the path is not valid', { cause });
+    default:
+      return typeof statusCode === 'number' && statusCode < 500
+        ? new PosternError('INVALID_REQUEST', 'the request is not valid', { cause })
+        : PosternError.from(cause);
+  }
+}
+
+const UNREACHABLE_CODES = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ETIMEDOUT',
+  'EPIPE',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+]);
+// Classes of SQLSTATE: connection exceptions, out of resources (too many connections), shut down by an administrator.
+const UNREACHABLE_STATE = /^(?:08|53|57P)/;
+// node-postgres gives these no code.
+const UNREACHABLE_TEXT =
+  /^(?:Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error)/;
+
+function isDatabaseUnreachable(thrown: unknown): boolean {
+  if (!(thrown instanceof Error)) return false;
+  const { code } = thrown as { code?: unknown };
+  if (typeof code === 'string')
+    return UNREACHABLE_CODES.has(code) || (code.length === 5 && UNREACHABLE_STATE.test(code));
+  return UNREACHABLE_TEXT.test(thrown.message);
+}

@@ -1,0 +1,6 @@
+export type { EventAdmin } from './control/event-routes.ts';
+export { createServer, type ServerOptions } from './create-server.ts';
+export { type ErrorBody, errorAnswer, HTTP_STATUS } from './http-errors.ts';
+export type { DatabaseTriggers, NodeParts, RunningPostern } from './node.ts';
+export { readStartOptions, StartError, type StartOptions } from './options.ts';
+export { type StartExtras, startPostern } from './start.ts';

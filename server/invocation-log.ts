@@ -1,0 +1,27 @@
+/** Joins the log of `host-functions/` (caps, redaction, output) to what the invoker keeps with the record. */
+
+import { InvocationLog, type LogOutput } from '../host-functions/index.ts';
+import type { DeployedVersion } from '../invoker/functions/index.ts';
+import type { FunctionVersion, InvocationLog as KeptLog } from '../invoker/index.ts';
+import type { LogLine } from '../runtime/index.ts';
+
+export function openInvocationLog(
+  scope: { readonly functionName: string; readonly requestId: string },
+  version: FunctionVersion,
+  output: LogOutput,
+): KeptLog {
+  // The catalogue of this node makes no others.
+  const { redact } = version as DeployedVersion;
+  const log = new InvocationLog({ functionName: scope.functionName, requestId: scope.requestId, redact, output });
+  return {
+    add: log.write,
+    get lines(): readonly LogLine[] {
+      return log.records.map(({ level, message, fields, timestamp }) => ({
+        level,
+        message,
+        timeMs: Date.parse(timestamp),
+        ...(fields === undefined ? {} : { fields: JSON.stringify(fields) }),
+      }));
+    },
+  };
+}

@@ -1,0 +1,346 @@
+/**
+ * Composes a node and starts its parts in order: database, guest logins, catalogue, records, executors, triggers, HTTP.
+ * They are stopped in the opposite order: nothing new comes in, what is under way is finished, what it left to write is
+ * written, and only then do executors, pools and the embedded Postgres end.
+ */
+
+import { randomUUID } from 'node:crypto';
+import { availableParallelism, totalmem } from 'node:os';
+import type { FastifyInstance } from 'fastify';
+import type { Pool } from 'pg';
+import type { Logger } from 'pino';
+import { createSystemPool, GuestLogins, migrate, startEmbeddedPostgres } from '../database/index.ts';
+import {
+  createDatabaseHostFunction,
+  createGuestPools,
+  createHttpHostFunction,
+  createLogHostFunction,
+  Environment,
+  type LogOutput,
+  plainVariables,
+  SecretStore,
+} from '../host-functions/index.ts';
+import {
+  type Bundler,
+  CatalogSync,
+  Deployer,
+  FunctionStore,
+  ImageCache,
+  InvocationReader,
+  PostgresCatalog,
+  StackMapper,
+} from '../invoker/functions/index.ts';
+import {
+  Admission,
+  DEFAULT_ADMISSION,
+  ExecutorPool,
+  executorCommand,
+  type FunctionCatalog,
+  FunctionInvoker,
+  type FunctionVersion,
+  InvocationRecorder,
+  type Invoker,
+  loadPrelude,
+  type Prelude,
+  type ProgramBuilder,
+  type TriggerInstaller,
+} from '../invoker/index.ts';
+import type { HostFunctionProvider } from '../runtime/index.ts';
+import { TokenVerifier } from '../triggers/index.ts';
+import { type AdminAccess, requireAdminKey, requireLoopback } from './control/admin-auth.ts';
+import type { EventAdmin } from './control/event-routes.ts';
+import { createServer } from './create-server.ts';
+import { devSecrets } from './dev-secrets.ts';
+import { errorForLog } from './error-log.ts';
+import { openInvocationLog } from './invocation-log.ts';
+import { type MetricSources, Metrics } from './metrics.ts';
+import { requireServeOptions, StartError, type StartOptions } from './options.ts';
+import { Shutdown } from './shutdown.ts';
+
+/** What HTTP requests under way may take to finish, then what triggers started. A load balancer's patience is 30 s. */
+const DRAIN_HTTP_MS = 20_000;
+const DRAIN_ROW_EVENTS_MS = 20_000;
+const DRAIN_INVOCATIONS_MS = 10_000;
+const IDLE_SWEEP_MS = 20;
+const READY_TIMEOUT_MS = 2_000;
+const LOOPBACK = /^(?:localhost|127\.|::1$)/;
+
+/** Row changes: SQL triggers, dispatch, events. Implemented in `triggers/database`. */
+export interface DatabaseTriggers {
+  readonly installer: TriggerInstaller;
+  readonly events: EventAdmin;
+  /** Pending and dead events, for the metrics. */
+  counts(): Promise<{ pending: number; dead: number }>;
+  start(invoker: Invoker, catalog: Pick<FunctionCatalog, 'active'>): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export interface NodeParts {
+  readonly log: Logger;
+  /** Where functions' log lines go. */
+  readonly logOutput: LogOutput;
+  readonly bundler: Bundler & { readonly stop?: () => Promise<void> };
+  readonly databaseTriggers: (context: {
+    pool: Pool;
+    databaseUrl: string;
+    nodeId: string;
+    log: Logger;
+  }) => DatabaseTriggers;
+  /** The node's environment, of which functions may list `POSTERN_VAR_*`. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Progress, a line each, for a person who waits. */
+  readonly progress?: (message: string) => void;
+}
+
+export interface RunningPostern {
+  readonly url: string;
+  readonly port: number;
+  readonly databaseUrl: string;
+  readonly embedded: boolean;
+  /** To sign tokens for `dev`. */
+  readonly jwtSecret: string;
+  readonly deployer: Deployer;
+  readonly functions: FunctionStore;
+  readonly invoker: Invoker;
+  readonly secrets: SecretStore;
+  /** Stops everything; safe twice. */
+  stop(): Promise<void>;
+}
+
+/** Rejects (StartError for what the operator can mend), with everything ended that was started. */
+export async function startNode(options: StartOptions, given: NodeParts): Promise<RunningPostern> {
+  const parts = { ...given, log: given.log.child({}, { serializers: { err: errorForLog } }) };
+  const shutdown = new Shutdown((step, error) =>
+    parts.log.error({ err: error, step }, 'a part of the node did not stop cleanly'),
+  );
+  try {
+    return await start(options, parts, shutdown);
+  } catch (error) {
+    await shutdown.run();
+    throw error;
+  }
+}
+
+async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown): Promise<RunningPostern> {
+  requireServeOptions(options);
+  const access = adminAccess(options);
+  const { log } = parts;
+  const keys = await nodeSecrets(options);
+  const tokens = tokenVerifier(options, keys.jwtSecret);
+  const nodeId = randomUUID();
+
+  const { pool, databaseUrl, embedded } = await openDatabase(options, parts, shutdown);
+  const providers = await hostFunctions(pool, keys.masterKey, log, shutdown);
+  const secrets = new SecretStore(pool, keys.masterKey);
+  const triggers = parts.databaseTriggers({ pool, databaseUrl, nodeId, log });
+  const store = new FunctionStore(pool, triggers.installer);
+
+  const sync = new CatalogSync({ pool, databaseUrl, nodeId, log: (message, err) => log.warn({ err }, message) });
+  const prelude = await loadPrelude();
+  // The executors take images from the catalogue, and its image cache has them built by the executors.
+  const builder: ProgramBuilder = { engineId: prelude.engineId, build: (request) => executors.build(request) };
+  const env = new Environment(secrets, plainVariables(parts.environment));
+  const catalog = new PostgresCatalog({ store, images: new ImageCache(pool, builder), sync, env });
+  await sync.start();
+  shutdown.add('catalogue', () => sync.stop());
+
+  const recorder = new InvocationRecorder({
+    pool,
+    nodeId,
+    onError: (err, dropped) => log.error({ err, dropped }, 'invocation records could not be written'),
+  });
+  // After the executors: what their end cuts off is recorded too.
+  shutdown.add('records', () => recorder.stop());
+  const executors = createExecutors(options, prelude, catalog, log);
+  shutdown.add('executors', () => executors.stop());
+  await executors.start();
+
+  const admission = new Admission(DEFAULT_ADMISSION);
+  const metrics = new Metrics(metricSources(executors, admission, triggers), { processMetrics: true });
+  const stacks = new StackMapper(pool);
+  const invoker = new FunctionInvoker({
+    catalog,
+    pool: executors,
+    admission,
+    recorder,
+    providers,
+    openLog: (scope, version: FunctionVersion) => openInvocationLog(scope, version, parts.logOutput),
+    mapStack: (version, stack) => stacks.map(version.versionId, stack),
+    onDefect: (operation, err) => log.error({ err, operation }, 'a host function failed'),
+    onResult: (result, request) => metrics.observe(result, request),
+  });
+  const drain = (): Promise<void> => {
+    admission.close();
+    return admission.whenIdle();
+  };
+  shutdown.add('invocations', drain, DRAIN_INVOCATIONS_MS);
+
+  if (parts.bundler.stop !== undefined) shutdown.add('bundler', parts.bundler.stop);
+  const deployer = new Deployer({ store, catalog, sync, bundler: parts.bundler, builder });
+  shutdown.add('row events', () => triggers.stop(), DRAIN_ROW_EVENTS_MS);
+  await triggers.start(invoker, catalog);
+
+  let stopping = false;
+  const app = await createServer({
+    log,
+    stopping: () => stopping,
+    functions: {
+      invoker,
+      catalog,
+      tokens,
+      ...(options.publicOrigin === undefined ? {} : { publicOrigin: options.publicOrigin }),
+      ...(options.cors === undefined ? {} : { cors: options.cors }),
+    },
+    control: {
+      deployer,
+      store,
+      invocations: new InvocationReader(pool),
+      events: triggers.events,
+      secrets,
+      settle: () => sync.settleCurrent(),
+      metrics,
+      access,
+      ready: async () => executors.aliveCount > 0 && (await reaches(pool)),
+    },
+  });
+  const closeHttp = (): Promise<void> => {
+    stopping = true;
+    return closeGently(app);
+  };
+  shutdown.add('open connections', async () => app.server.closeAllConnections());
+  shutdown.add('http', closeHttp, DRAIN_HTTP_MS);
+  await app.listen({ host: options.host, port: options.port });
+  const { port } = app.server.address() as { port: number };
+  return {
+    url: `http://${options.host.includes(':') ? `[${options.host}]` : options.host}:${port}`,
+    port,
+    databaseUrl,
+    embedded,
+    jwtSecret: keys.jwtSecret,
+    deployer,
+    functions: store,
+    invoker,
+    secrets,
+    stop: () => shutdown.run(),
+  };
+}
+
+async function hostFunctions(
+  pool: Pool,
+  masterKey: Buffer,
+  log: Logger,
+  shutdown: Shutdown,
+): Promise<HostFunctionProvider[]> {
+  const logins = new GuestLogins(pool, masterKey, { log: (message) => log.info(message) });
+  await logins.start();
+  const providers = [
+    createDatabaseHostFunction({ guestPools: createGuestPools(logins, { log }), log }),
+    createHttpHostFunction({ log }),
+    createLogHostFunction(),
+  ];
+  shutdown.add('host functions', () => Promise.all(providers.map((provider) => provider.stop?.())));
+  return providers;
+}
+
+function createExecutors(
+  { executors = availableParallelism() }: StartOptions,
+  prelude: Prelude,
+  catalog: FunctionCatalog,
+  log: Logger,
+): ExecutorPool {
+  return new ExecutorPool({
+    executors,
+    engineId: prelude.engineId,
+    prelude: prelude.source,
+    command: executorCommand(),
+    // Half of the machine's memory for what guests grow beyond their images.
+    maxGrownBytes: Math.floor(totalmem() / 2 / executors),
+    loadImage: (versionId) => catalog.image(versionId),
+    log: {
+      executorStarted: (pid) => log.debug({ pid }, 'executor started'),
+      executorLost: (pid, reason, complaint) => log.error({ pid, reason, complaint }, 'executor lost'),
+    },
+  });
+}
+
+function metricSources(executors: ExecutorPool, admission: Admission, triggers: DatabaseTriggers): MetricSources {
+  return {
+    executors: () => ({
+      alive: executors.aliveCount,
+      lost: executors.lostCount,
+      load: executors.load,
+      memoryBytes: executors.memoryBytes,
+      sandboxes: executors.sandboxes,
+    }),
+    admission: () => ({ running: admission.running, queued: admission.queued }),
+    events: () => triggers.counts(),
+  };
+}
+
+/** Lets requests under way finish. A connection becomes idle after its last one, and would be kept till its keep-alive ends. */
+async function closeGently(app: FastifyInstance): Promise<void> {
+  const sweep = setInterval(() => app.server.closeIdleConnections(), IDLE_SWEEP_MS);
+  await app.close().finally(() => clearInterval(sweep));
+}
+
+function adminAccess({ mode, adminKey, host }: StartOptions): AdminAccess {
+  try {
+    if (adminKey !== undefined) return requireAdminKey(adminKey);
+  } catch (cause) {
+    throw new StartError(`POSTERN_ADMIN_KEY: ${(cause as Error).message}`, { cause });
+  }
+  if (mode === 'dev' && LOOPBACK.test(host)) return requireLoopback;
+  throw new StartError(
+    `${mode} on ${host} needs POSTERN_ADMIN_KEY: without it anyone who reaches the port could deploy`,
+  );
+}
+
+function tokenVerifier({ jwtIssuer, jwtAudience }: StartOptions, secret: string): TokenVerifier {
+  try {
+    return new TokenVerifier({
+      secret,
+      ...(jwtIssuer === undefined ? {} : { issuer: jwtIssuer }),
+      ...(jwtAudience === undefined ? {} : { audience: jwtAudience }),
+    });
+  } catch (cause) {
+    throw new StartError(`POSTERN_JWT_SECRET: ${(cause as Error).message}`, { cause });
+  }
+}
+
+async function nodeSecrets(options: StartOptions): Promise<{ jwtSecret: string; masterKey: Buffer }> {
+  let { jwtSecret, masterKey } = options;
+  if (jwtSecret === undefined || masterKey === undefined) {
+    const made = await devSecrets(options.dataDir);
+    jwtSecret ??= made.jwtSecret;
+    masterKey ??= made.masterKey;
+  }
+  return { jwtSecret, masterKey: Buffer.from(masterKey, 'utf8') };
+}
+
+async function openDatabase(
+  { databaseUrl, dataDir }: StartOptions,
+  { log, progress = () => undefined }: NodeParts,
+  shutdown: Shutdown,
+): Promise<{ pool: Pool; databaseUrl: string; embedded: boolean }> {
+  let url = databaseUrl;
+  if (url === undefined) {
+    const server = await startEmbeddedPostgres({ dataDir, log: progress });
+    shutdown.add('embedded Postgres', () => server.stop(), 30_000);
+    url = server.url;
+  }
+  const pool = createSystemPool(url, {
+    onError: (err) => {
+      // When the embedded server ends first, the last connections of the pool are cut while they say goodbye.
+      if (!shutdown.isRunning) log.warn({ err }, 'a database connection was lost');
+    },
+  });
+  shutdown.add('database pool', () => pool.end());
+  await migrate(pool, { log: progress });
+  return { pool, databaseUrl: url, embedded: databaseUrl === undefined };
+}
+
+async function reaches(pool: Pool): Promise<boolean> {
+  const query = { text: 'select 1', query_timeout: READY_TIMEOUT_MS };
+  await pool.query(query);
+  return true;
+}

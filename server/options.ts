@@ -1,0 +1,93 @@
+/** What a node is started with, from environment variables and flags. */
+
+import type { CorsPolicy } from '../triggers/index.ts';
+
+export interface StartOptions {
+  /** `dev`: may run on an embedded Postgres, makes missing secrets itself. `serve`: everything has to be given. */
+  readonly mode: 'dev' | 'serve';
+  readonly host: string;
+  /** 0 for a free one. */
+  readonly port: number;
+  readonly dataDir: string;
+  readonly databaseUrl?: string;
+  readonly adminKey?: string;
+  readonly jwtSecret?: string;
+  readonly jwtIssuer?: string;
+  readonly jwtAudience?: string;
+  readonly masterKey?: string;
+  /** Executor processes; one per core where absent. */
+  readonly executors?: number;
+  /** Scheme and authority under which callers reach us. */
+  readonly publicOrigin?: string;
+  readonly cors?: CorsPolicy;
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const DEFAULT_PORT = 8787;
+
+/** A start that can't work, told in words for the operator. */
+export class StartError extends Error {
+  override readonly name = 'StartError';
+}
+
+/** Flags win over the environment. Throws StartError that names the variable. */
+export function readStartOptions(
+  environment: Environment,
+  flags: Partial<StartOptions> & Pick<StartOptions, 'mode'>,
+): StartOptions {
+  const text = (name: string): string | undefined => (environment[name] === '' ? undefined : environment[name]);
+  const origin = text('POSTERN_PUBLIC_URL');
+  const origins = text('POSTERN_CORS_ORIGINS');
+  const read = {
+    host: text('POSTERN_HOST') ?? '127.0.0.1',
+    port: wholeNumber('POSTERN_PORT', text('POSTERN_PORT'), 0, 65_535) ?? DEFAULT_PORT,
+    dataDir: text('POSTERN_DATA_DIR') ?? '.postern',
+    databaseUrl: text('DATABASE_URL'),
+    adminKey: text('POSTERN_ADMIN_KEY'),
+    jwtSecret: text('POSTERN_JWT_SECRET'),
+    jwtIssuer: text('POSTERN_JWT_ISSUER'),
+    jwtAudience: text('POSTERN_JWT_AUDIENCE'),
+    masterKey: text('POSTERN_MASTER_KEY'),
+    executors: wholeNumber('POSTERN_EXECUTORS', text('POSTERN_EXECUTORS'), 1, 256),
+    publicOrigin: origin === undefined ? undefined : originOf('POSTERN_PUBLIC_URL', origin),
+    cors: origins === undefined ? undefined : corsOf(origins),
+  };
+  return { ...given(read), ...given(flags) } as StartOptions;
+}
+
+/** Throws StartError where `serve` is missing what only its operator can give. */
+export function requireServeOptions(options: StartOptions): void {
+  if (options.mode !== 'serve') return;
+  const missing = Object.entries({
+    DATABASE_URL: options.databaseUrl,
+    POSTERN_ADMIN_KEY: options.adminKey,
+    POSTERN_JWT_SECRET: options.jwtSecret,
+    POSTERN_MASTER_KEY: options.masterKey,
+  }).flatMap(([name, value]) => (value === undefined ? [name] : []));
+  if (missing.length > 0) throw new StartError(`serve needs ${missing.join(', ')} in the environment`);
+}
+
+function given<T extends object>(values: T): Partial<T> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>;
+}
+
+function wholeNumber(name: string, value: string | undefined, min: number, max: number): number | undefined {
+  if (value === undefined) return undefined;
+  const number = /^\d{1,9}$/.test(value) ? Number(value) : Number.NaN;
+  if (number >= min && number <= max) return number;
+  throw new StartError(`${name} is ${JSON.stringify(value)}; it has to be a whole number from ${min} to ${max}`);
+}
+
+function originOf(name: string, value: string): string {
+  const url = URL.parse(value);
+  if (url !== null && /^https?:$/.test(url.protocol) && url.pathname === '/' && url.search === '') return url.origin;
+  throw new StartError(`${name} is ${JSON.stringify(value)}; it has to be like https://functions.example.com`);
+}
+
+/** `auto`, `off`, or origins with commas between; `*` for all. */
+function corsOf(value: string): CorsPolicy {
+  if (value === 'auto') return 'auto';
+  if (value === 'off') return [];
+  return value.split(',').map((one) => (one.trim() === '*' ? '*' : originOf('POSTERN_CORS_ORIGINS', one.trim())));
+}

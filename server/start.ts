@@ -1,0 +1,32 @@
+/** Starts a node as `dev` and `serve` run it. */
+
+import pino, { type Logger } from 'pino';
+import { type LogOutput, StreamLogOutput } from '../host-functions/index.ts';
+import { bundle, stopBundler } from '../runtime/javascript/bundle/index.ts';
+import { createDatabaseTriggers } from './database-triggers.ts';
+import { type RunningPostern, startNode } from './node.ts';
+import type { StartOptions } from './options.ts';
+
+export interface StartExtras {
+  /** What is being done, a line each. */
+  readonly progress?: (message: string) => void;
+  /** The operator's log; JSON lines on standard error where absent, from `POSTERN_LOG_LEVEL` (default `warn`) up. */
+  readonly log?: Logger;
+  /** Where functions' lines go; standard output where absent. */
+  readonly logOutput?: LogOutput;
+  /** Where `POSTERN_VAR_*` are read; this process's where absent. */
+  readonly environment?: Readonly<Record<string, string | undefined>>;
+}
+
+/** Resolves when requests are answered. Rejects with StartError where the operator can mend it; nothing is left running then. */
+export function startPostern(options: StartOptions, extras: StartExtras = {}): Promise<RunningPostern> {
+  const environment = extras.environment ?? process.env;
+  return startNode(options, {
+    log: extras.log ?? pino({ level: environment.POSTERN_LOG_LEVEL ?? 'warn' }, pino.destination(2)),
+    logOutput: extras.logOutput ?? new StreamLogOutput(),
+    bundler: { bundle, stop: stopBundler },
+    databaseTriggers: createDatabaseTriggers,
+    environment,
+    ...(extras.progress === undefined ? {} : { progress: extras.progress }),
+  });
+}

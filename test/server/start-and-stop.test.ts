@@ -1,0 +1,179 @@
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { devSecrets } from '../../server/dev-secrets.ts';
+import { readStartOptions, requireServeOptions } from '../../server/options.ts';
+import { Shutdown } from '../../server/shutdown.ts';
+import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
+import { startTestPostern } from './support.ts';
+
+let db: TestDatabase;
+let folder: string;
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+  folder = await mkdtemp(join(tmpdir(), 'postern-start-'));
+});
+afterAll(async () => {
+  await rm(folder, { recursive: true, force: true });
+  await db.drop();
+});
+
+describe('options', () => {
+  test('come from the environment, and flags win', () => {
+    const environment = {
+      POSTERN_PORT: '9000',
+      POSTERN_HOST: '0.0.0.0',
+      DATABASE_URL: 'postgres://x',
+      POSTERN_CORS_ORIGINS: 'https://a.example, *',
+      POSTERN_EXECUTORS: '',
+    };
+    expect(readStartOptions(environment, { mode: 'dev', port: 0 })).toEqual({
+      mode: 'dev',
+      host: '0.0.0.0',
+      port: 0,
+      dataDir: '.postern',
+      databaseUrl: 'postgres://x',
+      cors: ['https://a.example', '*'],
+    });
+  });
+
+  test.each([
+    ['POSTERN_PORT', '80x'],
+    ['POSTERN_PORT', '65536'],
+    ['POSTERN_PORT', '-1'],
+    ['POSTERN_PORT', '0x10'],
+    ['POSTERN_EXECUTORS', '0'],
+    ['POSTERN_PUBLIC_URL', 'https://a.example/path'],
+    ['POSTERN_PUBLIC_URL', 'javascript:alert(1)'],
+    ['POSTERN_CORS_ORIGINS', 'a.example'],
+  ])('%s=%s is refused by name', (name, value) => {
+    expect(() => readStartOptions({ [name]: value }, { mode: 'dev' })).toThrow(name);
+  });
+
+  test('serve names every secret that is missing', () => {
+    const options = readStartOptions({ POSTERN_ADMIN_KEY: 'x'.repeat(16) }, { mode: 'serve' });
+    expect(() => requireServeOptions(options)).toThrow(
+      'serve needs DATABASE_URL, POSTERN_JWT_SECRET, POSTERN_MASTER_KEY',
+    );
+  });
+
+  test('serve refuses to start without an admin key or with a short one, and leaves nothing running', async () => {
+    await expect(startTestPostern(db, { adminKey: undefined as unknown as string })).rejects.toThrow(
+      'POSTERN_ADMIN_KEY',
+    );
+    await expect(startTestPostern(db, { adminKey: 'short' })).rejects.toThrow('at least 16');
+    await expect(startTestPostern(db, { jwtSecret: 'short' })).rejects.toThrow('POSTERN_JWT_SECRET');
+  });
+
+  test('dev refuses to open itself to the network without an admin key', async () => {
+    const open = startTestPostern(db, { mode: 'dev', host: '0.0.0.0', adminKey: undefined as unknown as string });
+    await expect(open).rejects.toThrow('dev on 0.0.0.0 needs POSTERN_ADMIN_KEY');
+  });
+
+  test('a port that is taken ends the start, and everything that was started', async () => {
+    const first = await startTestPostern(db);
+    await expect(startTestPostern(db, { port: first.port })).rejects.toMatchObject({ code: 'EADDRINUSE' });
+    await first.stop();
+  });
+});
+
+describe('secrets of dev', () => {
+  test('are made once, for the owner only, and kept', async () => {
+    const dataDir = join(folder, 'fresh');
+    const [one, two] = await Promise.all([devSecrets(dataDir), devSecrets(dataDir)]);
+    expect(two).toEqual(one);
+    expect(Buffer.byteLength(one.jwtSecret)).toBeGreaterThanOrEqual(32);
+    expect(one.jwtSecret).not.toBe(one.masterKey);
+    expect((await stat(join(dataDir, 'secrets.json'))).mode & 0o777).toBe(0o600);
+    expect(await devSecrets(dataDir)).toEqual(JSON.parse(await readFile(join(dataDir, 'secrets.json'), 'utf8')));
+  });
+
+  test('a file that is damaged is named and not replaced', async () => {
+    const dataDir = join(folder, 'damaged');
+    await devSecrets(dataDir);
+    await writeFile(join(dataDir, 'secrets.json'), '{"jwtSecret":""}');
+    await expect(devSecrets(dataDir)).rejects.toThrow('secrets.json');
+  });
+});
+
+describe('dev on a loopback address without a key', () => {
+  test('answers programs of this machine, and no web page, not even one that a function served', async () => {
+    const postern = await startTestPostern(db, { mode: 'dev', adminKey: undefined as unknown as string });
+    try {
+      const status = (headers: Record<string, string>) =>
+        new Promise<number>((resolve, reject) => {
+          const asking = request({ host: '127.0.0.1', port: postern.port, path: '/functions', headers }, (response) => {
+            response.resume();
+            resolve(response.statusCode!);
+          });
+          asking.on('error', reject).end();
+        });
+      const host = `localhost:${postern.port}`;
+      expect(await status({})).toBe(200);
+      expect(await status({ host })).toBe(200);
+      expect(await status({ host, 'sec-fetch-site': 'none' })).toBe(200);
+      expect(await status({ host, origin: `http://${host}` })).toBe(403);
+      expect(await status({ host, 'sec-fetch-site': 'same-origin' })).toBe(403);
+      expect(await status({ host: 'evil.example' })).toBe(403);
+      expect(await status({ host: `127.0.0.1.evil.example:${postern.port}` })).toBe(403);
+      expect(await status({ host, origin: 'https://evil.example' })).toBe(403);
+      expect(await status({ host, origin: 'http://localhost.evil.example' })).toBe(403);
+      expect(await status({ host, origin: 'null' })).toBe(403);
+      expect(await status({ host, 'sec-fetch-site': 'cross-site' })).toBe(403);
+    } finally {
+      await postern.stop();
+    }
+  });
+});
+
+describe('stop', () => {
+  test('finishes what is under way, lets nothing new in, and writes every record', async () => {
+    const postern = await startTestPostern(db);
+    await postern.deploy(
+      'napper',
+      'export const handler = () => new Promise((done) => setTimeout(() => done("rested"), 300));',
+      { auth: 'none' },
+    );
+    await postern.deploy('quick', 'export const handler = () => 1;', { auth: 'none' });
+    for (let index = 0; index < 20; index++) await postern.call('/functions/v1/quick');
+    const slow = postern.call('/functions/v1/napper');
+    await expect.poll(async () => (await (await postern.admin('GET', '/functions')).status) === 200).toBe(true);
+    await expect.poll(async () => /postern_invocations_running 1/.test(await metricsOf(postern.url))).toBe(true);
+    const stopping = postern.stop();
+    await expect(postern.call('/functions/v1/quick')).rejects.toThrow();
+    expect(await (await slow).json()).toBe('rested');
+    await stopping;
+    await postern.stop();
+    expect(postern.triggers.steps).toEqual(['start', 'stop']);
+    const { rows } = await db.pool.query(
+      `select function_name as name, count(*)::int as count from postern.function_invocations where function_name in ('quick', 'napper') group by 1 order by 1`,
+    );
+    expect(rows).toEqual([
+      { name: 'napper', count: 1 },
+      { name: 'quick', count: 20 },
+    ]);
+    const { rows: nodes } = await db.pool.query('select from postern.nodes');
+    expect(nodes).toHaveLength(0);
+  });
+
+  test('parts end in the opposite order; one that fails or hangs does not keep the others', async () => {
+    const ended: string[] = [];
+    const trouble: string[] = [];
+    const shutdown = new Shutdown((step) => trouble.push(step));
+    shutdown.add('first', async () => ended.push('first'));
+    shutdown.add('hangs', () => new Promise(() => {}), 20);
+    shutdown.add('fails', () => Promise.reject(new Error('no')));
+    shutdown.add('last', async () => ended.push('last'));
+    await Promise.all([shutdown.run(), shutdown.run()]);
+    expect(ended).toEqual(['last', 'first']);
+    expect(trouble).toEqual(['fails', 'hangs']);
+  });
+});
+
+async function metricsOf(url: string): Promise<string> {
+  const response = await fetch(`${url}/metrics`, { headers: { authorization: 'Bearer an-admin-key-for-tests' } });
+  return response.text();
+}

@@ -1,0 +1,61 @@
+/** Two whole nodes on one database: what one deploys the other serves when the deploy has returned. */
+
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
+import { startTestPostern, type TestPostern } from './support.ts';
+
+let db: TestDatabase;
+let nodes: TestPostern[];
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+  nodes = await Promise.all([startTestPostern(db), startTestPostern(db)]);
+});
+afterAll(async () => {
+  await Promise.all(nodes.map((node) => node.stop()));
+  await db.drop();
+});
+
+const read = async (node: TestPostern, name: string) => {
+  const response = await node.call(`/functions/v1/${name}`);
+  // With its body, so that a failure of the machine (503, an executor starved) is told from an old version.
+  return response.status === 200
+    ? response.json()
+    : `${response.status} ${((await response.json()) as { code: string }).code}`;
+};
+
+test('after a deploy, a rollback or a delete through one node, the other never answers as before', async () => {
+  for (let version = 1; version <= 6; version++) {
+    const [here, there] = version % 2 === 0 ? [nodes[0]!, nodes[1]!] : [nodes[1]!, nodes[0]!];
+    await here.deploy('shared', `export const handler = () => ${version};`, { auth: 'none' });
+    expect(await read(there, 'shared')).toBe(version);
+    expect(await read(here, 'shared')).toBe(version);
+  }
+  await nodes[0]!.admin('POST', '/functions/shared/rollback', { version: 2 });
+  expect(await read(nodes[1]!, 'shared')).toBe(2);
+  await nodes[1]!.admin('DELETE', '/functions/shared');
+  expect(await read(nodes[0]!, 'shared')).toBe('404 FUNCTION_NOT_FOUND');
+});
+
+test('a secret that changed through one node is read by functions of the other', async () => {
+  await nodes[0]!.deploy(
+    'reader',
+    'import { env } from "postern"; export const handler = () => env("TOKEN") ?? null;',
+    { auth: 'none', env: ['TOKEN'] },
+  );
+  expect(await read(nodes[1]!, 'reader')).toBeNull();
+  for (const value of ['value-one', 'value-two']) {
+    await nodes[0]!.admin('PUT', '/secrets/TOKEN', { value });
+    expect(await read(nodes[1]!, 'reader')).toBe(value);
+  }
+});
+
+test('concurrent deploys through two nodes take turns, and both nodes end with the same version', async () => {
+  const deployed = await Promise.all(
+    Array.from({ length: 6 }, (_, index) =>
+      nodes[index % 2]!.deploy('raced', `export const handler = () => "r${index}";`, { auth: 'none' }),
+    ),
+  );
+  expect(deployed.map(({ body }) => body.version).sort()).toEqual([1, 2, 3, 4, 5, 6]);
+  expect(await read(nodes[0]!, 'raced')).toBe(await read(nodes[1]!, 'raced'));
+});
