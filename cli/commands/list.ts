@@ -1,0 +1,40 @@
+import { Command } from 'commander';
+import { type CommandIo, clientOf, examples, outputOf, type RemoteOptions, remote } from '../context.ts';
+import type { FunctionInfo } from '../control-client.ts';
+import { table } from '../output.ts';
+
+export function listCommand(io: CommandIo): Command {
+  const command = new Command('list')
+    .alias('ls')
+    .summary('list deployed functions')
+    .description('Lists the deployed functions with their active versions and triggers.')
+    .action(async (options: RemoteOptions) => {
+      const output = outputOf(io, options);
+      const functions = await clientOf(io, options).list();
+      const rows = functions.map((one) => [
+        one.name,
+        `v${one.version}`,
+        one.config.language ?? '',
+        triggersOf(one),
+        one.updated_at,
+      ]);
+      output.result(
+        functions,
+        rows.length === 0
+          ? 'no functions are deployed; `postern deploy` deploys those of functions/'
+          : table(['NAME', 'VERSION', 'LANGUAGE', 'TRIGGERS', 'UPDATED'], rows),
+      );
+    });
+  return examples(remote(command), ['postern list', "postern list --json | jq -r '.[].name'"]);
+}
+
+function triggersOf({ config }: FunctionInfo): string {
+  return config.triggers
+    .map((trigger) => {
+      if (trigger.type !== 'database')
+        return trigger.type === 'http' ? `http (auth ${config.auth ?? 'required'})` : trigger.type;
+      const { operations, schema, table: name } = trigger;
+      return `${Array.isArray(operations) ? operations.join('/') : 'changes'} of ${String(schema)}.${String(name)}`;
+    })
+    .join(', ');
+}

@@ -1,0 +1,69 @@
+/** What every command gets: where it speaks, what the environment says, and how it is told to stop. */
+
+import { type Command, InvalidArgumentError } from 'commander';
+import { ControlClient } from './control-client.ts';
+import { Output, type Stream } from './output.ts';
+
+export const DEFAULT_URL = 'http://127.0.0.1:8787';
+export const DEFAULT_PORT = 8787;
+export const DEFAULT_HOST = '127.0.0.1';
+export const DEFAULT_DATA_DIR = '.postern';
+
+export interface CommandIo {
+  readonly stdout: Stream;
+  readonly stderr: Stream;
+  readonly stdin: NodeJS.ReadableStream;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Aborted at the first SIGINT or SIGTERM. */
+  readonly signal: AbortSignal;
+}
+
+export type RemoteOptions = { readonly url?: string; readonly adminKey?: string; readonly json?: boolean };
+
+export function outputOf(io: CommandIo, options: { readonly json?: boolean }): Output {
+  return new Output({ stdout: io.stdout, stderr: io.stderr, env: io.env, json: options.json === true });
+}
+
+export function clientOf(io: CommandIo, options: RemoteOptions): ControlClient {
+  return new ControlClient({
+    url: options.url ?? setting(io, 'POSTERN_URL') ?? DEFAULT_URL,
+    adminKey: options.adminKey ?? setting(io, 'POSTERN_ADMIN_KEY'),
+  });
+}
+
+/** An environment variable; one that is set to nothing is not set. */
+export function setting(io: CommandIo, name: string): string | undefined {
+  const value = io.env[name];
+  return value === undefined || value === '' ? undefined : value;
+}
+
+/** `--url`, `--admin-key` and `--json`, for the commands that talk to a server. */
+export function remote(command: Command): Command {
+  return command
+    .option('--url <url>', `server to talk to (POSTERN_URL, else ${DEFAULT_URL})`, parseUrl)
+    .option('--admin-key <key>', 'key of its control API (POSTERN_ADMIN_KEY; a server of `dev` needs none)')
+    .option('--json', 'print one JSON value');
+}
+
+export function examples(command: Command, lines: readonly string[]): Command {
+  return command.addHelpText('after', `\nExamples:\n${lines.map((line) => `  $ ${line}`).join('\n')}\n`);
+}
+
+export function parseUrl(text: string): string {
+  if (URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)) return text;
+  throw new InvalidArgumentError(`Give an http or https URL, such as ${DEFAULT_URL}.`);
+}
+
+export function parsePort(text: string): number {
+  return parseWhole(text, 0, 65_535, 'a port from 0 (a free one) to 65535');
+}
+
+export function wholeNumber(min: number, max: number): (text: string) => number {
+  return (text) => parseWhole(text, min, max, `a whole number from ${min} to ${max}`);
+}
+
+function parseWhole(text: string, min: number, max: number, allowed: string): number {
+  const value = Number(text);
+  if (/^\d{1,9}$/.test(text) && value >= min && value <= max) return value;
+  throw new InvalidArgumentError(`Give ${allowed}.`);
+}

@@ -1,0 +1,250 @@
+/** The control API of SPEC 6 and the functions' own URLs, as the commands use them. */
+
+import { z } from 'zod';
+import { OperationError } from './errors.ts';
+
+const text = z.string();
+
+export const deploymentSchema = z.looseObject({
+  id: text,
+  name: text,
+  version: z.number(),
+  created: z.boolean().default(true),
+  url: text.optional(),
+  warnings: z.array(text).default([]),
+});
+export type Deployment = z.infer<typeof deploymentSchema>;
+
+const functionSchema = z.looseObject({
+  name: text,
+  version: z.number(),
+  id: text,
+  config: z.looseObject({
+    language: text.optional(),
+    auth: text.optional(),
+    triggers: z.array(z.looseObject({ type: text })).default([]),
+  }),
+  updated_at: text,
+});
+export type FunctionInfo = z.infer<typeof functionSchema>;
+
+const invocationSchema = z.looseObject({
+  id: text,
+  function: text,
+  version: z.number(),
+  trigger: text,
+  status: text,
+  outcome: text,
+  error: z.object({ code: text, message: text.nullable(), stack: text.nullable().default(null) }).nullable(),
+  started_at: text,
+  duration_ms: z.number(),
+  request_id: text.nullable(),
+  logs: z
+    .array(z.looseObject({ level: text.optional(), message: z.unknown(), timestamp: text.optional() }))
+    .default([]),
+});
+export type Invocation = z.infer<typeof invocationSchema>;
+
+const eventSchema = z.looseObject({
+  id: text,
+  status: text,
+  function: text.nullable(),
+  schema: text,
+  table: text,
+  operation: text,
+  attempt: z.number(),
+  occurred_at: text,
+  error: z.looseObject({}).nullable(),
+});
+export type EventInfo = z.infer<typeof eventSchema>;
+
+const secretSchema = z.looseObject({ name: text, updated_at: text });
+export type SecretInfo = z.infer<typeof secretSchema>;
+
+const errorSchema = z.object({
+  code: text,
+  message: text,
+  request_id: text.optional(),
+  details: z.looseObject({}).optional(),
+});
+
+export interface ControlClientOptions {
+  readonly url: string;
+  readonly adminKey?: string | undefined;
+  /** For whom it is said in hints, e.g. `--url`. */
+  readonly timeoutMs?: number;
+}
+
+const DEFAULT_TIMEOUT_MS = 120_000;
+
+export class ControlClient {
+  readonly url: string;
+  readonly #adminKey: string | undefined;
+  readonly #timeoutMs: number;
+
+  constructor({ url, adminKey, timeoutMs = DEFAULT_TIMEOUT_MS }: ControlClientOptions) {
+    this.url = url.replace(/\/+$/, '');
+    this.#adminKey = adminKey === '' ? undefined : adminKey;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  deploy(body: Readonly<Record<string, unknown>>): Promise<Deployment> {
+    return this.#json('POST', '/functions', deploymentSchema, body);
+  }
+
+  async list(): Promise<readonly FunctionInfo[]> {
+    return (await this.#json('GET', '/functions', z.looseObject({ functions: z.array(functionSchema) }))).functions;
+  }
+
+  async delete(name: string): Promise<void> {
+    await this.#request('DELETE', `/functions/${encodeURIComponent(name)}`);
+  }
+
+  rollback(name: string, version?: number): Promise<Deployment> {
+    const body = version === undefined ? {} : { version };
+    return this.#json('POST', `/functions/${encodeURIComponent(name)}/rollback`, deploymentSchema, body);
+  }
+
+  /** Newest first, with their log lines. */
+  async invocations(name: string, query: Readonly<Record<string, string>>): Promise<readonly Invocation[]> {
+    const path = `/functions/${encodeURIComponent(name)}/invocations?${new URLSearchParams({ ...query, logs: 'true' })}`;
+    return (await this.#json('GET', path, z.looseObject({ invocations: z.array(invocationSchema) }))).invocations;
+  }
+
+  invocation(id: string): Promise<Invocation> {
+    return this.#json('GET', `/invocations/${encodeURIComponent(id)}`, invocationSchema);
+  }
+
+  async events(query: Readonly<Record<string, string>>): Promise<readonly EventInfo[]> {
+    const path = `/events?${new URLSearchParams(query)}`;
+    return (await this.#json('GET', path, z.looseObject({ events: z.array(eventSchema) }))).events;
+  }
+
+  async redrive(id: string): Promise<void> {
+    await this.#request('POST', `/events/${encodeURIComponent(id)}/redrive`);
+  }
+
+  async secrets(): Promise<readonly SecretInfo[]> {
+    return (await this.#json('GET', '/secrets', z.looseObject({ secrets: z.array(secretSchema) }))).secrets;
+  }
+
+  async setSecret(name: string, value: string): Promise<void> {
+    await this.#request('PUT', `/secrets/${encodeURIComponent(name)}`, { value });
+  }
+
+  async unsetSecret(name: string): Promise<void> {
+    await this.#request('DELETE', `/secrets/${encodeURIComponent(name)}`);
+  }
+
+  /** Calls a function. Resolves with whatever it answered, an error status too. */
+  async call(name: string, call: FunctionCall): Promise<FunctionAnswer> {
+    const path = `/functions/v1/invoke/${encodeURIComponent(name)}${call.path}`;
+    const response = await this.#fetch(path, {
+      method: call.method,
+      headers: {
+        ...(call.body === undefined ? {} : { 'content-type': call.contentType }),
+        ...(call.token === undefined ? {} : { authorization: `Bearer ${call.token}` }),
+      },
+      ...(call.body === undefined ? {} : { body: call.body }),
+    });
+    return {
+      status: response.status,
+      headers: Object.fromEntries(response.headers),
+      body: Buffer.from(await this.#read(response.arrayBuffer())),
+    };
+  }
+
+  async #json<T extends z.ZodType>(method: string, path: string, schema: T, body?: unknown): Promise<z.infer<T>> {
+    const answer = await this.#request(method, path, body);
+    const parsed = schema.safeParse(answer);
+    if (parsed.success) return parsed.data;
+    throw new OperationError(
+      'UNEXPECTED_ANSWER',
+      `${this.url}${path} gave an answer that this version of postern does not know`,
+      {
+        hint: 'is it a Postern server, and of the same version?',
+        cause: parsed.error,
+      },
+    );
+  }
+
+  async #request(method: string, path: string, body?: unknown): Promise<unknown> {
+    const response = await this.#fetch(path, {
+      method,
+      headers: {
+        accept: 'application/json',
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...(this.#adminKey === undefined ? {} : { authorization: `Bearer ${this.#adminKey}` }),
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    const answer = await this.#read(response.text());
+    const value = parseJson(answer);
+    if (response.ok) return value;
+    throw this.#refused(response.status, value, answer);
+  }
+
+  async #fetch(path: string, init: RequestInit): Promise<Response> {
+    return this.#read(
+      fetch(`${this.url}${path}`, { ...init, redirect: 'manual', signal: AbortSignal.timeout(this.#timeoutMs) }),
+    );
+  }
+
+  async #read<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await work;
+    } catch (error) {
+      const timedOut = error instanceof Error && error.name === 'TimeoutError';
+      const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+      const reason = (cause as { code?: string }).code ?? (cause as Error).message;
+      throw new OperationError(
+        'UNREACHABLE',
+        timedOut
+          ? `${this.url} did not answer within ${this.#timeoutMs / 1000} s`
+          : `${this.url} can not be reached (${reason})`,
+        {
+          hint: 'start a server with `postern dev` or `postern serve`, or name one with --url or POSTERN_URL',
+          cause: error,
+        },
+      );
+    }
+  }
+
+  #refused(status: number, value: unknown, answer: string): OperationError {
+    const parsed = errorSchema.safeParse(value);
+    if (!parsed.success) {
+      return new OperationError('UNEXPECTED_ANSWER', `${this.url} answered ${status}: ${answer.slice(0, 200)}`, {
+        hint: 'is it a Postern server?',
+      });
+    }
+    const { code, message, details } = parsed.data;
+    const hint = code === 'UNAUTHORIZED' ? 'give the admin key in POSTERN_ADMIN_KEY or with --admin-key' : undefined;
+    return new OperationError(code, message, {
+      ...(hint === undefined ? {} : { hint }),
+      ...(details === undefined ? {} : { details }),
+    });
+  }
+}
+
+export interface FunctionCall {
+  readonly method: string;
+  /** What follows the name: '' or '/…', with the query. */
+  readonly path: string;
+  readonly body: string | undefined;
+  readonly contentType: string;
+  readonly token: string | undefined;
+}
+
+export interface FunctionAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Buffer;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return text === '' ? undefined : JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

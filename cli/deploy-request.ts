@@ -1,0 +1,73 @@
+/** From a function on the disk to the body of `POST /functions`. npm packages are bundled here, where they are installed. */
+
+import { readFile } from 'node:fs/promises';
+import { basename, dirname, resolve } from 'node:path';
+import { bundleLocal } from '../runtime/javascript/bundle/index.ts';
+import { OperationError } from './errors.ts';
+import { codeBeside, type FunctionFile } from './function-files.ts';
+import { type ManifestFile, parseManifestFile } from './manifest-file.ts';
+
+export interface DeployRequest {
+  readonly body: Readonly<Record<string, unknown>>;
+  readonly warnings: readonly string[];
+  /** Absolute paths of all that it was made of. */
+  readonly inputs: readonly string[];
+}
+
+/** Rejects with PosternError INVALID_FUNCTION (its `details.inputs` names files to watch) or OperationError. */
+export async function deployRequest(file: FunctionFile): Promise<DeployRequest> {
+  return file.kind === 'code' ? fromCode(file) : fromManifest(file);
+}
+
+async function fromCode({ path, name }: FunctionFile): Promise<DeployRequest> {
+  const { code, warnings, inputs } = await bundleLocal({ entryPath: path });
+  return { body: { ...codeFields(path, name, code) }, warnings, inputs };
+}
+
+async function fromManifest({ path, name }: FunctionFile): Promise<DeployRequest> {
+  const manifestName = basename(path);
+  const manifest = parseManifestFile(await readFile(path, 'utf8'), manifestName);
+  const dependencies = await readDependencies(manifest, path);
+  const common = { manifest: manifest.config, manifestName, dependencies };
+  const inputs = [path, ...manifest.dependencyFiles.map((file) => resolve(dirname(path), file))];
+  if (manifest.source !== undefined) return { body: { ...common, source: manifest.source }, warnings: [], inputs };
+  const entryPath =
+    manifest.sourceFile === undefined ? await codeBeside(path) : resolve(dirname(path), manifest.sourceFile);
+  if (entryPath === undefined) {
+    throw new OperationError(
+      'INVALID_FUNCTION',
+      `${manifestName}: there is no code: give "source" or "sourceFile", or put ${name}.ts beside it`,
+    );
+  }
+  const bundled = await bundleLocal({
+    entryPath,
+    handlerName: manifest.handlerName,
+    dependencyNames: Object.keys(manifest.dependencies),
+  });
+  return {
+    body: { ...codeFields(entryPath, name, bundled.code), ...common },
+    warnings: bundled.warnings,
+    inputs: [...inputs, ...bundled.inputs],
+  };
+}
+
+/** The bundle is JavaScript whatever it was made from: it must not be parsed as TypeScript a second time. */
+function codeFields(path: string, name: string, source: string): Readonly<Record<string, unknown>> {
+  const language = /\.[cm]?tsx?$/.test(path) ? 'typescript' : 'javascript';
+  return { source, fileName: `${name}.js`, language };
+}
+
+async function readDependencies({ dependencies }: ManifestFile, path: string): Promise<Record<string, unknown>> {
+  const read = Object.entries(dependencies).map(async ([name, dependency]): Promise<[string, unknown]> => {
+    if (typeof dependency?.file !== 'string') return [name, dependency];
+    const source = await readFile(resolve(dirname(path), dependency.file), 'utf8').catch((cause: unknown) => {
+      throw new OperationError(
+        'INVALID_FUNCTION',
+        `${basename(path)}: dependencies.${name}: the file ${dependency.file} can not be read`,
+        { cause },
+      );
+    });
+    return [name, { source }];
+  });
+  return Object.fromEntries(await Promise.all(read));
+}

@@ -1,0 +1,87 @@
+/** The command line as a whole: which commands there are, and what becomes of their errors. */
+
+import { Command, CommanderError } from 'commander';
+import { deleteCommand } from './commands/delete.ts';
+import { deployCommand } from './commands/deploy.ts';
+import { devCommand } from './commands/dev.ts';
+import { eventsCommand } from './commands/events.ts';
+import { initCommand } from './commands/init.ts';
+import { invokeCommand } from './commands/invoke.ts';
+import { listCommand } from './commands/list.ts';
+import { logsCommand } from './commands/logs.ts';
+import { migrateCommand } from './commands/migrate.ts';
+import { rollbackCommand } from './commands/rollback.ts';
+import { secretsCommand } from './commands/secrets.ts';
+import { serveCommand } from './commands/serve.ts';
+import { type CommandIo, outputOf } from './context.ts';
+import { describeError, EXIT, UsageError } from './errors.ts';
+import { safeText } from './terminal-text.ts';
+import { packageVersion } from './version.ts';
+
+const COMMANDS = [
+  initCommand,
+  devCommand,
+  serveCommand,
+  deployCommand,
+  listCommand,
+  invokeCommand,
+  logsCommand,
+  eventsCommand,
+  secretsCommand,
+  rollbackCommand,
+  deleteCommand,
+  migrateCommand,
+];
+
+/** Runs one command line, `argv` without node and script. Never rejects; resolves with the exit code. */
+export async function runCommandLine(argv: readonly string[], io: CommandIo): Promise<number> {
+  try {
+    await createProgram(io).parseAsync([...argv], { from: 'user' });
+    return EXIT.done;
+  } catch (error) {
+    return report(error, argv, io);
+  }
+}
+
+export function createProgram(io: CommandIo): Command {
+  const program = new Command('postern')
+    .description('Functions in WebAssembly sandboxes, fired by HTTP and by changes in Postgres.')
+    .version(packageVersion(), '-V, --version')
+    .addHelpText(
+      'after',
+      '\nBegin with `postern init my-project`, then `postern dev` inside it.\n`postern <command> --help` has examples.',
+    );
+  for (const make of COMMANDS) program.addCommand(make(io));
+  for (const command of withChildren(program)) {
+    command
+      .exitOverride()
+      .configureOutput({
+        writeOut: (text) => void io.stdout.write(text),
+        writeErr: (text) => void io.stderr.write(safeText(text)),
+        getOutHelpWidth: () => 100,
+        getErrHelpWidth: () => 100,
+      })
+      .showHelpAfterError(`(postern ${command === program ? '' : `${command.name()} `}--help shows what is allowed)`);
+  }
+  return program;
+}
+
+function* withChildren(command: Command): Generator<Command> {
+  yield command;
+  for (const child of command.commands) yield* withChildren(child);
+}
+
+function report(error: unknown, argv: readonly string[], io: CommandIo): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+  const output = outputOf(io, { json: argv.includes('--json') });
+  output.progressDone();
+  const { code, message, hint, details } = describeError(error);
+  if (output.json)
+    output.jsonLine({
+      error: { code, message, ...(hint === undefined ? {} : { hint }), ...(details === undefined ? {} : { details }) },
+    });
+  output.error(message);
+  if (typeof details?.text === 'string' && !message.includes(details.text)) output.note(`  ${details.text}`);
+  if (hint !== undefined) output.note(`  ${hint}`);
+  return error instanceof UsageError ? EXIT.usage : EXIT.failed;
+}

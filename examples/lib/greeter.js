@@ -1,0 +1,3 @@
+const { exclaim } = require('punctuation');
+
+module.exports = { greet: (name) => exclaim(`Hello, ${name}`) };

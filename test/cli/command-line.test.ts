@@ -1,0 +1,172 @@
+import { readFileSync } from 'node:fs';
+import { Readable } from 'node:stream';
+import type { Command } from 'commander';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { createProgram } from '../../cli/program.ts';
+import { CONFIG_FIELDS } from '../../invoker/index.ts';
+import { run, StandIn } from './support.ts';
+
+let server: StandIn;
+beforeAll(async () => {
+  server = await StandIn.start();
+});
+afterAll(() => server.stop());
+beforeEach(() => {
+  server.received.length = 0;
+});
+
+const program = createProgram({
+  stdout: { write() {} },
+  stderr: { write() {} },
+  stdin: Readable.from([]),
+  env: {},
+  signal: AbortSignal.abort(),
+});
+const paths = (command: Command, prefix: readonly string[] = []): string[][] =>
+  command.commands.flatMap((child) => [[...prefix, child.name()], ...paths(child, [...prefix, child.name()])]);
+
+describe('help', () => {
+  test.each(paths(program))('%s %s has help with examples', async (...path) => {
+    const { code, stdout } = await run([...path.filter(Boolean), '--help']);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^Usage: postern/);
+    expect(stdout).toMatch(/Examples:\n {2}\$ /);
+  });
+
+  test('--version prints the version of the package', async () => {
+    expect((await run(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+
+  test('no command at all shows help and is wrong usage', async () => {
+    const { code, stderr } = await run([]);
+    expect(code).toBe(2);
+    expect(stderr).toContain('Usage: postern');
+  });
+});
+
+describe('docs', () => {
+  test('docs/cli.md names every command, and no other', () => {
+    const text = readFileSync('docs/cli.md', 'utf8');
+    const named = [...text.matchAll(/^\| `(\w+)/gm)].map(([, name]) => name);
+    expect([...new Set(named)].sort()).toEqual(program.commands.map((command) => command.name()).sort());
+  });
+
+  test('docs/functions.md has every field of the configuration', () => {
+    const text = readFileSync('docs/functions.md', 'utf8');
+    for (const field of CONFIG_FIELDS) expect(text).toMatch(new RegExp(`^\\| \`${field}[.\`]`, 'm'));
+  });
+});
+
+describe('wrong usage exits 2 and says what is allowed', () => {
+  test.each<[string[], RegExp]>([
+    [['deplyo'], /unknown command 'deplyo'[\s\S]*Did you mean deploy/],
+    [['list', '--jsn'], /unknown option '--jsn'[\s\S]*Did you mean --json/],
+    [['delete'], /missing required argument 'name'/],
+    [['list', '--url', 'ftp://x'], /Give an http or https URL/],
+    [['rollback', 'hello', '--to', '0'], /Give a whole number from 1/],
+    [['dev', '--port', '70000'], /Give a port from 0 \(a free one\) to 65535/],
+    [['dev', 'no/such/folder'], /there is no folder no\/such\/folder/],
+    [['deploy', 'no/such/file.ts'], /there is no file or folder no\/such\/file\.ts/],
+    [['deploy', 'package.json'], /package\.json is no function/],
+    [['invoke', 'hello', '--as', 'root'], /Allowed choices are anon, authenticated, service_role/],
+    [['invoke', 'hello', '--path', 'x'], /--path begins with \/ or \?; it was given "x"/],
+    [['invoke', 'hello', '-X', 'GET', '-d', '{}'], /GET has no body/],
+    [['invoke', 'hello', '-d', '@no-such-file'], /the file no-such-file can not be read \(ENOENT\)/],
+    [['invoke', 'hello', '--as', 'anon', '--data-dir', '/no/such'], /--as needs POSTERN_JWT_SECRET/],
+    [['migrate'], /which database\? Give --database-url or DATABASE_URL/],
+    [['migrate', '--database-url', 'mysql://x'], /has to begin with postgres:\/\//],
+    [['secrets', 'set', 'A=1', 'B'], /"B" is no NAME=value pair/],
+    [['secrets', 'set', 'A'], /there is no value for A/],
+    [['events', 'list', '--status', 'x'], /Allowed choices are dead, pending, leased/],
+  ])('%j', async (argv, message) => {
+    const { code, stderr, stdout } = await run(argv);
+    expect(stderr).toMatch(message);
+    expect(code).toBe(2);
+    expect(stdout).toBe('');
+  });
+});
+
+describe('an operation that fails exits 1', () => {
+  test('when the server can not be reached, with what to do', async () => {
+    const { code, stderr } = await run(['list', '--url', 'http://127.0.0.1:40001']);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^error: http:\/\/127\.0\.0\.1:40001 can not be reached \(ECONNREFUSED\)\n.*postern dev/);
+  });
+
+  test('when the server refuses, with its words', async () => {
+    server.answer = () => ({
+      status: 404,
+      body: {
+        error: '404 Not Found',
+        message: "there is no function 'x'",
+        code: 'FUNCTION_NOT_FOUND',
+        request_id: 'r',
+      },
+    });
+    const { code, stderr } = await run(['delete', 'x', '--url', server.url]);
+    expect([code, stderr]).toEqual([1, "error: there is no function 'x'\n"]);
+  });
+
+  test('when the admin key is missing, with where to give it', async () => {
+    server.answer = () => ({ status: 401, body: { message: 'the control API needs a key', code: 'UNAUTHORIZED' } });
+    expect((await run(['list', '--url', server.url])).stderr).toContain('POSTERN_ADMIN_KEY');
+  });
+
+  test('when something else than Postern answers', async () => {
+    server.answer = () => ({ status: 200, body: '<html>', headers: { 'content-type': 'text/html' } });
+    const { code, stderr } = await run(['list', '--url', server.url]);
+    expect(code).toBe(1);
+    expect(stderr).toContain('is it a Postern server');
+  });
+
+  test('and what the server says can not act on the terminal', async () => {
+    server.answer = () => ({ status: 404, body: { message: 'no \u001b[2J\\x1b[31m', code: 'FUNCTION_NOT_FOUND' } });
+    const { stderr } = await run(['delete', 'x', '--url', server.url], { tty: true, env: { NO_COLOR: '1' } });
+    expect(stderr).toBe('error: no \\x1b[2J\\x1b[31m\n');
+  });
+
+  test('as one JSON value on stdout with --json', async () => {
+    server.answer = () => ({ status: 404, body: { message: 'no', code: 'FUNCTION_NOT_FOUND' } });
+    const { stdout } = await run(['delete', 'x', '--json', '--url', server.url]);
+    expect(JSON.parse(stdout)).toEqual({ error: { code: 'FUNCTION_NOT_FOUND', message: 'no' } });
+  });
+});
+
+describe('where the server is', () => {
+  beforeEach(() => {
+    server.answer = () => ({ status: 200, body: { functions: [] } });
+  });
+
+  test('POSTERN_URL and POSTERN_ADMIN_KEY say it', async () => {
+    const { code, stdout } = await run(['list'], {
+      env: { POSTERN_URL: `${server.url}/`, POSTERN_ADMIN_KEY: 'secret' },
+    });
+    expect([code, stdout]).toEqual([0, 'no functions are deployed; `postern deploy` deploys those of functions/\n']);
+    expect(server.received[0]).toMatchObject({ url: '/functions', headers: { authorization: 'Bearer secret' } });
+  });
+
+  test('the flags win over the environment', async () => {
+    await run(['list', '--url', server.url, '--admin-key', 'flag'], {
+      env: { POSTERN_URL: 'http://127.0.0.1:40001', POSTERN_ADMIN_KEY: 'env' },
+    });
+    expect(server.received[0]?.headers.authorization).toBe('Bearer flag');
+  });
+
+  test('an empty variable counts as none', async () => {
+    await run(['list', '--url', server.url], { env: { POSTERN_ADMIN_KEY: '' } });
+    expect(server.received[0]?.headers.authorization).toBeUndefined();
+  });
+});
+
+describe('colour and progress', () => {
+  const fail = ['list', '--url', 'http://127.0.0.1:40001'];
+
+  test('are there on a terminal', async () => {
+    expect((await run(fail, { tty: true })).stderr).toContain('\u001b[31merror');
+  });
+
+  test('are not in a pipe, nor with NO_COLOR', async () => {
+    for (const options of [{}, { tty: true, env: { NO_COLOR: '1' } }])
+      expect((await run(fail, options)).stderr).not.toContain('\u001b[3');
+  });
+});

@@ -1,0 +1,87 @@
+/** What `npm pack` makes, installed where nothing else is. */
+
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
+import { SERVE_SECRETS, spawnCli } from './support.ts';
+
+const execute = promisify(execFile);
+
+let db: TestDatabase;
+let folder: string;
+beforeAll(async () => {
+  db = await createTestDatabase();
+  folder = await mkdtemp(join(tmpdir(), 'postern-package-'));
+});
+afterAll(async () => {
+  await rm(folder, { recursive: true, force: true });
+  await db.drop();
+});
+
+describe('the published package', () => {
+  // The npm of the machine may be an older Node's; the package needs ours.
+  const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env.PATH}` };
+  const npm = (args: readonly string[], cwd: string) =>
+    execute('npm', [...args], { cwd, env, maxBuffer: 16 * 2 ** 20 });
+
+  test('works in an empty project: --version, init, type check, deploy to a running server', {
+    timeout: 180_000,
+  }, async () => {
+    const { stdout } = await npm(['pack', '--json', '--pack-destination', folder], resolve('.'));
+    // What `prepack` prints comes first.
+    const [packed] = JSON.parse(stdout.slice(stdout.indexOf('[\n'))) as {
+      filename: string;
+      files: { path: string }[];
+    }[];
+    const paths = packed!.files.map(({ path }) => path);
+    expect(paths).toEqual(
+      expect.arrayContaining([
+        'dist/cli/main.js',
+        'dist/postern.js',
+        'types/postern.d.ts',
+        'dist/runtime/javascript/bundle/esbuild-confined.sh',
+      ]),
+    );
+    expect(paths.filter((path) => /^(?:test|bench|examples|tools)\//.test(path))).toEqual([]);
+
+    const project = join(folder, 'project');
+    await execute('mkdir', [project]);
+    await writeFile(join(project, 'package.json'), '{ "name": "project", "private": true, "type": "module" }');
+    await npm(['install', '--prefer-offline', '--no-audit', '--no-fund', join(folder, packed!.filename)], project);
+    const postern = (...args: string[]) =>
+      execute(process.execPath, [join(project, 'node_modules/.bin/postern'), ...args], { cwd: project, env });
+
+    const { version } = JSON.parse(await readFile(resolve('package.json'), 'utf8')) as { version: string };
+    expect((await postern('--version')).stdout).toBe(`${version}\n`);
+    await postern('init', 'app');
+    expect(existsSync(join(project, 'app/functions/hello.ts'))).toBe(true);
+    await execute(process.execPath, [resolve('node_modules/typescript/bin/tsc'), '-p', join(project, 'app')]);
+
+    const serve = spawnCli(['serve', '--port', '0', '--executors', '1'], {
+      main: join(project, 'node_modules/postern/dist/cli/main.js'),
+      cwd: project,
+      env: { ...SERVE_SECRETS, DATABASE_URL: db.url },
+    });
+    await serve.prints(/Postern serves on/);
+    const url = /http:\S+/.exec(serve.text.stdout)![0];
+    const { stdout: deployed } = await postern(
+      'deploy',
+      'app/functions/hello.ts',
+      '--url',
+      url,
+      '--admin-key',
+      SERVE_SECRETS.POSTERN_ADMIN_KEY,
+    );
+    expect(deployed).toContain('deployed hello v1');
+    expect((await postern('invoke', 'hello', '--url', url, '-d', '{"name":"npm"}')).stdout).toBe(
+      '{"message":"Hello, npm!"}',
+    );
+    serve.child.kill('SIGTERM');
+    expect(await serve.ended).toEqual({ code: 0, signal: null });
+  });
+});

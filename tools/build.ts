@@ -1,0 +1,58 @@
+/**
+ * `npm run build`: what the published package runs. Node does not erase types below `node_modules`, so `tsc` emits JavaScript
+ * into dist/; beside it go the files that are read at run time, the guest's prelude as one script, and the module
+ * "postern" for tests that import a function outside a sandbox.
+ */
+
+import { execFileSync } from 'node:child_process';
+import { chmodSync, cpSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, extname, join, relative, resolve } from 'node:path';
+import { stop } from 'esbuild';
+import { bundlePrelude } from '../invoker/index.ts';
+import { POSTERN_MODULE } from '../runtime/javascript/bundle/postern-module.ts';
+
+const ROOT = resolve(import.meta.dirname, '..');
+const DIST = join(ROOT, 'dist');
+const FOLDERS = ['runtime', 'host-functions', 'invoker', 'triggers', 'database', 'server', 'cli'];
+/** Guests' sources: bundled into sandboxes from their TypeScript, so they are shipped as they are. */
+const VERBATIM = ['runtime/javascript/guest', 'host-functions/guest', 'invoker/guest'];
+const COMPILED = ['.ts', '.mts', '.cts'];
+const NOT_SHIPPED = ['.md', '.tsbuildinfo'];
+
+function filesIn(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name);
+    return entry.isDirectory() ? filesIn(path) : [path];
+  });
+}
+
+function compile(): void {
+  const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
+  execFileSync(process.execPath, [tsc, '-p', join(ROOT, 'tools', 'tsconfig.build.json')], { stdio: 'inherit' });
+}
+
+function copyAssets(): number {
+  let count = 0;
+  for (const path of FOLDERS.flatMap((folder) => filesIn(join(ROOT, folder)))) {
+    const name = relative(ROOT, path);
+    const verbatim = VERBATIM.some((folder) => name.startsWith(`${folder}/`));
+    const ending = extname(path);
+    if (!verbatim && (COMPILED.includes(ending) || NOT_SHIPPED.includes(ending))) continue;
+    const target = join(DIST, name);
+    mkdirSync(dirname(target), { recursive: true });
+    cpSync(path, target);
+    if (ending === '.sh') chmodSync(target, 0o755);
+    count++;
+  }
+  return count;
+}
+
+rmSync(DIST, { recursive: true, force: true });
+compile();
+const assets = copyAssets();
+writeFileSync(join(DIST, 'invoker', 'guest', 'prelude.bundle.js'), await bundlePrelude());
+writeFileSync(join(DIST, 'postern.js'), POSTERN_MODULE);
+chmodSync(join(DIST, 'cli', 'main.js'), 0o755);
+await stop();
+const bytes = filesIn(DIST).reduce((sum, path) => sum + statSync(path).size, 0);
+console.log(`dist: ${assets} assets copied, ${Math.round(bytes / 1024)} KB in all`);

@@ -1,0 +1,175 @@
+/**
+ * What a Postern function finds in its sandbox: `db`, `log`, `env` and `http` as globals and as exports of "postern".
+ * In tsconfig.json: "types": ["postern"], and "lib": ["es2023", "webworker"] for fetch, Request, crypto, URL and their kin.
+ */
+
+/** A column of a result. `type` is Postgres' name of it, e.g. `int4`, `text[]`. */
+export interface Field {
+  readonly name: string;
+  readonly type: string;
+}
+
+/**
+ * Row objects. Timestamps are ISO 8601 strings, `int8` a number where that is exact and else a string, `numeric` a string,
+ * `bytea` a Uint8Array, json what it says.
+ */
+export type Rows<Row = Record<string, unknown>> = Row[] & {
+  readonly rowCount: number | null;
+  readonly fields: readonly Field[];
+};
+
+export interface Transaction {
+  query<Row = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<Rows<Row>>;
+}
+
+export interface Db {
+  /**
+   * One statement, in a transaction of its own, as the role of this invocation. `$1`, `$2` … take `params`: strings, numbers,
+   * booleans, null, Date, BigInt, byte arrays, arrays, objects (json). Rejects with an Error named `DatabaseError` whose
+   * `code` is the SQLSTATE.
+   */
+  query<Row = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<Rows<Row>>;
+  /** Several statements through `tx`: committed when `work` resolves, rolled back when it throws. */
+  transaction<T>(work: (tx: Transaction) => Promise<T> | T): Promise<T>;
+  /** Marks a parameter as json, for arrays and strings in json columns. */
+  json(value: unknown): unknown;
+}
+
+export type LogMethod = (message: unknown, fields?: unknown) => void;
+
+export interface Log {
+  readonly debug: LogMethod;
+  readonly info: LogMethod;
+  readonly warn: LogMethod;
+  readonly error: LogMethod;
+}
+
+export interface Http {
+  /** `fetch`, to the hosts in `http.allow` only. */
+  fetch(input: string | URL | Request, init?: RequestInit): Promise<Response>;
+}
+
+declare const hostDb: Db;
+declare const hostLog: Log;
+declare const hostEnv: (name: string) => string | undefined;
+declare const hostHttp: Http;
+
+export { hostDb as db, hostEnv as env, hostHttp as http, hostLog as log };
+
+/** Thrown from a handler: the event is not tried again. */
+export class NonRetryableError extends Error {
+  readonly retry: false;
+}
+
+/** Thrown from a handler: the event is tried again, but not before `retryAfterMs` milliseconds have passed. */
+export class RetryAfterError extends Error {
+  constructor(message: string, retryAfterMs: number, options?: ErrorOptions);
+  readonly retryAfterMs: number;
+}
+
+/** The second argument of a handler. */
+export interface Context {
+  readonly functionName: string;
+  readonly functionVersion: number;
+  readonly invocationId: string;
+  readonly requestId: string;
+  /** 1 for the first try of an event. */
+  readonly attempt: number;
+  readonly userId: string | null;
+  readonly role: string;
+  /** The variables that the configuration lists under `env`. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Milliseconds until the invocation is ended. */
+  getRemainingTimeMs(): number;
+  /** The answer goes out at once; the sandbox lives until `work` has settled, or the timeout. */
+  waitUntil(work: Promise<unknown>): void;
+}
+
+/** `POST /functions/v1/invoke/{name}` and its other methods and paths. */
+export interface HttpEvent<Body = unknown> {
+  readonly trigger: 'http';
+  readonly method: string;
+  readonly path: string;
+  readonly query: Readonly<Record<string, string>>;
+  readonly headers: Readonly<Record<string, string>>;
+  /** Parsed where the content type says JSON. */
+  readonly body: Body;
+  readonly user_id: string | null;
+  readonly request_id: string;
+}
+
+/** A committed change of a row. `old` is null for INSERT, `new` for DELETE. */
+export interface DatabaseEvent<Row = Record<string, unknown>> {
+  readonly trigger: 'database';
+  readonly schema: string;
+  readonly table: string;
+  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE';
+  readonly old: Row | null;
+  readonly new: Row | null;
+  readonly timestamp: string;
+  /** The same in every attempt. */
+  readonly event_id: string;
+  readonly attempt: number;
+}
+
+/** A response; any other returned value becomes the body of a 200. */
+export interface HttpResult {
+  readonly statusCode: number;
+  readonly headers?: Readonly<Record<string, string | readonly string[]>>;
+  readonly body?: unknown;
+  readonly isBase64Encoded?: boolean;
+}
+
+export interface DatabaseTrigger {
+  readonly type: 'database';
+  /** `users`, or `schema.users`. */
+  readonly table: string;
+  readonly schema?: string;
+  /** All three where absent. */
+  readonly operations?: 'INSERT' | 'UPDATE' | 'DELETE' | readonly ('INSERT' | 'UPDATE' | 'DELETE')[];
+  /** UPDATE of these columns only. */
+  readonly columns?: readonly string[];
+  /** An SQL condition over `old` and `new`. */
+  readonly when?: string;
+}
+
+export type Trigger = 'http' | { readonly type: 'http' } | DatabaseTrigger;
+
+/** `export const config: Config = { … }`; see docs/functions.md. */
+export interface Config {
+  readonly name?: string;
+  readonly language?: 'javascript' | 'typescript';
+  readonly handler?: string;
+  readonly triggers?: Trigger | readonly Trigger[];
+  readonly trigger?: Trigger;
+  /** Wall clock: '1s' to '300s', or milliseconds. 10 s where absent. */
+  readonly timeout?: string | number;
+  /** '16MB' to '512MB', or bytes. 128 MB where absent. */
+  readonly memory?: string | number;
+  /** Metered instructions. 10 billion where absent. */
+  readonly cpu?: number | 'unlimited';
+  /** Names of variables that it may read. */
+  readonly env?: readonly string[];
+  readonly http?: {
+    readonly allow?: readonly string[];
+    readonly rateLimit?: string | { readonly requests: number; readonly window?: string };
+  };
+  readonly db?: { readonly role?: string };
+  readonly auth?: 'required' | 'optional' | 'none';
+  readonly retry?: {
+    readonly maxAttempts?: number;
+    readonly backoff?:
+      | 'exponential'
+      | 'fixed'
+      | { readonly initial?: string; readonly factor?: number; readonly max?: string };
+  };
+  readonly concurrency?: number;
+}
+
+declare global {
+  const db: Db;
+  const log: Log;
+  /** A variable or secret that the configuration lists under `env`; undefined for any other. */
+  function env(name: string): string | undefined;
+  const http: Http;
+}
