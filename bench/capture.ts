@@ -1,0 +1,127 @@
+/**
+ * What does capture cost the writers of a table? Inserts of one row by eight clients, each its own transaction, and of
+ * 1,000 rows by two, with a database trigger and without, in turns: a fresh Postgres that syncs as it should, the dispatcher
+ * asleep or away as it is for a writer in most moments. Needs nothing but this repository; the load comes from this process,
+ * over `pg`, so its own time is in both. Run: `npm run bench -- capture`.
+ */
+
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pg, { type Pool } from 'pg';
+import { createSystemPool, migrate, startEmbeddedPostgres, withTransaction } from '../database/index.ts';
+import type { DatabaseTriggerConfig } from '../invoker/index.ts';
+import { DatabaseTriggerInstaller } from '../triggers/database/index.ts';
+import { publish, summarize } from './support/report.ts';
+
+/** Short turns, many of them: what else the machine does hits both sides alike. */
+const ROUNDS = 12;
+const TURN_MS = 1_000;
+const SINGLE = { clients: 8, sql: `insert into users (email) values ('someone@example.com')` };
+const BULK = {
+  clients: 2,
+  sql: `insert into users (email) select 'user' || i || '@example.com' from generate_series(1, 1000) i`,
+};
+const TRIGGER: DatabaseTriggerConfig = {
+  type: 'database',
+  schema: 'public',
+  table: 'users',
+  operations: ['INSERT'],
+  columns: [],
+  when: null,
+};
+
+interface Load {
+  readonly clients: number;
+  readonly sql: string;
+}
+
+const dataDir = await mkdtemp(join(tmpdir(), 'postern-bench-'));
+await chmod(dataDir, 0o755);
+const server = await startEmbeddedPostgres({ dataDir });
+const pool = createSystemPool(server.url);
+try {
+  await migrate(pool);
+  // The table of SPEC 3.
+  await pool.query(`create table users (id uuid primary key default gen_random_uuid(), email text,
+    created_at timestamptz not null default now())`);
+  const functionId = await makeFunction(pool);
+  const single = await compare(functionId, SINGLE);
+  const bulk = await compare(functionId, BULK);
+  publish({
+    bench: 'capture',
+    question: 'inserts with a database trigger, relative to inserts without',
+    figures: [
+      { name: 'single-row, with / without', value: single.ratio, unit: '×', target: { op: '>=', value: 0.6 } },
+      { name: '1,000 rows, with / without', value: bulk.ratio, unit: '×', target: { op: '>=', value: 0.35 } },
+      { name: 'single-row without', value: single.without, unit: '/s' },
+      { name: 'single-row with', value: single.with, unit: '/s' },
+      { name: '1,000 rows without', value: bulk.without, unit: '/s' },
+      { name: '1,000 rows with', value: bulk.with, unit: '/s' },
+    ],
+    notes: [
+      `${SINGLE.clients} and ${BULK.clients} clients, fsync on, medians of ${ROUNDS} turns of ${TURN_MS / 1000} s each; users (id uuid, email, created_at)`,
+    ],
+  });
+} finally {
+  await pool.end();
+  await server.stop();
+  await rm(dataDir, { recursive: true, force: true });
+}
+
+async function makeFunction(system: Pool): Promise<number> {
+  const { rows } = await system.query<{ id: string }>(
+    `insert into postern.functions (name, active_version) values ('bench', 1) returning id`,
+  );
+  return Number(rows[0]?.id);
+}
+
+async function compare(functionId: number, load: Load): Promise<{ ratio: number; with: number; without: number }> {
+  const rates: { with: number[]; without: number[] } = { with: [], without: [] };
+  const ratios: number[] = [];
+  const clients = await Promise.all(Array.from({ length: load.clients }, connect));
+  for (let round = 0; round < ROUNDS; round++) {
+    // The order changes from round to round, so that neither always comes after the other's checkpoint.
+    for (const side of round % 2 === 0 ? (['without', 'with'] as const) : (['with', 'without'] as const)) {
+      await setTrigger(functionId, side === 'with');
+      await pool.query('truncate users, postern.events');
+      await pool.query('checkpoint');
+      rates[side].push(await turn(clients, load.sql));
+    }
+    ratios.push((rates.with.at(-1) ?? 0) / (rates.without.at(-1) ?? 1));
+  }
+  await Promise.all(clients.map((client) => client.end()));
+  return {
+    ratio: summarize(ratios).p50,
+    with: summarize(rates.with).p50,
+    without: summarize(rates.without).p50,
+  };
+}
+
+async function connect(): Promise<pg.Client> {
+  const client = new pg.Client(server.url);
+  await client.connect();
+  return client;
+}
+
+async function setTrigger(functionId: number, present: boolean): Promise<void> {
+  const triggers = present ? [TRIGGER] : [];
+  await withTransaction(pool, (client) =>
+    new DatabaseTriggerInstaller().install(client, functionId, 'bench', triggers),
+  );
+}
+
+/** Statements a second, all clients together. */
+async function turn(clients: readonly pg.Client[], sql: string): Promise<number> {
+  const startedAt = performance.now();
+  let done = 0;
+  await Promise.all(
+    clients.map(async (client) => {
+      while (performance.now() - startedAt < TURN_MS) {
+        await client.query({ name: 'insert', text: sql });
+        done++;
+      }
+    }),
+  );
+  return done / ((performance.now() - startedAt) / 1000);
+}

@@ -1,0 +1,56 @@
+/** Starts a node in a process of its own, so that the load generator does not share its event loop. */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export interface BenchServer {
+  readonly url: string;
+  readonly token: string;
+  readonly databaseUrl: string;
+  readonly pid: number;
+  stop(): Promise<void>;
+}
+
+export interface BenchFunction {
+  readonly name: string;
+  readonly source: string;
+  readonly config?: Readonly<Record<string, unknown>>;
+}
+
+const PROCESS = fileURLToPath(new URL('./server-process.ts', import.meta.url));
+
+export async function startServer(...functions: BenchFunction[]): Promise<BenchServer> {
+  const dataDir = await mkdtemp(join(tmpdir(), 'postern-bench-'));
+  const child = spawn(process.execPath, [PROCESS, JSON.stringify({ dataDir, functions })], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const ready = await firstLine(child);
+  return {
+    ...ready,
+    pid: child.pid as number,
+    async stop() {
+      const gone = new Promise((resolve) => child.once('exit', resolve));
+      child.kill('SIGTERM');
+      await gone;
+      await rm(dataDir, { recursive: true, force: true });
+    },
+  };
+}
+
+function firstLine(child: ChildProcess): Promise<{ url: string; token: string; databaseUrl: string }> {
+  return new Promise((resolve, reject) => {
+    let text = '';
+    child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
+      text += chunk;
+      const line = text.split('\n').find((candidate) => candidate.startsWith('ready {'));
+      if (line !== undefined) {
+        text = '';
+        resolve(JSON.parse(line.slice('ready '.length)));
+      }
+    });
+    child.once('exit', (code) => reject(new Error(`the server ended with ${code}`)));
+  });
+}
