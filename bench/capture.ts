@@ -1,8 +1,8 @@
 /**
  * What does capture cost the writers of a table? Inserts of one row by eight clients, each its own transaction, and of
- * 1,000 rows by two, with a database trigger and without, in turns: a fresh Postgres that syncs as it should, the dispatcher
- * asleep or away as it is for a writer in most moments. Needs nothing but this repository; the load comes from this process,
- * over `pg`, so its own time is in both. Run: `npm run bench -- capture`.
+ * 1,000 rows by two, with a database trigger and without, in turns, on a fresh Postgres that syncs as it should. No dispatcher
+ * runs, so nobody rings the doorbell: as it is for a writer while one is awake. The load comes from this process, over
+ * `pg`, so its own time is in both. Run: `npm run bench -- capture`.
  */
 
 import { chmod, mkdtemp, rm } from 'node:fs/promises';

@@ -7,6 +7,7 @@ import { rawExecutor } from './support/raw-executor.ts';
 
 const LARGE_ROWS = `{"rows":[["${'x'.repeat(4 * MIB)}"]],"fields":[]}`;
 const never = Promise.withResolvers<string>();
+const hold = { open: 0, reached: Promise.withResolvers<void>(), answer: Promise.withResolvers<string>() };
 const asked: string[] = [];
 
 let node: TestNode;
@@ -19,6 +20,10 @@ beforeAll(async () => {
     onQuery(payload) {
       asked.push(payload);
       if (payload.includes('wait')) return never.promise;
+      if (payload.startsWith('{"hold"')) {
+        if (++hold.open === 4) hold.reached.resolve();
+        return hold.answer.promise;
+      }
       return payload.includes('large') ? LARGE_ROWS : '{}';
     },
   });
@@ -122,6 +127,22 @@ describe('an executor that breaks the protocol is killed and replaced, and its i
     });
     expect(performance.now() - startedAt).toBeLessThan(3_000);
     await node.whenLost(lostBefore + 1);
+  });
+
+  it('ABI-05 host calls that are large together are refused, and no other invocation of the executor notices', async () => {
+    const large = invoke('large calls');
+    await hold.reached.promise;
+    const startedAt = performance.now();
+    // Longer than the heartbeat's patience: were the node to stop reading, the executor would be gone.
+    while (performance.now() - startedAt < 1_200) expect(await node.value('calm')).toBe('raw');
+    hold.answer.resolve('{}');
+    const refused = 'HOST_CALLS_OVERLOADED';
+    expect((await large).response).toEqual({
+      kind: 'value',
+      json: JSON.stringify(['ok', 'ok', 'ok', 'ok', refused, refused]),
+    });
+    expect(hold.open).toBe(4);
+    expect(node.lost.length).toBe(lostBefore);
   });
 
   it('ENG-04 one that floods stderr is heard no further than it matters', async () => {

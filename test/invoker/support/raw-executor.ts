@@ -49,6 +49,7 @@ function main(): void {
     more();
   };
   const held: Invoke[] = [];
+  let onAnswer: (answer: Extract<ExecutorInput, { type: 'hostAnswer' }>) => void = () => {};
 
   const scenarios: Readonly<Record<string, Scenario>> = {
     calm: (invoke) => end(invoke),
@@ -89,6 +90,17 @@ function main(): void {
           send({ type: 'hostCall', slot, token, callId: ++callId, operation: 'db.query', payload: '{}' });
         if (callId > 3_000) clearInterval(timer);
       }, 1);
+    },
+    'large calls': (invoke) => {
+      const { slot, token } = invoke;
+      const answers: string[] = [];
+      onAnswer = ({ callId, ok, payload }) => {
+        answers[callId - 1] = ok === 1 ? 'ok' : (JSON.parse(payload.toString()) as { code: string }).code;
+        if (Object.keys(answers).length === 6) end(invoke, { body: JSON.stringify(answers) });
+      };
+      const payload = `{"hold":"${'x'.repeat(15 * 1024 * 1024)}"}`;
+      for (let callId = 1; callId <= 6; callId++)
+        send({ type: 'hostCall', slot, token, callId, operation: 'db.query', payload });
     },
     'answers that are not read': ({ slot, token }) => {
       socket.pause();
@@ -186,6 +198,7 @@ function main(): void {
       lastPing = message.sequence;
       if (!muted) send({ type: 'pong', sequence: message.sequence, sandboxes: 0, memoryBytes: 0, waitingTurns: 0 });
     }
+    if (message.type === 'hostAnswer') onAnswer(message);
     if (message.type === 'invoke') (scenarios[message.lane] as Scenario)(message);
   });
   socket.on('data', (chunk: Buffer) => reader.push(chunk));
