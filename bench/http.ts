@@ -51,7 +51,8 @@ const worker :Workerd.Worker = (modules = [(name = "worker", esModule = embed "w
 `,
   );
   const workerd = createRequire(import.meta.url).resolve('workerd/bin/workerd');
-  const child = spawn(process.execPath, [workerd, 'serve', join(folder, 'config.capnp')], {
+  // The package's install step puts the binary itself in the place of its script.
+  const child = spawn(workerd, ['serve', join(folder, 'config.capnp')], {
     stdio: 'inherit',
     detached: true,
   });
@@ -89,8 +90,8 @@ async function load(url: string, token?: string): Promise<{ rate: number; p50: n
 }
 
 const folder = await mkdtemp(join(tmpdir(), 'postern-bench-'));
-const postern = await startServer({ name: 'hello', source: POSTERN_FUNCTION });
 const workerd = await startWorkerd(folder);
+const postern = await startServer({ name: 'hello', source: POSTERN_FUNCTION });
 try {
   const target = `${postern.url}/functions/v1/invoke/hello`;
   const check = await fetch(target, {

@@ -7,7 +7,6 @@ import { rawExecutor } from './support/raw-executor.ts';
 
 const LARGE_ROWS = `{"rows":[["${'x'.repeat(4 * MIB)}"]],"fields":[]}`;
 const never = Promise.withResolvers<string>();
-const hold = { open: 0, reached: Promise.withResolvers<void>(), answer: Promise.withResolvers<string>() };
 const asked: string[] = [];
 
 let node: TestNode;
@@ -16,14 +15,10 @@ beforeAll(async () => {
     functions: {},
     command: rawExecutor(),
     pingEveryMs: 100,
-    silentForMs: 800,
+    silentForMs: 1_500,
     onQuery(payload) {
       asked.push(payload);
       if (payload.includes('wait')) return never.promise;
-      if (payload.startsWith('{"hold"')) {
-        if (++hold.open === 4) hold.reached.resolve();
-        return hold.answer.promise;
-      }
       return payload.includes('large') ? LARGE_ROWS : '{}';
     },
   });
@@ -129,20 +124,39 @@ describe('an executor that breaks the protocol is killed and replaced, and its i
     await node.whenLost(lostBefore + 1);
   });
 
-  it('ABI-05 host calls that are large together are refused, and no other invocation of the executor notices', async () => {
-    const large = invoke('large calls');
-    await hold.reached.promise;
-    const startedAt = performance.now();
-    // Longer than the heartbeat's patience: were the node to stop reading, the executor would be gone.
-    while (performance.now() - startedAt < 1_200) expect(await node.value('calm')).toBe('raw');
-    hold.answer.resolve('{}');
-    const refused = 'HOST_CALLS_OVERLOADED';
-    expect((await large).response).toEqual({
-      kind: 'value',
-      json: JSON.stringify(['ok', 'ok', 'ok', 'ok', refused, refused]),
+  it('ABI-05 host calls that are large together are refused, small ones and other invocations go on', async () => {
+    const judged = Promise.withResolvers<void>();
+    const answer = Promise.withResolvers<string>();
+    let held = 0;
+    const on = await TestNode.start({
+      functions: {},
+      command: rawExecutor(),
+      onQuery(payload) {
+        if (payload.startsWith('{"large"')) {
+          held++;
+          return answer.promise;
+        }
+        // The small one comes last: all the large ones have been taken or refused.
+        judged.resolve();
+        return '{}';
+      },
     });
-    expect(hold.open).toBe(4);
-    expect(node.lost.length).toBe(lostBefore);
+    for (const name of ['calm', 'large calls']) on.add(name, Buffer.alloc(10), { timeoutMs: 20_000 });
+    try {
+      const large = on.invoke('large calls');
+      await Promise.race([judged.promise, large]);
+      expect(held).toBe(4);
+      // Were the node to read no more from this executor until the calls are answered, these would never end.
+      for (let n = 0; n < 20; n++) expect(await on.value('calm')).toBe('raw');
+      answer.resolve('{}');
+      const refused = 'HOST_CALLS_OVERLOADED';
+      const json = JSON.stringify(['ok', 'ok', 'ok', 'ok', refused, refused, 'ok']);
+      expect(await large).toMatchObject({ outcome: 'ok', response: { kind: 'value', json } });
+      expect(on.lost).toEqual([]);
+    } finally {
+      answer.resolve('{}');
+      await on.stop();
+    }
   });
 
   it('ENG-04 one that floods stderr is heard no further than it matters', async () => {

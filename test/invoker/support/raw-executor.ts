@@ -96,11 +96,18 @@ function main(): void {
       const answers: string[] = [];
       onAnswer = ({ callId, ok, payload }) => {
         answers[callId - 1] = ok === 1 ? 'ok' : (JSON.parse(payload.toString()) as { code: string }).code;
-        if (Object.keys(answers).length === 6) end(invoke, { body: JSON.stringify(answers) });
+        if (Object.keys(answers).length === 7) end(invoke, { body: JSON.stringify(answers) });
       };
-      const payload = `{"hold":"${'x'.repeat(15 * 1024 * 1024)}"}`;
-      for (let callId = 1; callId <= 6; callId++)
-        send({ type: 'hostCall', slot, token, callId, operation: 'db.query', payload });
+      const large = `{"large":"${'x'.repeat(15 * 1024 * 1024)}"}`;
+      // Six large ones and a small one, each after the other, so that pongs get in between.
+      const next = (callId: number): void => {
+        const payload = callId <= 6 ? large : '{"small":1}';
+        const frame = encodeFromExecutor({ type: 'hostCall', slot, token, callId, operation: 'db.query', payload });
+        socket.write(frame, () => {
+          if (callId <= 6) setImmediate(next, callId + 1);
+        });
+      };
+      next(1);
     },
     'answers that are not read': ({ slot, token }) => {
       socket.pause();
