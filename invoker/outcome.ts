@@ -4,7 +4,7 @@ import type { FunctionResponse, Outcome } from './invocation.ts';
 import { ENDED } from './protocol/messages.ts';
 
 export interface Answer {
-  readonly kind: 'value' | 'http';
+  readonly kind: 'value' | 'http' | 'status';
   readonly meta: string;
   readonly body: Buffer;
 }
@@ -25,6 +25,8 @@ export function readEnding(kind: number, meta: string, body: Buffer): Ending {
       return { outcome: 'ok', answer: { kind: 'value', meta, body } };
     case ENDED.http:
       return { outcome: 'ok', answer: { kind: 'http', meta, body } };
+    case ENDED.status:
+      return { outcome: 'ok', answer: { kind: 'status', meta, body } };
     case ENDED.afterAnswer:
       return { outcome: 'ok' };
     case ENDED.exception:
@@ -66,10 +68,38 @@ function readException(meta: string): Ending {
 /** undefined where the guest's description of a response makes no sense. */
 export function readResponse(answer: Answer): FunctionResponse | undefined {
   if (answer.kind === 'value') return { kind: 'value', json: answer.body.toString() };
+  if (answer.kind === 'status') return readStatusResult(answer.body.toString());
   const { status, headers, base64 } = parseObject(answer.meta);
   if (typeof status !== 'number' || !Array.isArray(headers) || !headers.every(isHeader)) return undefined;
   const body = base64 === true ? Buffer.from(answer.body.toString('latin1'), 'base64') : answer.body.toString();
   return { kind: 'http', status, headers, body };
+}
+
+/** `{statusCode, headers?, body?, isBase64Encoded?}`; a body that is no text goes out as JSON. */
+function readStatusResult(json: string): FunctionResponse | undefined {
+  const { statusCode, headers, body, isBase64Encoded } = parseObject(json);
+  if (typeof statusCode !== 'number') return undefined;
+  const pairs: [string, string][] = [];
+  for (const [name, value] of Object.entries(isRecord(headers) ? headers : {})) {
+    for (const one of Array.isArray(value) ? value : [value]) pairs.push([name, String(one)]);
+  }
+  if (body === undefined || body === null) return { kind: 'http', status: statusCode, headers: pairs, body: '' };
+  if (typeof body === 'string') {
+    const bytes = isBase64Encoded === true ? Buffer.from(body, 'base64') : body;
+    return { kind: 'http', status: statusCode, headers: pairs, body: bytes };
+  }
+  const hasType = pairs.some(([name]) => name.toLowerCase() === 'content-type');
+  if (!hasType) pairs.push(['content-type', 'application/json; charset=utf-8']);
+  try {
+    return { kind: 'http', status: statusCode, headers: pairs, body: JSON.stringify(body) };
+  } catch {
+    // Nested deeper than the stack allows.
+    return undefined;
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function isHeader(value: unknown): value is [string, string] {

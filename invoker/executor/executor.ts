@@ -31,6 +31,7 @@ const FINISHED: Readonly<Record<FinishKind, number>> = {
   http: ENDED.http,
   exception: ENDED.exception,
   invalid: ENDED.invalid,
+  status: ENDED.status,
 };
 const NO_USAGE: ExecutionUsage = { durationMs: 0, cpuMs: 0, fuel: 0, peakMemoryBytes: 0, hostCalls: 0 };
 /** Memory for decoded images; the one used longest ago goes first. */

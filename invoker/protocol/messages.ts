@@ -167,6 +167,8 @@ export const ENDED = {
   overloaded: 10,
   /** The answer went before, with `answered`. */
   afterAnswer: 11,
+  /** body: JSON text of an object with `statusCode`. */
+  status: 12,
 } as const;
 
 type Table = Record<string, readonly [number, Layout]>;

@@ -59,6 +59,7 @@ const HOST_EXPORTS = [
   'qjs_get_runtime_ptr',
   'qjs_set_max_stack_size',
   'qjs_run_gc',
+  'qjs_set_gc_threshold',
 ] as const;
 
 export interface SideModule {

@@ -19,7 +19,7 @@ export interface DoorHandler {
   onMisuse(what: string): void;
 }
 
-export type FinishKind = 'value' | 'http' | 'exception' | 'invalid';
+export type FinishKind = 'value' | 'http' | 'exception' | 'invalid' | 'status';
 
 export interface Finish {
   readonly kind: FinishKind;
@@ -35,6 +35,7 @@ const KINDS: Readonly<Record<number, FinishKind>> = {
   [FINISH.http]: 'http',
   [FINISH.exception]: 'exception',
   [FINISH.invalid]: 'invalid',
+  [FINISH.status]: 'status',
 };
 
 /** A host call's payload may be this large; `http.fetch` and `db.query` have lower limits of their own. */

@@ -22,6 +22,8 @@ const PROMISE_PENDING = 0;
 const PROMISE_FULFILLED = 1;
 const ENTRY_NAMES = ['invoke', 'settle', 'fire', 'define', 'describe', 'warm'] as const;
 const SCRATCH_BYTES = 64;
+/** What a guest may allocate before cycles are looked for; what is not in a cycle is freed at once by its count. */
+const GC_HEADROOM_BYTES = 4 * 1024 * 1024;
 /** Where `scratch` keeps the length that a string read writes. */
 const LENGTH_OFFSET = 56;
 const WASM_PAGE_BYTES = 65536;
@@ -85,6 +87,8 @@ export class Sandbox {
   capture(engineId: string, entries: GuestEntries): Image {
     const { instance } = this;
     instance.call('qjs_run_gc');
+    // Else the image is over the threshold, and the first object of every invocation pays for a collection of it all.
+    instance.call('qjs_set_gc_threshold', this.memoryBytes + GC_HEADROOM_BYTES);
     this.#clearFreeMemory();
     const memory = instance.bytes.slice(0, this.memoryBytes);
     // The stack grows down from the stack pointer: what lies below is dead, and the stack stands at the bottom of memory.

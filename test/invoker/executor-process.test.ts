@@ -50,33 +50,33 @@ function invoke(scenario: string, timeoutMs = 5_000): Promise<InvocationResult> 
 
 describe('an executor that breaks the protocol is killed and replaced, and its invocation is lost', () => {
   it.each([
-    ['ENG-01 says the end with a wrong token', 'wrong token'],
-    ['ENG-01 says the end of an invocation that nobody has', 'slot of nobody'],
-    ['ENG-01 makes a host call for an invocation that nobody has', 'host call of nobody'],
-    ['ENG-01 asks for the image of another version', 'image of another version'],
-    ['ENG-03 says that an invocation was built', 'built for an invocation'],
-    ['ABI-05 has more host calls open than an invocation may', 'too many open calls'],
-    ['ABI-05 makes more host calls than an invocation may', 'too many calls'],
-    ['ABI-03 sends a frame of 4 GB', 'frame of 4 GB'],
-    ['ENG-04 sends a message of a gigabyte', 'frame of a gigabyte'],
-    ['ABI-03 sends an empty frame', 'frame of nothing'],
-    ['ABI-03 sends a frame that never ends', 'frame that never ends'],
-    ['ABI-03 sends a field that is longer than its frame', 'field longer than its frame'],
-    ['ABI-03 sends frames of an unknown type', 'flood of frames of an unknown type'],
-    ['ABI-07 sends garbage', 'garbage'],
-    ['MEM-07 floods the node with small messages', 'flood of casts'],
-    ['MEM-07 floods the node with large messages', 'flood of large casts'],
-    ['ENG-04 answers pings that were not sent', 'pongs without pings'],
-    ['ENG-03 says twice that it is ready', 'ready again'],
-    ['ENG-04 asks for an image again and again, reading nothing', 'image again and again'],
-    ['ENG-04 makes host calls and does not read the answers', 'answers that are not read'],
-    ['ENG-04 closes its pipe', 'close the pipe'],
-    ['ENG-04 exits', 'exit'],
-    ['ENG-04 aborts', 'abort'],
-    ['ENG-04 leaves a child behind that holds the pipe', 'children that live on'],
-    ['ENG-04 stops itself', 'stop itself'],
-    ['ENG-04 spins', 'spin for ever'],
-  ])('%s', { timeout: 20_000 }, async (_name, scenario) => {
+    ['ENG-01 says the end with a wrong token', 'wrong token', 'does not hold'],
+    ['ENG-01 says the end of an invocation that nobody has', 'slot of nobody', 'does not hold'],
+    ['ENG-01 makes a host call for an invocation that nobody has', 'host call of nobody', 'does not hold'],
+    ['ENG-01 asks for the image of another version', 'image of another version', 'has no use for'],
+    ['ENG-03 says that an invocation was built', 'built for an invocation', 'for what is none'],
+    ['ABI-05 has more host calls open than an invocation may', 'too many open calls', 'too many host calls open'],
+    ['ABI-05 makes more host calls than an invocation may', 'too many calls', 'too many host calls of'],
+    ['ABI-03 sends a frame of 4 GB', 'frame of 4 GB', 'a frame of 4294967295'],
+    ['ENG-04 sends a message of a gigabyte', 'frame of a gigabyte', 'a frame of 1073741824'],
+    ['ABI-03 sends an empty frame', 'frame of nothing', 'a frame of 0'],
+    ['ABI-03 sends a frame that never ends', 'frame that never ends', 'did not answer'],
+    ['ABI-03 sends a field that is longer than its frame', 'field longer than its frame', 'ends within'],
+    ['ABI-03 sends frames of an unknown type', 'flood of frames of an unknown type', 'unknown type'],
+    ['ABI-07 sends garbage', 'garbage', 'frame'],
+    ['MEM-07 floods the node with small messages', 'flood of casts', 'too many messages'],
+    ['MEM-07 floods the node with large messages', 'flood of large casts', 'too many messages'],
+    ['ENG-04 answers pings that were not sent', 'pongs without pings', 'without its ping'],
+    ['ENG-03 says twice that it is ready', 'ready again', 'second time'],
+    ['ENG-04 asks for an image again and again, reading nothing', 'image again and again', ''],
+    ['ENG-04 makes host calls and does not read the answers', 'answers that are not read', ''],
+    ['ENG-04 closes its pipe', 'close the pipe', ''],
+    ['ENG-04 exits', 'exit', ''],
+    ['ENG-04 aborts', 'abort', ''],
+    ['ENG-04 leaves a child behind that holds the pipe', 'children that live on', ''],
+    ['ENG-04 stops itself', 'stop itself', 'did not answer'],
+    ['ENG-04 spins', 'spin for ever', 'did not answer'],
+  ])('%s', { timeout: 20_000 }, async (_name, scenario, reason) => {
     const rssBefore = process.memoryUsage.rss();
     const bystander = node.invoke('calm');
     const lost = await invoke(scenario);
@@ -86,6 +86,7 @@ describe('an executor that breaks the protocol is killed and replaced, and its i
     expect(process.memoryUsage.rss() - rssBefore).toBeLessThan(600 * MIB);
     await node.whenLost(lostBefore + 1);
     expect(node.lost.length).toBe(lostBefore + 1);
+    expect(node.lost.at(-1)).toContain(reason);
   });
 
   it('ENG-01 a host call with the token of one invocation for another reaches no host function', async () => {

@@ -16,45 +16,55 @@ export interface InvocationMeta {
   readonly bodyAt: number;
 }
 
-/** Getters over the invocation's meta, which is parsed only when someone looks. */
+let metaJson = '{}';
+let parsed: InvocationMeta | undefined;
+
+/** The invocation's meta, parsed when someone looks. A sandbox has one invocation, so it stands in the module. */
+export function setMetaJson(json: string): void {
+  metaJson = json;
+}
+
+export function readMeta(): InvocationMeta {
+  parsed ??= JSON.parse(metaJson) as InvocationMeta;
+  return parsed;
+}
+
 export class Context {
-  readonly #meta: () => InvocationMeta;
   readonly #hold: (work: unknown) => void;
 
-  constructor(meta: () => InvocationMeta, hold: (work: unknown) => void) {
-    this.#meta = meta;
+  constructor(hold: (work: unknown) => void) {
     this.#hold = hold;
   }
 
   get functionName(): string {
-    return this.#meta().functionName;
+    return readMeta().functionName;
   }
   get functionVersion(): number {
-    return this.#meta().version;
+    return readMeta().version;
   }
   get invocationId(): string {
-    return this.#meta().invocationId;
+    return readMeta().invocationId;
   }
   get requestId(): string {
-    return this.#meta().requestId;
+    return readMeta().requestId;
   }
   /** 1 for the first try of an event. */
   get attempt(): number {
-    return this.#meta().attempt;
+    return readMeta().attempt;
   }
   get userId(): string | null {
-    return this.#meta().userId;
+    return readMeta().userId;
   }
   get role(): string {
-    return this.#meta().role;
+    return readMeta().role;
   }
   /** The variables and secrets that the function's `env` lists. */
   get env(): Record<string, string> {
-    return this.#meta().env;
+    return readMeta().env;
   }
   /** Milliseconds until the invocation is ended. */
   getRemainingTimeMs(): number {
-    return Math.max(0, this.#meta().deadline - Date.now());
+    return Math.max(0, readMeta().deadline - Date.now());
   }
   /** The answer goes out at once; the sandbox lives until `work` has settled, or the deadline. */
   waitUntil(work: unknown): void {

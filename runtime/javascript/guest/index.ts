@@ -3,7 +3,7 @@
  * takes them from there and removes the name before user code runs.
  */
 
-import { Context, type InvocationMeta } from './context.ts';
+import { Context, type InvocationMeta, readMeta, setMetaJson } from './context.ts';
 import { describeThrown } from './describe.ts';
 import { type Form, findForm, type Handlers } from './handlers.ts';
 import { FINISH, phase, release, settle } from './host.ts';
@@ -26,7 +26,7 @@ export interface Guest {
 const { parse, stringify } = JSON;
 const FETCH_ONLY = 'this function exports only fetch(): it answers HTTP requests, not bare events';
 
-/** `setMeta` hands each invocation's meta to the host functions' faces, unparsed. */
+/** `setMeta` gives the host functions' faces the way to the invocation's meta. */
 export function createGuest(setMeta: (meta: () => InvocationMeta) => void): Guest {
   let handlers: Handlers = {};
   let held = 0;
@@ -58,6 +58,10 @@ export function createGuest(setMeta: (meta: () => InvocationMeta) => void): Gues
     }
   };
 
+  // Made before the capture: an invocation makes as little as it can.
+  const context = new Context(hold);
+  setMeta(readMeta);
+
   return {
     define(namespace, handlerName) {
       handlers = findForm(namespace, configuredHandler(namespace.config, handlerName));
@@ -76,13 +80,7 @@ export function createGuest(setMeta: (meta: () => InvocationMeta) => void): Gues
     invoke(eventJson, metaJson) {
       phase.invoking = true;
       startInvocationClock();
-      let meta: InvocationMeta | undefined;
-      const readMeta = (): InvocationMeta => {
-        meta ??= parse(metaJson) as InvocationMeta;
-        return meta;
-      };
-      setMeta(readMeta);
-      const context = new Context(readMeta, hold);
+      setMetaJson(metaJson);
       try {
         const event = parse(eventJson) as HttpEvent;
         const isHttp = event !== null && typeof event === 'object' && event.trigger === 'http';

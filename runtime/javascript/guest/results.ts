@@ -17,7 +17,7 @@ export function isResponse(value: unknown): value is Response {
 /** An object with a numeric `statusCode` is a response; anything else is the body, as JSON. */
 export function finishValue(value: unknown, kind: Kind): void {
   if (value !== null && typeof value === 'object' && typeof (value as StatusResult).statusCode === 'number') {
-    finishStatus(value as StatusResult, kind);
+    finish(kind(FINISH.status), '', stringify(withTextBody(value as StatusResult)));
     return;
   }
   if (typeof value === 'function' || typeof value === 'symbol') {
@@ -29,30 +29,12 @@ export function finishValue(value: unknown, kind: Kind): void {
 
 interface StatusResult {
   readonly statusCode: number;
-  readonly headers?: Record<string, unknown>;
   readonly body?: unknown;
-  readonly isBase64Encoded?: boolean;
 }
 
-function finishStatus(result: StatusResult, kind: Kind): void {
-  const headers: [string, string][] = [];
-  let hasType = false;
-  for (const [name, value] of Object.entries(result.headers ?? {})) {
-    if (name.toLowerCase() === 'content-type') hasType = true;
-    for (const one of Array.isArray(value) ? value : [value]) headers.push([name, String(one)]);
-  }
-  const { body } = result;
-  let text = '';
-  let base64 = result.isBase64Encoded === true;
-  if (typeof body === 'string') text = body;
-  else if (body instanceof Uint8Array) {
-    text = bytesToBase64(body);
-    base64 = true;
-  } else if (body !== undefined && body !== null) {
-    text = stringify(body) ?? 'null';
-    if (!hasType) headers.push(['content-type', 'application/json; charset=utf-8']);
-  }
-  finish(kind(FINISH.http), stringify({ status: result.statusCode, headers, ...(base64 ? { base64 } : {}) }), text);
+function withTextBody(result: StatusResult): object {
+  if (!(result.body instanceof Uint8Array)) return result;
+  return { ...result, body: bytesToBase64(result.body), isBase64Encoded: true };
 }
 
 /** A Response; when its body is a stream the invocation ends once that is read to its end. */

@@ -24,6 +24,10 @@ afterEach(async () => {
   expect(await runtime.value(calm, { event: { n: 1 } })).toBe(2);
 });
 
+function activeTimers(): number {
+  return process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length;
+}
+
 async function withDoor(body: string, limits = {}): Promise<Ran> {
   const image = await runtime.handler(`if (event.calm) return 'calm'; ${body}`);
   const ran = await runtime.run(image, { limits: { timeoutMs: 1_000, ...limits } });
@@ -52,10 +56,13 @@ describe('a guest that holds the raw door', () => {
     ['a finish of a fractional, negative kind', `door(${FINISH}, -1.5, '', '')`],
     ['a finish of kind 1e300', `door(${FINISH}, 1e300, '', '')`],
   ])('ABI-03 %s ends its own invocation, as a panic', async (_name, body) => {
+    const timersBefore = activeTimers();
     const ran = await withDoor(
       `${body}; for (let i = 0; i < 50; i++) { door(${CALL}, 'db.query', '{}'); door(${SET_TIMER}, i, 1e6); door(${CAST}, 'log', '{}'); } return 1`,
     );
     expect(ran).toMatchObject({ how: 'panic', reusable: false, hostCalls: [], casts: [] });
+    // A timer that stayed would hold the sandbox for as long as the guest has asked.
+    expect(activeTimers()).toBeLessThanOrEqual(timersBefore);
   });
 
   it.each([

@@ -54,7 +54,9 @@ describe('the code of the engine', () => {
 });
 
 /** Ways to leave a sandbox that may be used again, and some that may not. */
-const ENDINGS: Readonly<Record<string, { body: string; how: string; reusable: boolean; options?: RunOptions }>> = {
+const ENDINGS: Readonly<
+  Record<string, { top?: string; body: string; how: string; reusable: boolean; options?: RunOptions }>
+> = {
   'a value': {
     body: `return { list: Array.from({ length: 500 }, () => 'MARKER' + event.n) }`,
     how: 'value',
@@ -135,6 +137,26 @@ const ENDINGS: Readonly<Record<string, { body: string; how: string; reusable: bo
     reusable: true,
     options: { limits: { timeoutMs: 15_000 } },
   },
+  'an event of many pages': {
+    body: 'return event.text.length',
+    how: 'value',
+    reusable: true,
+    options: { event: { text: 'MARKER'.repeat(40_000) } },
+  },
+  'an answer of many pages': {
+    body: `return (await db.query('x')).length`,
+    how: 'value',
+    reusable: true,
+    options: {
+      onHostCall: (call) => call.answer(true, `{"rows":[],"fields":[],"x":"${'MARKER'.repeat(40_000)}"}`),
+    },
+  },
+  'random bytes in a buffer of the image': {
+    top: 'const bytes = new Uint8Array(65_536);',
+    body: 'crypto.getRandomValues(bytes); return bytes.length',
+    how: 'value',
+    reusable: true,
+  },
   'side modules in the middle of something': {
     body: `
       const td = new TextDecoder(); td.decode(new Uint8Array([0xe2, 0x82]), { stream: true });
@@ -172,14 +194,14 @@ describe('a sandbox that goes back to the pool', () => {
 
   it.each(Object.entries(ENDINGS))(
     'MEM-09 is the image, byte for byte, after %s',
-    async (_name, { body, how, reusable, options }) => {
-      const image = await runtime.handler(body);
+    async (_name, { top = '', body, how, reusable, options }) => {
+      const image = await runtime.handler(body, top);
       let left: Sandbox | undefined;
       const before = runtime.pool.size;
       let missed: number[] = [];
       const ran = await runtime.run(image, {
-        ...options,
         event: { n: 1 },
+        ...options,
         onSandboxFree(sandbox, mayBeUsed) {
           left = sandbox;
           if (sandbox !== undefined && mayBeUsed) missed = unnotedWrites(sandbox, image);

@@ -1,0 +1,76 @@
+/** The inside of an executor, in this process: what it keeps, and what it lets go. */
+
+import { expect, it } from 'vitest';
+import { Executor } from '../../invoker/executor/executor.ts';
+import { loadPrelude } from '../../invoker/index.ts';
+import type { FromExecutor } from '../../invoker/protocol/messages.ts';
+
+type Said<T extends FromExecutor['type']> = Extract<FromExecutor, { type: T }>;
+
+/** An executor, and a way to wait for what it says. */
+function listen(): { executor: Executor; next<T extends FromExecutor['type']>(type: T): Promise<Said<T>> } {
+  const said: FromExecutor[] = [];
+  let wake: (() => void) | undefined;
+  const executor = new Executor((message) => {
+    said.push(message);
+    wake?.();
+  });
+  const next = async <T extends FromExecutor['type']>(type: T): Promise<Said<T>> => {
+    for (;;) {
+      const index = said.findIndex((message) => message.type === type);
+      if (index >= 0) return said.splice(index, 1)[0] as Said<T>;
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+    }
+  };
+  return { executor, next };
+}
+
+const SLOT = { slot: 1, token: 7 };
+
+it('MEM-08 the sandbox of a version that is forgotten while it runs is not kept for a call that never comes', async () => {
+  const { executor, next } = listen();
+  const { source, engineId } = await loadPrelude();
+  executor.onMessage({ type: 'boot', engineId, prelude: source, maxGrownBytes: 2 ** 30 });
+  await next('ready');
+  const bundle = Buffer.from(
+    `export const handler = async (event) => (event.wait ? (await db.query('x')).length : 1);`,
+  );
+  const build = { handlerName: 'handler', warmParts: '', timeoutMs: 5_000, memoryPages: 1_024, bundle };
+  executor.onMessage({ type: 'build', ...SLOT, ...build });
+  const { image } = await next('built');
+  const invoke = (event: string): void =>
+    executor.onMessage({
+      type: 'invoke',
+      ...SLOT,
+      versionId: 'v',
+      lane: 'f',
+      timeoutMs: 5_000,
+      memoryPages: 1_024,
+      fuel: 1e12,
+      maxResultBytes: 1_000,
+      meta: Buffer.from('{"env":{}}'),
+      event: Buffer.from(event),
+    });
+  const sandboxes = async (): Promise<number> => {
+    executor.onMessage({ type: 'ping', sequence: 1 });
+    return (await next('pong')).sandboxes;
+  };
+
+  invoke('{}');
+  await next('needImage');
+  executor.onMessage({ type: 'image', versionId: 'v', image: Buffer.from(image as Uint8Array) });
+  await next('ended');
+  // It is given back right after its end has been said.
+  await new Promise(setImmediate);
+  expect(await sandboxes()).toBe(1);
+
+  invoke('{"wait":true}');
+  const { callId } = await next('hostCall');
+  executor.onMessage({ type: 'forget', versionId: 'v' });
+  executor.onMessage({ type: 'hostAnswer', ...SLOT, callId, ok: 1, payload: Buffer.from('{"rows":[],"fields":[]}') });
+  await next('ended');
+  await new Promise(setImmediate);
+  expect(await sandboxes()).toBe(0);
+});
