@@ -11,6 +11,9 @@ export interface BenchServer {
   readonly token: string;
   readonly databaseUrl: string;
   readonly pid: number;
+  readonly dataDir: string;
+  /** Ends the node and keeps its data. */
+  end(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -23,18 +26,32 @@ export interface BenchFunction {
 const PROCESS = fileURLToPath(new URL('./server-process.ts', import.meta.url));
 
 export async function startServer(...functions: BenchFunction[]): Promise<BenchServer> {
-  const dataDir = await mkdtemp(join(tmpdir(), 'postern-bench-'));
+  return startIn(await mkdtemp(join(tmpdir(), 'postern-bench-')), functions);
+}
+
+/** Another node over the same data: nothing of the first one's caches is left. */
+export async function restartServer(server: BenchServer): Promise<BenchServer> {
+  await server.end();
+  return startIn(server.dataDir, []);
+}
+
+async function startIn(dataDir: string, functions: readonly BenchFunction[]): Promise<BenchServer> {
   const child = spawn(process.execPath, [PROCESS, JSON.stringify({ dataDir, functions })], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const ready = await firstLine(child);
+  const end = async (): Promise<void> => {
+    const gone = new Promise((resolve) => child.once('exit', resolve));
+    child.kill('SIGTERM');
+    await gone;
+  };
   return {
     ...ready,
     pid: child.pid as number,
+    dataDir,
+    end,
     async stop() {
-      const gone = new Promise((resolve) => child.once('exit', resolve));
-      child.kill('SIGTERM');
-      await gone;
+      await end();
       await rm(dataDir, { recursive: true, force: true });
     },
   };
