@@ -32,7 +32,7 @@ export function readEnding(kind: number, meta: string, body: Buffer): Ending {
     case ENDED.exception:
       return readException(meta);
     case ENDED.invalid:
-      return { outcome: 'invalid_result', message: String(parseObject(meta).message ?? '') };
+      return { outcome: 'invalid_result', message: textOf(parseObject(meta).message) };
     case ENDED.time:
       return { outcome: 'exceeded_time' };
     case ENDED.cpu:
@@ -81,7 +81,11 @@ function readStatusResult(json: string): FunctionResponse | undefined {
   if (typeof statusCode !== 'number') return undefined;
   const pairs: [string, string][] = [];
   for (const [name, value] of Object.entries(isRecord(headers) ? headers : {})) {
-    for (const one of Array.isArray(value) ? value : [value]) pairs.push([name, String(one)]);
+    for (const one of Array.isArray(value) ? value : [value]) {
+      // String() of an object runs what the guest wrote: `{"toString":1,"valueOf":1}` throws, so does a deep array.
+      if (typeof one === 'object' && one !== null) return undefined;
+      pairs.push([name, String(one)]);
+    }
   }
   if (body === undefined || body === null) return { kind: 'http', status: statusCode, headers: pairs, body: '' };
   if (typeof body === 'string') {
@@ -96,6 +100,10 @@ function readStatusResult(json: string): FunctionResponse | undefined {
     // Nested deeper than the stack allows.
     return undefined;
   }
+}
+
+function textOf(value: unknown): string {
+  return typeof value === 'string' ? value : '';
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

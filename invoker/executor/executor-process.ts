@@ -253,19 +253,19 @@ export class ExecutorProcess {
         slot.owner.onAnswered(message);
         return;
       }
-      // A slot is given up only to an owner that hears of it: one that does not would wait for ever.
+      // A slot is given up when its owner has heard of it, not before: one whose handler fails would wait for ever.
       case 'ended': {
         const { owner } = this.#slot(message);
         if (owner.onEnded === undefined) throw new ProtocolError('the end of an invocation for what is none');
-        this.#slots.delete(message.slot);
         owner.onEnded(message);
+        this.#slots.delete(message.slot);
         return;
       }
       case 'built': {
         const { owner } = this.#slot(message);
         if (owner.onBuilt === undefined) throw new ProtocolError('the end of a build for what is none');
-        this.#slots.delete(message.slot);
         owner.onBuilt(message);
+        this.#slots.delete(message.slot);
         return;
       }
       default:

@@ -4,7 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ensureGuestLogin, ensureGuestRoles, type GuestConnection, GuestLogins } from '../../database/index.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 
-const KEY = Buffer.alloc(32, 7);
+// Its own: roles belong to the cluster, and other test files are other installations in it.
+const KEY = randomBytes(32);
 let db: TestDatabase;
 let connections: Awaited<ReturnType<typeof ensureGuestRoles>>;
 
@@ -89,10 +90,11 @@ describe('guest logins', () => {
   });
 
   test('a changed password is set right at the next start', async () => {
-    await db.pool.query(`alter role postern_anon password 'something else'`);
+    const login = connections.anon.user;
+    await db.pool.query(`alter role ${login} password 'something else'`);
     const said: string[] = [];
     await ensureGuestRoles(db.pool, KEY, { log: (line) => said.push(line) });
-    expect(said).toEqual(['setting the password of the guest login postern_anon']);
+    expect(said).toEqual([`setting the password of the guest login ${login}`]);
     await as(connections.anon, (client) => client.query('select 1'));
   });
 

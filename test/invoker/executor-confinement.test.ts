@@ -2,8 +2,10 @@
 
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { open, readdir, readFile, readlink } from 'node:fs/promises';
+import { mkdtemp, open, readdir, readFile, readlink, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
@@ -50,10 +52,11 @@ describe('code in a process started as an executor is', () => {
   it('ENG-02 finds no file, network, process, thread, addon or debugger', async () => {
     const listener = createServer((socket) => socket.destroy()).listen(0, '127.0.0.1');
     await new Promise((resolve) => listener.once('listening', resolve));
+    const outside = await mkdtemp(join(tmpdir(), 'postern-outside-'));
     const { port } = listener.address() as { port: number };
     const [file, ...flags] = executorCommand();
     const script = fileURLToPath(new URL('./support/break-out.ts', import.meta.url));
-    const child = spawn(file, [...flags.slice(0, -1), script, String(port)], {
+    const child = spawn(file, [...flags.slice(0, -1), script, String(port), outside], {
       stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
       env: {},
     });
@@ -66,6 +69,7 @@ describe('code in a process started as an executor is', () => {
     expect(Object.entries(outcomes).filter(([, outcome]) => outcome === 'done')).toEqual([]);
     const denied = Object.values(outcomes).filter((outcome) => outcome === 'ERR_ACCESS_DENIED');
     expect(denied.length).toBeGreaterThan(25);
-    expect(existsSync('/tmp/postern.db')).toBe(false);
+    expect(await readdir(outside)).toEqual([]);
+    await rm(outside, { recursive: true });
   });
 });

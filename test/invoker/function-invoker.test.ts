@@ -23,6 +23,7 @@ const FUNCTIONS = {
         case 'stack': { const f = () => f() + 1; return f(); }
         case 'deep': return JSON.parse('['.repeat(1e6) + ']'.repeat(1e6));
         case 'log': for (let i = 0; i < 3_000; i++) console.log('line ' + i, { i }); return 1;
+        case 'hostile header': return { statusCode: 200, headers: { a: event.header } };
         case 'env': return context.env;
         case 'failed call': return db.query('fail').catch((e) => ({ name: e.name, message: e.message, code: e.code, stack: e.stack, keys: Object.keys(e) }));
         case 'calls': { const all = await Promise.allSettled(Array.from({ length: event.n }, () => db.query('x'))); return all.filter((one) => one.status === 'fulfilled').length; }
@@ -176,6 +177,21 @@ describe('an invocation', () => {
     const [lost, { pid }] = [node.lost.length, node];
     expect(await node.invoke(name, event)).toMatchObject({ outcome, error: { code, message: expect.any(String) } });
     expect(await node.value('calm', { n: 7 })).toBe(8);
+    expect([node.lost.length, node.pid]).toEqual([lost, pid]);
+  });
+
+  it.each([
+    ['an object that can not be made a string', { toString: 1, valueOf: 1 }],
+    ['a list of such objects', [{ toString: 1, valueOf: 1 }]],
+    ['an object', {}],
+    ['lists in lists', [[['a']]]],
+  ])('HTTP-07 with %s for a header is invalid, and nobody else notices', async (_name, header) => {
+    const [lost, { pid }] = [node.lost.length, node];
+    const bystander = node.invoke('wait', { n: 1 });
+    await whenWaiting(1);
+    expect(await node.invoke('misc', { do: 'hostile header', header })).toMatchObject({ outcome: 'invalid_result' });
+    waiting[0]?.answer(NO_ROWS);
+    expect((await bystander).outcome).toBe('ok');
     expect([node.lost.length, node.pid]).toEqual([lost, pid]);
   });
 

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { ERROR_CODES } from '../../runtime/index.ts';
 import { HTTP_STATUS } from '../../server/http-errors.ts';
 
-const ROW = /^\| `([A-Z_]+)` \| (\d+) \| (\w+) \| (yes|no) \| (.+) \|$/gm;
+const ROW = /^\| `([A-Z_]+)` +\| (\d+) +\| (\w+) +\| (yes|no) +\| (.+?) +\|$/gm;
 
 test('docs/errors.md lists every code with its status, fault, retry and meaning', () => {
   const page = readFileSync(resolve('docs/errors.md'), 'utf8');

@@ -30,6 +30,8 @@ import { Worker } from 'node:worker_threads';
 const here = fileURLToPath(import.meta.url);
 const packageFile = (name: string): string => fileURLToPath(new URL(`../../../${name}`, import.meta.url));
 const port = Number(process.argv[2]);
+/** A directory that is there, and in which nothing may come to be. */
+const outside = process.argv[3] as string;
 
 function settled(
   emitter: { once(event: string, listener: (value?: unknown) => void): unknown },
@@ -52,14 +54,14 @@ const ATTEMPTS: Readonly<Record<string, () => unknown>> = {
   "list the node's files": () => readdirSync(`/proc/${process.ppid}/fd`),
   'read through a relative path': () => readFileSync(packageFile('../../etc/passwd')),
   'read through the root of a process': () => readFileSync('/proc/self/root/etc/passwd'),
-  'write to /tmp': () => writeFileSync('/tmp/postern-break-out', 'x'),
-  'make a directory': () => mkdtempSync('/tmp/postern-'),
+  'write to /tmp': () => writeFileSync(`${outside}/file`, 'x'),
+  'make a directory': () => mkdtempSync(`${outside}/directory-`),
   'write into the package': () => writeFileSync(packageFile('break-out'), 'x'),
   'change its own code': () => writeFileSync(here, ''),
   'delete its own code': () => unlinkSync(here),
   'link a file into the package': () => linkSync('/etc/passwd', packageFile('break-out')),
   'symlink a file into the package': () => symlinkSync('/etc/passwd', packageFile('break-out')),
-  'copy a directory': () => cpSync('/etc', '/tmp/postern-etc', { recursive: true }),
+  'copy a directory': () => cpSync('/etc', `${outside}/etc`, { recursive: true }),
   'run a program': () => execFileSync('/bin/true'),
   'start a program': () => settled(spawn('/bin/true'), 'spawn'),
   'fork itself': () => settled(fork(here), 'spawn'),
@@ -79,10 +81,10 @@ const ATTEMPTS: Readonly<Record<string, () => unknown>> = {
   'load a native addon': () => process.dlopen({ exports: {} }, '/lib/x86_64-linux-gnu/libc.so.6'),
   'open a directory for WASI': () => new WASI({ version: 'preview1', preopens: { '/': '/' } }),
   // Not covered by the permission model.
-  'open a database file': async () => new (await import('node:sqlite')).DatabaseSync('/tmp/postern.db'),
-  'write a heap snapshot': () => writeHeapSnapshot('/tmp/postern.heapsnapshot'),
+  'open a database file': async () => new (await import('node:sqlite')).DatabaseSync(`${outside}/a.db`),
+  'write a heap snapshot': () => writeHeapSnapshot(`${outside}/a.heapsnapshot`),
   'write a report': () => {
-    if (process.report.writeReport('/tmp/postern-report.json') === '')
+    if (process.report.writeReport(`${outside}/report.json`) === '')
       throw Object.assign(new Error('not written'), { code: 'EMPTY' });
   },
   'import a file from outside': () => import('/etc/passwd' as string),

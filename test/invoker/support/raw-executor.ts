@@ -182,6 +182,29 @@ function main(): void {
     'status of wrong type': (invoke) => end(invoke, { kind: ENDED.http, meta: '{"status":"200","headers":[]}' }),
     'meta that is no JSON': (invoke) => end(invoke, { kind: ENDED.http, meta: '{{{' }),
     'meta that is null': (invoke) => end(invoke, { kind: ENDED.exception, meta: 'null' }),
+    'a status nested deeply': (invoke) => {
+      const deep = '['.repeat(1_000_000) + ']'.repeat(1_000_000);
+      end(invoke, { kind: ENDED.status, body: `{"statusCode":200,"body":${deep}}` });
+    },
+    'a status with a header nested deeply': (invoke) => {
+      const deep = '['.repeat(1_000_000) + ']'.repeat(1_000_000);
+      end(invoke, { kind: ENDED.status, body: `{"statusCode":200,"headers":{"a":${deep}}}` });
+    },
+    'a status with prototype keys': (invoke) =>
+      end(invoke, {
+        kind: ENDED.status,
+        body: '{"__proto__":{"statusCode":200},"statusCode":200,"headers":{"__proto__":"x","constructor":["y"]},"body":{"__proto__":{"polluted":1}}}',
+      }),
+    'a header without a string': (invoke) =>
+      end(invoke, { kind: ENDED.status, body: '{"statusCode":200,"headers":{"a":{"toString":1,"valueOf":1}}}' }),
+    'a reason without a string': (invoke) =>
+      end(invoke, { kind: ENDED.invalid, meta: '{"message":{"toString":1,"valueOf":1}}' }),
+    'a status that is no number': (invoke) => end(invoke, { kind: ENDED.status, body: '{"statusCode":{"valueOf":1}}' }),
+    'a status that is no JSON': (invoke) => end(invoke, { kind: ENDED.status, body: '{{{' }),
+    'a status with headers that are text': (invoke) =>
+      end(invoke, { kind: ENDED.status, body: '{"statusCode":200,"headers":"abc","body":1}' }),
+    'a status with base64 that is a number': (invoke) =>
+      end(invoke, { kind: ENDED.status, body: '{"statusCode":200,"isBase64Encoded":true,"body":7}' }),
     'meta nested deeply': (invoke) =>
       end(invoke, { kind: ENDED.exception, meta: '['.repeat(200_000) + ']'.repeat(200_000) }),
     'an ending of an unknown kind': (invoke) => end(invoke, { kind: 200 }),

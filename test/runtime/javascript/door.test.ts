@@ -239,7 +239,7 @@ describe('a guest that holds the raw door', () => {
           onHostCall: (call) => call.answer(call.callId % 2 === 0, '{"message":"x"}'),
         });
         expect(ran.afterEnd).toEqual([]);
-        expect(['value', 'http', 'exception', 'invalid', 'panic', 'time']).toContain(ran.how);
+        expect(['value', 'http', 'status', 'exception', 'invalid', 'panic', 'time']).toContain(ran.how);
       }),
       { numRuns: 120 },
     );

@@ -160,7 +160,7 @@ describe('an event', () => {
       { role: 'anon', userId: null, claims: null },
     ]);
     expect(said[0]).toBe(
-      'claims ignored: database user postern_authenticated may not act as "service_role", which they name',
+      `claims ignored: database user ${logins.authenticated.user} may not act as "service_role", which they name`,
     );
   });
 
