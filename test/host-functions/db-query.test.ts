@@ -15,7 +15,9 @@ test("a statement runs as the invocation's role, with its claims and its depth",
     const { rows } = await guest.query(
       "select current_user::text, session_user::text, current_setting('request.jwt.claims')::jsonb ->> 'sub', current_setting('postern.depth')",
     );
-    expect(rows).toEqual([['authenticated', expect.stringMatching(/^postern_authenticated(?:_[0-9a-f]{8})?$/), 'alice', '3']]);
+    expect(rows).toEqual([
+      ['authenticated', expect.stringMatching(/^postern_authenticated(?:_[0-9a-f]{8})?$/), 'alice', '3'],
+    ]);
   });
 });
 
