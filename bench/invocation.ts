@@ -19,7 +19,7 @@ for (let index = 0; index < SAMPLES; index++) {
   const start = performance.now();
   const { end } = await fn.run(event, meta);
   samples.push((performance.now() - start) * 1000);
-  if (end.reason !== 'finished' || end.finish.kind !== 'http') throw new Error(`ended with ${end.reason}`);
+  if (end.reason !== 'finished' || end.finish.kind !== 'status') throw new Error(`ended with ${end.reason}`);
 }
 const { p50, p99, max } = summarize(samples);
 publish({

@@ -1,6 +1,6 @@
 /** How an executor process is started. */
 
-import { dirname, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** `.ts` from the sources, `.js` from the published package. */
@@ -22,7 +22,11 @@ export function executorCommand(): [string, ...string[]] {
     '--permission',
     '--no-experimental-sqlite',
     '--disable-sigusr1',
-    `--allow-fs-read=${PACKAGE_ROOT}`,
+    // The code and nothing beside it: a checkout has `.env` and `.postern/` next to these folders. `package.json` tells
+    // Node what kind of modules they are; that of the published package stands above `dist/`.
+    ...['runtime', 'invoker', 'package.json', '../package.json'].map(
+      (name) => `--allow-fs-read=${join(PACKAGE_ROOT, name)}`,
+    ),
     `--allow-fs-read=${engine}`,
     '--disable-warning=SecurityWarning',
     fileURLToPath(new URL(`./main${EXTENSION}`, import.meta.url)),
