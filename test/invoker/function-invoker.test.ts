@@ -41,7 +41,7 @@ beforeAll(async () => {
   node = await TestNode.start({
     functions: FUNCTIONS,
     pingEveryMs: 100,
-    silentForMs: 10_000,
+    silentForMs: 3_000,
     onQuery(payload, scope) {
       if (payload.includes('fail')) throw new Error(`no such host: /work/secret ${process.cwd()}`);
       if (!payload.includes('wait')) return NO_ROWS;
