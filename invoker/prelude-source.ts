@@ -12,7 +12,7 @@ export interface Prelude {
   readonly engineId: string;
 }
 
-/** In the published package the prelude is bundled already; from the sources it is bundled at each start (60 ms). */
+/** In the published package the prelude is bundled already; from the sources it is bundled at each start (half a second). */
 const BUNDLED = fileURLToPath(new URL('./guest/prelude.bundle.js', import.meta.url));
 
 export async function loadPrelude(): Promise<Prelude> {

@@ -1,3 +1,4 @@
+export { editDistance } from './edit-distance.ts';
 export * from './errors.ts';
 export * from './host-function.ts';
 export * from './javascript/index.ts';

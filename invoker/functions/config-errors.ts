@@ -1,7 +1,7 @@
 /** Turns what a schema found wrong into one sentence: which field, what was given, what is allowed. */
 
 import type { z } from 'zod';
-import { PosternError } from '../../runtime/index.ts';
+import { editDistance, PosternError } from '../../runtime/index.ts';
 
 const MAX_GIVEN_CHARS = 80;
 
@@ -87,17 +87,4 @@ export function closestName(written: string, known: readonly string[]): string |
     if (distance < bestDistance) [best, bestDistance] = [name, distance];
   }
   return best;
-}
-
-function editDistance(a: string, b: string): number {
-  let previous = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const substitution = previous[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      row.push(Math.min(substitution, previous[j]! + 1, row[j - 1]! + 1));
-    }
-    previous = row;
-  }
-  return previous[b.length]!;
 }

@@ -7,11 +7,11 @@
 import { PosternError } from '../errors.ts';
 import type { Scheduler } from '../scheduler.ts';
 import type { Engine } from './engine.ts';
+import { QUANTUM_FUEL } from './execution.ts';
 import { openDoor } from './host-door.ts';
 import type { GuestEntries, Image } from './image.ts';
 import { type Box, Sandbox, type SandboxHooks, ThrownBox, TopLevelPendingError } from './sandbox.ts';
 
-const QUANTUM_FUEL = 2_000_000;
 const MAX_DEFINITION_BYTES = 256 * 1024;
 /** The name that stacks show; a source map leads from it to the user's files. */
 export const BUNDLE_FILE_NAME = 'function.js';
