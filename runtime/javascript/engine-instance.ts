@@ -1,13 +1,12 @@
 /**
- * One instance of the engine: the main module and its side modules over one memory, one table, one stack pointer. The
- * memory, the stack pointer and the meter's globals are all that changes while a guest runs: nothing writes the table
- * after linking, which is what makes a reset by copying memory complete (a test checks the code for it).
+ * One instance of the engine. The memory, the stack pointer and the meter's globals are all that changes while a guest
+ * runs: nothing writes the table, which is what makes a reset by copying memory complete (a test checks the code for it).
  */
 
+import { LOAD_DATA_EXPORT } from '../linking/index.ts';
 import { Meter, type MeterHooks, TRACKED_PAGES_EXPORT } from '../metering/index.ts';
 import { fillRandom } from '../random-pool.ts';
-import type { Engine } from './engine.ts';
-import type { SidePlacement } from './placement.ts';
+import { type Engine, SIDE_MODULES, sideSetUp } from './engine.ts';
 import { createPump, type Pump } from './pump.ts';
 import { noteWrite } from './write-map.ts';
 
@@ -27,6 +26,8 @@ export interface EngineHooks extends MeterHooks {
 /** QuickJS refuses deeper recursion with a RangeError well before V8's own stack (`--stack-size`) would end. */
 const MAX_STACK_BYTES = 256 * 1024;
 
+const WASM_PAGE_BYTES = 65536;
+
 const WASI_SUCCESS = 0;
 const WASI_BADF = 8;
 const WASI_NOSYS = 52;
@@ -38,30 +39,33 @@ export class EngineInstance {
   /** The memory's size in pages of 64 KiB, as the guest sees it. */
   readonly pages: WebAssembly.Global<'i32'>;
   readonly pump: Pump;
-  readonly placements: SidePlacement[] = [];
   readonly #exports: WebAssembly.Exports;
   readonly #hooks: EngineHooks;
   #view: DataView;
   #bytes: Uint8Array;
 
-  /** Links an instance. With `placements` its memory is meant to be overwritten by an image of the same engine. */
-  constructor(engine: Engine, hooks: EngineHooks, placements?: readonly SidePlacement[], memoryPages = 0) {
+  /** With `memoryPages` its memory is that large and all zeros, for an image; without, it is a fresh VM. */
+  constructor(engine: Engine, hooks: EngineHooks, memoryPages?: number) {
     this.#hooks = hooks;
     this.meter = new Meter(hooks);
-    const main = new WebAssembly.Instance(engine.main, this.#imports());
-    this.#exports = main.exports;
-    this.memory = main.exports.memory as WebAssembly.Memory;
-    this.stackPointer = main.exports.__stack_pointer as WebAssembly.Global<'i32'>;
-    this.pages = main.exports[TRACKED_PAGES_EXPORT] as WebAssembly.Global<'i32'>;
-    this.meter.attach(main);
-    const missing = memoryPages - this.memory.buffer.byteLength / 65536;
-    if (missing > 0) this.memory.grow(missing);
-    if (memoryPages > 0) this.pages.value = memoryPages;
+    const instance = new WebAssembly.Instance(engine.module, this.#imports());
+    const { exports } = instance;
+    this.#exports = exports;
+    this.memory = exports.memory as WebAssembly.Memory;
+    this.stackPointer = exports.__stack_pointer as WebAssembly.Global<'i32'>;
+    this.pages = exports[TRACKED_PAGES_EXPORT] as WebAssembly.Global<'i32'>;
+    this.meter.attach(instance);
+    this.pump = createPump(exports);
     this.#bytes = new Uint8Array(this.memory.buffer);
     this.#view = new DataView(this.memory.buffer);
-    if (placements === undefined) this.#initialize();
-    for (const [index, side] of engine.sides.entries()) this.#link(side, placements?.[index]);
-    this.pump = createPump(main.exports);
+    if (memoryPages === undefined) this.#initialize();
+    else this.#enlarge(memoryPages);
+  }
+
+  #enlarge(memoryPages: number): void {
+    const missing = memoryPages - this.memory.buffer.byteLength / WASM_PAGE_BYTES;
+    if (missing > 0) this.memory.grow(missing);
+    this.pages.value = memoryPages;
   }
 
   /** The guest's memory as it is now; `memory.grow` detaches older views, so never keep one across a guest call. */
@@ -95,56 +99,16 @@ export class EngineInstance {
 
   /** A fresh VM in a fresh instance. */
   #initialize(): void {
+    this.call(LOAD_DATA_EXPORT);
     this.call('_initialize');
     if (this.call('qjs_init') !== 0) throw new Error('the JavaScript engine did not start');
     this.call('qjs_set_max_stack_size', MAX_STACK_BYTES);
-  }
-
-  #link(side: Engine['sides'][number], placement: SidePlacement | undefined): void {
-    const table = this.#exports.__indirect_function_table as WebAssembly.Table;
-    const memoryBase = placement?.memoryBase ?? this.call('malloc', side.dylink.memoryBytes);
-    const tableBase = table.length;
-    if (placement !== undefined && placement.tableBase !== tableBase) throw new Error('side module moved in the table');
-    this.bytes.fill(0, memoryBase, memoryBase + side.dylink.memoryBytes);
-    table.grow(side.dylink.tableElements);
-    const instance = new WebAssembly.Instance(
-      side.module,
-      this.#sideImports(side.module, table, memoryBase, tableBase),
-    );
-    this.meter.attach(instance);
-    const { exports } = instance;
-    (exports.__wasm_apply_data_relocs as Fn | undefined)?.();
-    (exports.__wasm_call_ctors as Fn | undefined)?.();
-    this.placements.push({ memoryBase, tableBase });
-    if (placement !== undefined) return;
-    const failed = (exports[side.initExport] as Fn)(this.call('qjs_get_context_ptr'), this.call('qjs_get_runtime_ptr'));
-    if (failed !== 0) throw new Error(`side module ${side.name} did not start`);
-  }
-
-  #sideImports(
-    module: WebAssembly.Module,
-    table: WebAssembly.Table,
-    memoryBase: number,
-    tableBase: number,
-  ): WebAssembly.Imports {
-    const env: Record<string, WebAssembly.ImportValue> = {
-      memory: this.memory,
-      __indirect_function_table: table,
-      __stack_pointer: this.stackPointer,
-      __memory_base: new WebAssembly.Global({ value: 'i32' }, memoryBase),
-      __table_base: new WebAssembly.Global({ value: 'i32' }, tableBase),
-    };
-    const imports: Record<string, Record<string, WebAssembly.ImportValue>> = { env };
-    for (const { module: from, name, kind } of WebAssembly.Module.imports(module)) {
-      if (from === 'env' && kind === 'function') env[name] = this.#exports[name] ?? unresolved(name);
-      if (from === 'GOT.mem') gotEntry(imports, from, name, 0);
-      if (from === 'GOT.func') {
-        const target = this.#exports[name];
-        gotEntry(imports, from, name, target === undefined ? 0 : table.grow(1, target));
-      }
+    const [context, runtime] = [this.call('qjs_get_context_ptr'), this.call('qjs_get_runtime_ptr')];
+    for (const name of SIDE_MODULES) {
+      const { relocate, initialize } = sideSetUp(name);
+      this.call(relocate);
+      if (this.call(initialize, context, runtime) !== 0) throw new Error(`side module ${name} did not start`);
     }
-    imports.wasi_snapshot_preview1 = this.#wasi();
-    return imports;
   }
 
   #imports(): WebAssembly.Imports {
@@ -187,16 +151,4 @@ export class EngineInstance {
     };
     return functions as unknown as Record<string, WebAssembly.ImportValue>;
   }
-}
-
-function gotEntry(imports: Record<string, Record<string, unknown>>, from: string, name: string, value: number): void {
-  imports[from] ??= {};
-  imports[from][name] = new WebAssembly.Global({ value: 'i32', mutable: true }, value);
-}
-
-/** Some C++ symbols are imported and never called; were one called, that is a panic of the engine. */
-function unresolved(name: string): WebAssembly.ImportValue {
-  return (() => {
-    throw new Error(`engine called the unresolved symbol ${name}`);
-  }) as never;
 }

@@ -1,40 +1,46 @@
 /**
- * The JavaScript engine: QuickJS-NG and its side modules, metered and compiled once per process. An `Engine` holds no
- * guest state; `instance.ts` makes instances of it.
+ * The JavaScript engine: QuickJS-NG and its side modules, linked, metered and compiled once per process. An `Engine`
+ * holds no guest state; `engine-instance.ts` makes instances of it.
  */
 
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { type MeteredModule, meter, TRACKED_PAGES_EXPORT, trackWrites } from '../metering/index.ts';
-import { type Dylink, parseDylink } from './dylink.ts';
-import { MAP_ADDRESS } from './write-map.ts';
+import { LOAD_DATA_EXPORT, linkModules } from '../linking/index.ts';
+import { meter, TRACKED_PAGES_EXPORT, trackWrites } from '../metering/index.ts';
+import { PUMP_EXPORTS, PUMP_MODULE } from './pump.ts';
+import { MAP_ADDRESS, MAP_BYTES } from './write-map.ts';
 
 /** Raised whenever the meaning of an image changes without any of the hashed inputs changing. */
-const IMAGE_FORMAT = 2;
+const IMAGE_FORMAT = 3;
 
 /** No memory of a guest ever exceeds this: 512 MiB in 64 KiB pages (SPEC 2). */
 export const MAX_MEMORY_PAGES = 8192;
 
-/** Loaded in this order; the order is part of the image format, since bases follow from it. */
-const SIDE_MODULES = ['encoding', 'url', 'headers', 'crypto', 'structured-clone'] as const;
+/** Linked in this order; the order is part of the image format, since addresses follow from it. */
+export const SIDE_MODULES = ['encoding', 'url', 'headers', 'crypto', 'structured-clone'] as const;
 
-/** What the host calls; all else that the engine exports is dropped unless a side module imports it. */
-const HOST_EXPORTS = [
+/** A side module's functions that a fresh VM is set up with, in the order of the calls. */
+export const sideSetUp = (name: string) =>
+  ({
+    relocate: `${name}.__wasm_apply_data_relocs`,
+    initialize: `${name}.qjs_ext_${name.replaceAll('-', '_')}_init`,
+  }) as const;
+
+/** What the host calls; all else that the modules export is dropped. */
+const HOST_EXPORTS: ReadonlySet<string> = new Set([
   TRACKED_PAGES_EXPORT,
+  LOAD_DATA_EXPORT,
+  ...Object.values(PUMP_EXPORTS),
+  ...SIDE_MODULES.flatMap((name) => Object.values(sideSetUp(name))),
   'memory',
   '__stack_pointer',
-  '__indirect_function_table',
   '_initialize',
-  'malloc',
   'wasm_malloc',
   'wasm_free',
   'qjs_init',
-  'qjs_eval',
   'qjs_compile',
   'qjs_eval_bytecode',
-  'qjs_call',
-  'qjs_execute_pending_job',
   'qjs_new_string',
   'qjs_new_number',
   'qjs_get_undefined',
@@ -60,20 +66,14 @@ const HOST_EXPORTS = [
   'qjs_set_max_stack_size',
   'qjs_run_gc',
   'qjs_set_gc_threshold',
-] as const;
-
-export interface SideModule {
-  readonly name: string;
-  readonly initExport: string;
-  readonly module: WebAssembly.Module;
-  readonly dylink: Dylink;
-}
+]);
 
 export interface Engine {
   /** Hash over engine bytes, prelude and image format: an image is good for exactly this. */
   readonly id: string;
-  readonly main: WebAssembly.Module;
-  readonly sides: readonly SideModule[];
+  readonly module: WebAssembly.Module;
+  /** Start and end, in the guest's memory, of the side modules' data. */
+  readonly sideData: readonly [number, number];
   /** Evaluated once in a fresh VM, before any user code. */
   readonly prelude: string;
 }
@@ -92,33 +92,29 @@ export function engineId(prelude: string): string {
   return hash.digest('hex');
 }
 
-/** Meters and compiles the engine: about 20 ms until usable, after which V8 goes on optimising in the background. */
-export function createEngine(prelude: string, identity: string): Engine {
-  const sides = SIDE_MODULES.map((name): SideModule & { imported: readonly string[] } => {
-    const bytes = read(`quickjs-wasi/${name}.so`);
-    const metered = meter(trackWrites(bytes, MAP_ADDRESS), {
-      maxMemoryPages: MAX_MEMORY_PAGES,
-      resolveOwnExports: true,
-    });
-    const module = compile(metered);
-    return {
-      name,
-      initExport: `qjs_ext_${name.replaceAll('-', '_')}_init`,
-      module,
-      dylink: parseDylink(module),
-      imported: WebAssembly.Module.imports(module).map((entry) => entry.name),
-    };
-  });
-  const keepExports = new Set<string>(HOST_EXPORTS);
-  for (const side of sides) for (const name of side.imported) keepExports.add(name);
-  const main = meter(trackWrites(read('quickjs-wasi/quickjs.wasm'), MAP_ADDRESS), {
-    maxMemoryPages: MAX_MEMORY_PAGES,
-    keepExports,
-    exportMutableGlobals: true,
-  });
-  return { id: identity, main: compile(main), sides, prelude };
+/**
+ * The side modules' data lies in the stack's lower half, behind the map of written pages. QuickJS stops a guest after
+ * 256 KiB of stack; what is left is twice that.
+ */
+const SIDE_DATA_ADDRESS = Math.ceil((MAP_ADDRESS + MAP_BYTES) / 4096) * 4096;
+const MAX_SIDE_DATA_END = 0x80000;
+
+/** The engine as one module, not metered yet, and the range of its memory that holds the side modules' data. */
+export function linkEngine(): { bytes: Uint8Array; sideData: readonly [number, number] } {
+  const sides = SIDE_MODULES.map((name) => ({ name, bytes: read(`quickjs-wasi/${name}.so`) }));
+  const main = read('quickjs-wasi/quickjs.wasm');
+  const { bytes, sideDataEnd } = linkModules(main, [...sides, { name: 'pump', bytes: PUMP_MODULE }], SIDE_DATA_ADDRESS);
+  if (sideDataEnd > MAX_SIDE_DATA_END) throw new Error('the data of the side modules leaves too little stack');
+  return { bytes, sideData: [SIDE_DATA_ADDRESS, sideDataEnd] };
 }
 
-function compile(metered: MeteredModule): WebAssembly.Module {
-  return new WebAssembly.Module(metered.bytes as Uint8Array<ArrayBuffer>);
+/** Links, meters and compiles the engine; V8 goes on optimising in the background. */
+export function createEngine(prelude: string, identity: string): Engine {
+  const { bytes, sideData } = linkEngine();
+  const metered = meter(trackWrites(bytes, MAP_ADDRESS), {
+    maxMemoryPages: MAX_MEMORY_PAGES,
+    keepExports: HOST_EXPORTS,
+  });
+  const module = new WebAssembly.Module(metered.bytes as Uint8Array<ArrayBuffer>);
+  return { id: identity, module, sideData, prelude };
 }

@@ -381,9 +381,10 @@ const STACK_FAILURES = [
   '{"name":"InternalError","message":"stack overflow"',
   '{"name":"RangeError","message":"Maximum call stack size exceeded"',
 ];
-/** The last: without room for an error object the engine throws null. A caught lack of memory may end in lack of stack. */
+/** The last two: without room for an error object the engine throws null, or a value of its own. A caught lack of memory may end in lack of stack. */
 const MEMORY_FAILURES = [
   ...STACK_FAILURES,
   '{"name":"InternalError","message":"out of memory"',
   '{"name":"Error","message":"null","stack":""',
+  '{"name":"Error","message":"[uninitialized]","stack":""',
 ];

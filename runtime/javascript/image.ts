@@ -6,7 +6,6 @@
  */
 
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
-import type { SidePlacement } from './placement.ts';
 
 const MAGIC = 0x474d4950;
 const FORMAT = 1;
@@ -34,7 +33,6 @@ export interface ImageHeader {
   readonly engineId: string;
   readonly memoryBytes: number;
   readonly stackPointer: number;
-  readonly placements: readonly SidePlacement[];
   readonly entries: GuestEntries;
   /** `[first page, pages]` of 4 KiB, ascending, not overlapping. */
   readonly runs: readonly (readonly [number, number])[];
@@ -123,17 +121,8 @@ function isZero(words: BigUint64Array, from: number, to: number): boolean {
   return true;
 }
 
-/**
- * Fills the memory of an instance that was just linked: most of it is untouched zeros and stays so, which keeps it out of
- * physical memory; but linking wrote data that need not be in the image any more.
- */
+/** Fills the memory of a fresh instance, which is zeros: those that the image has too stay out of physical memory. */
 export function fillFresh(image: Image, memory: Uint8Array): void {
-  const words = new BigUint64Array(memory.buffer);
-  const wordsPerPage = PAGE_BYTES / 8;
-  for (let page = 0; page < memory.length / PAGE_BYTES; page++) {
-    const first = page * wordsPerPage;
-    if (!isZero(words, first, first + wordsPerPage)) memory.fill(0, page * PAGE_BYTES, (page + 1) * PAGE_BYTES);
-  }
   for (const { start, bytes } of image.spans) memory.set(bytes, start);
 }
 

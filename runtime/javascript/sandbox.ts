@@ -40,6 +40,7 @@ export interface SandboxHooks extends Omit<EngineHooks, 'onOutOfFuel' | 'onGrow'
 
 export class Sandbox {
   readonly instance: EngineInstance;
+  readonly #engine: Engine;
   readonly #relay: HooksRelay;
   #entries: GuestEntries | undefined;
   /** What its memory was last made to be. */
@@ -48,8 +49,9 @@ export class Sandbox {
   /** With a base image the sandbox is linked for images of its engine; without one it is a fresh VM to `boot`. */
   constructor(engine: Engine, hooks: SandboxHooks, base?: Image) {
     this.#relay = new HooksRelay(hooks);
-    const pages = base === undefined ? 0 : base.memoryBytes / WASM_PAGE_BYTES;
-    this.instance = new EngineInstance(engine, this.#relay, base?.placements, pages);
+    this.#engine = engine;
+    const pages = base === undefined ? undefined : base.memoryBytes / WASM_PAGE_BYTES;
+    this.instance = new EngineInstance(engine, this.#relay, pages);
   }
 
   /** Whose guest it is now. */
@@ -91,14 +93,11 @@ export class Sandbox {
     instance.call('qjs_set_gc_threshold', this.memoryBytes + GC_HEADROOM_BYTES);
     this.#clearFreeMemory();
     const memory = instance.bytes.slice(0, this.memoryBytes);
-    // The stack grows down from the stack pointer: what lies below is dead, and the stack stands at the bottom of memory.
-    memory.fill(0, 0, instance.stackPointer.value);
-    return captureImage(memory, {
-      engineId,
-      stackPointer: instance.stackPointer.value,
-      placements: instance.placements,
-      entries,
-    });
+    // The stack grows down from the stack pointer: what lies below is dead, but for the data of side modules.
+    const [sideDataStart, sideDataEnd] = this.#engine.sideData;
+    memory.fill(0, 0, sideDataStart);
+    memory.fill(0, sideDataEnd, instance.stackPointer.value);
+    return captureImage(memory, { engineId, stackPointer: instance.stackPointer.value, entries });
   }
 
   get entries(): GuestEntries {

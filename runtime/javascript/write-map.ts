@@ -11,7 +11,7 @@ import { type Image, restoreImage } from './image.ts';
 /** Not at the start of its page: a store may reach `SLACK_BYTES` behind the page that it is noted for. */
 export const MAP_ADDRESS = 0x11100;
 /** A byte a page of 4 KiB, for 512 MiB. */
-const MAP_BYTES = 0x20000;
+export const MAP_BYTES = 0x20000;
 export const TRACKED_PAGE_BYTES = 1 << TRACKED_PAGE_SHIFT;
 const FIRST_MAP_PAGE = MAP_ADDRESS >> TRACKED_PAGE_SHIFT;
 const LAST_MAP_PAGE = (MAP_ADDRESS + MAP_BYTES - 1) >> TRACKED_PAGE_SHIFT;

@@ -1,5 +1,5 @@
-import { s32, u32 } from './byte-writer.ts';
-import { BulkOp, Op } from './opcodes.ts';
+import { s32, u32 } from '../wasm/byte-writer.ts';
+import { BulkOp, Op } from '../wasm/opcodes.ts';
 
 /**
  * The functions that the rewriter appends to a module, as bytes. Which of them are there depends on what the module's

@@ -1,5 +1,5 @@
+import { UNKNOWN_CALLEE_COST } from '../wasm/opcodes.ts';
 import type { CallCosts, ChargePlanner } from './charge-plan.ts';
-import { UNKNOWN_CALLEE_COST } from './opcodes.ts';
 
 /**
  * Folding: a small function's entry is not charged where it begins but at each direct call to it, as part of what the

@@ -1,5 +1,5 @@
-import { ByteReader } from './byte-reader.ts';
-import { ModuleRefusedError } from './errors.ts';
+import { ByteReader } from '../wasm/byte-reader.ts';
+import { ModuleRefusedError } from '../wasm/errors.ts';
 import {
   BULK_COST,
   BulkOp,
@@ -9,8 +9,8 @@ import {
   Op,
   UNKNOWN_CALLEE_COST,
   unsupportedFeature,
-} from './opcodes.ts';
-import { readBlockType, readHeapType, readValueType } from './wasm-types.ts';
+} from '../wasm/opcodes.ts';
+import { readBlockType, readHeapType, readValueType } from '../wasm/wasm-types.ts';
 
 /** What is to be changed at a place in a function's bytes. */
 export const Edit = {

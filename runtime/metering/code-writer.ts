@@ -1,8 +1,8 @@
+import { ByteWriter, u32 } from '../wasm/byte-writer.ts';
+import { ModuleRefusedError } from '../wasm/errors.ts';
+import { Op } from '../wasm/opcodes.ts';
 import type { AppendedCode } from './appended-code.ts';
-import { ByteWriter, u32 } from './byte-writer.ts';
 import { Edit, type EditList, type FunctionPlan } from './charge-plan.ts';
-import { ModuleRefusedError } from './errors.ts';
-import { Op } from './opcodes.ts';
 
 const I32 = 0x7f;
 const I32_SUB = 0x6b;

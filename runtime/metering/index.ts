@@ -1,4 +1,5 @@
-export { ModuleRefusedError } from './errors.ts';
+export { ModuleRefusedError } from '../wasm/errors.ts';
+export type { ModuleExport, ModuleImport } from '../wasm/module-parser.ts';
 export { MAX_QUANTUM, Meter, type MeterHooks } from './meter.ts';
 export {
   type GlobalType,
@@ -9,5 +10,4 @@ export {
   RESERVED_EXPORT_PREFIX,
   START_FUEL,
 } from './meter-module.ts';
-export type { ModuleExport, ModuleImport } from './module-parser.ts';
 export { SLACK_BYTES, TRACKED_PAGE_SHIFT, TRACKED_PAGES_EXPORT, trackWrites } from './write-tracking.ts';

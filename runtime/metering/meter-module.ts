@@ -1,17 +1,6 @@
-import {
-  APPENDED_TYPES,
-  AppendedCode,
-  type AppendedIndices,
-  appendedGlobals,
-  FUNCREF,
-  HOOK_SLOTS,
-} from './appended-code.ts';
-import { ByteReader } from './byte-reader.ts';
-import { ByteWriter, name, u32 } from './byte-writer.ts';
-import { FOLD_LIMITS, type FunctionBodies, foldSmallFunctions } from './call-folding.ts';
-import { type CallCosts, ChargePlanner, Edit, type EditList } from './charge-plan.ts';
-import { CodeWriter } from './code-writer.ts';
-import { ModuleRefusedError } from './errors.ts';
+import { ByteReader } from '../wasm/byte-reader.ts';
+import { ByteWriter, name, u32 } from '../wasm/byte-writer.ts';
+import { ModuleRefusedError } from '../wasm/errors.ts';
 import {
   type ModuleExport,
   type ModuleImport,
@@ -20,9 +9,20 @@ import {
   readElementSegment,
   SECTION,
   SECTION_ORDER,
-} from './module-parser.ts';
+} from '../wasm/module-parser.ts';
+import { EXTERNAL_KINDS, type Limits } from '../wasm/wasm-types.ts';
+import {
+  APPENDED_TYPES,
+  AppendedCode,
+  type AppendedIndices,
+  appendedGlobals,
+  FUNCREF,
+  HOOK_SLOTS,
+} from './appended-code.ts';
+import { FOLD_LIMITS, type FunctionBodies, foldSmallFunctions } from './call-folding.ts';
+import { type CallCosts, ChargePlanner, Edit, type EditList } from './charge-plan.ts';
+import { CodeWriter } from './code-writer.ts';
 import { ownExportRedirects } from './own-exports.ts';
-import { EXTERNAL_KINDS, type Limits } from './wasm-types.ts';
 
 /** Names of the appended exports. A module that exports a name with this prefix is refused. */
 export const RESERVED_EXPORT_PREFIX = 'postern.';

@@ -1,4 +1,4 @@
-import type { FunctionType, ParsedModule } from './module-parser.ts';
+import type { FunctionType, ParsedModule } from '../wasm/module-parser.ts';
 
 /**
  * By function index, for each function that the module imports from `env` and also defines and exports under the

@@ -16,12 +16,13 @@
  * pointer share one note: what is noted as written is a page and the `SLACK_BYTES` behind it.
  */
 
-import { ByteReader } from './byte-reader.ts';
-import { ByteWriter } from './byte-writer.ts';
-import { ModuleRefusedError } from './errors.ts';
-import { type ParsedModule, parseModule, SECTION, SECTION_ORDER } from './module-parser.ts';
-import { BulkOp, IMMEDIATE, Immediate, Op, unsupportedFeature } from './opcodes.ts';
-import { readBlockType, readValueType } from './wasm-types.ts';
+import { ByteReader } from '../wasm/byte-reader.ts';
+import { ByteWriter } from '../wasm/byte-writer.ts';
+import { ModuleRefusedError } from '../wasm/errors.ts';
+import { skipInstruction } from '../wasm/instructions.ts';
+import { type ParsedModule, parseModule, SECTION, SECTION_ORDER } from '../wasm/module-parser.ts';
+import { BulkOp, Op } from '../wasm/opcodes.ts';
+import { readValueType } from '../wasm/wasm-types.ts';
 
 export const TRACKED_PAGE_SHIFT = 12;
 /** A note of page p says: p may have been written, and as many bytes behind it. */
@@ -225,11 +226,14 @@ class WriteTracker {
     const operands = this.#operands;
     operands.length = 0;
     this.#unnoted.length = 0;
+    const reader = this.#reader;
     let offset = start;
     while (offset < end) {
       const at = offset;
       const opcode = bytes[at]!;
-      offset = this.#after(at);
+      reader.offset = at;
+      skipInstruction(reader, 'in a module whose writes are tracked');
+      offset = reader.offset;
       if (opcode >= FIRST_STORE && opcode <= LAST_STORE) {
         this.#store(opcode, at, offset);
         continue;
@@ -247,9 +251,6 @@ class WriteTracker {
         operands.length = 0;
       } else if (opcode === LOCAL_SET || opcode === Op.localTee) {
         this.#assign(this.#u32At(at + 1), opcode === Op.localTee);
-      } else if (opcode === Op.simd) {
-        this.#refuseVectorStore(at);
-        operands.length = 0;
       } else this.#track(opcode, at);
       this.#body.copy(bytes, at, offset);
     }
@@ -415,61 +416,6 @@ class WriteTracker {
   #u32At(offset: number): number {
     this.#reader.offset = offset;
     return this.#reader.u32();
-  }
-
-  #refuseVectorStore(at: number): void {
-    const op = this.#u32At(at + 1);
-    if (op === 11 || (op >= 88 && op <= 91))
-      throw new ModuleRefusedError('vector stores', 'in a module whose writes are tracked');
-  }
-
-  /** Where the instruction at `at` ends. */
-  #after(at: number): number {
-    const { bytes } = this.#module;
-    const opcode = bytes[at]!;
-    const reader = this.#reader;
-    reader.offset = at + 1;
-    switch (IMMEDIATE[opcode]) {
-      case Immediate.none:
-        break;
-      case Immediate.leb:
-        reader.skipInteger();
-        break;
-      case Immediate.twoLebs:
-      case Immediate.memory:
-        reader.skipInteger();
-        reader.skipInteger();
-        break;
-      case Immediate.blockType:
-        readBlockType(reader);
-        break;
-      case Immediate.f32:
-        reader.skip(4);
-        break;
-      case Immediate.f64:
-        reader.skip(8);
-        break;
-      case Immediate.brTable:
-        for (let left = reader.u32(); left >= 0; left--) reader.skipInteger();
-        break;
-      case Immediate.selectTypes:
-        for (let left = reader.u32(); left > 0; left--) readValueType(reader);
-        break;
-      case Immediate.bulk:
-        this.#skipBulk(reader);
-        break;
-      default:
-        throw new ModuleRefusedError(unsupportedFeature(opcode), 'in a module whose writes are tracked');
-    }
-    return reader.offset;
-  }
-
-  #skipBulk(reader: ByteReader): void {
-    const op = reader.u32();
-    if (op <= 7) return;
-    reader.skipInteger();
-    const two: readonly number[] = [BulkOp.memoryInit, BulkOp.memoryCopy, BulkOp.tableInit, BulkOp.tableCopy];
-    if (two.includes(op)) reader.skipInteger();
   }
 }
 

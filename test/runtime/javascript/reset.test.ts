@@ -1,55 +1,49 @@
 /** What makes reuse by copying memory safe: nothing but memory changes, and all of it is set back. */
 
-import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { Image, Sandbox, SandboxPool } from '../../../runtime/index.ts';
+import { linkEngine } from '../../../runtime/javascript/engine.ts';
 import { MAP_ADDRESS, TRACKED_PAGE_BYTES } from '../../../runtime/javascript/write-map.ts';
 import { meter, SLACK_BYTES, trackWrites } from '../../../runtime/metering/index.ts';
-import { parseModule, SECTION } from '../../../runtime/metering/module-parser.ts';
+import { parseModule } from '../../../runtime/wasm/module-parser.ts';
 import { scanCode } from './support/code-scan.ts';
 import { type RunOptions, TestRuntime } from './support/sandboxes.ts';
 
-const MODULES = ['quickjs.wasm', 'encoding.so', 'url.so', 'headers.so', 'crypto.so', 'structured-clone.so'] as const;
-
-function engineFile(name: string): Uint8Array {
-  return new Uint8Array(readFileSync(fileURLToPath(import.meta.resolve(`quickjs-wasi/${name}`))));
-}
-
 describe('the code of the engine', () => {
-  it.each(MODULES)(
-    'MEM-09 %s has no instruction that writes a table or uses up a segment, rewritten or not',
-    (name) => {
-      const raw = engineFile(name);
-      const metered = meter(trackWrites(raw, MAP_ADDRESS), {
-        maxMemoryPages: 8_192,
-        resolveOwnExports: name !== 'quickjs.wasm',
-      }).bytes;
-      for (const bytes of [raw, metered]) expect(scanCode(bytes).instructions).toEqual({});
-    },
-  );
+  const linked = linkEngine().bytes;
+  const module = parseModule(linked);
+  const exported = new Map(module.exports.map(({ name, index }) => [name, index]));
+  const metered = meter(trackWrites(linked, MAP_ADDRESS), { maxMemoryPages: 8_192 }).bytes;
 
-  it.each(MODULES)('MEM-09 %s writes no global but the stack pointer, unless when it is linked', (name) => {
-    const bytes = engineFile(name);
-    const { globalWriters, callees } = scanCode(bytes);
-    const module = parseModule(bytes);
-    const names = module.imports.filter(({ kind }) => kind === 'global').map((entry) => entry.name);
-    const stackPointer = name === 'quickjs.wasm' ? 0 : names.indexOf('__stack_pointer');
-    const exported = new Set(module.exports.filter(({ kind }) => kind === 'function').map(({ index }) => index));
+  it.each([
+    ['linked', linked],
+    ['rewritten', metered],
+  ])('MEM-09 %s, has no instruction that writes a table or uses up a segment', (_name, bytes) => {
+    const { instructions, dataReaders, callees } = scanCode(bytes);
+    expect(Object.keys(instructions)).toEqual(['memory.init']);
+    // Only the function that loads the data before a VM is booted: an image's instance never runs it.
+    const loader = exported.get('link.load_data') as number;
+    expect([...dataReaders]).toEqual([loader]);
+    expect(callees.has(loader) || module.referencedFunctions.has(loader)).toBe(false);
+  });
+
+  it('MEM-09 writes no global but the stack pointer, unless when an instance is made', () => {
+    const { globalWriters, callees, start } = scanCode(linked);
+    const functions = new Set(module.exports.filter(({ kind }) => kind === 'function').map(({ index }) => index));
     for (const [global, writers] of globalWriters) {
-      if (global === stackPointer) continue;
-      // The relocations of addresses: nothing can run their function after the start function has.
-      expect(module.hasStart).toBe(true);
+      if (global === exported.get('__stack_pointer')) continue;
+      // The relocations of addresses, which the start function calls: nothing else can.
       for (const writer of writers) {
-        expect(callees.has(writer) || exported.has(writer) || module.referencedFunctions.has(writer)).toBe(false);
+        expect(functions.has(writer) || module.referencedFunctions.has(writer)).toBe(false);
+        expect([...(callees.get(writer) ?? [])]).toEqual([start]);
       }
     }
   });
 
-  it('MEM-09 the engine exports no mutable global but the stack pointer', () => {
-    const metered = meter(engineFile('quickjs.wasm'), { maxMemoryPages: 8_192, exportMutableGlobals: true });
-    expect(metered.mutableGlobals).toHaveLength(1);
-    expect(parseModule(engineFile('quickjs.wasm')).sections.has(SECTION.start)).toBe(false);
+  it('MEM-09 exports no mutable global but the stack pointer and the sign to stop', () => {
+    const globals = module.exports.filter(({ kind, index }) => kind === 'global' && module.globals[index]?.mutable);
+    const names = globals.map(({ name }) => name);
+    expect(names.sort()).toEqual(['__stack_pointer', 'pump.stop']);
   });
 });
 

@@ -1,15 +1,18 @@
 /** Reads the code of a module for what could outlive a reset of its memory: writes to tables, globals and segments. */
 
-import { parseModule, SECTION } from '../../../../runtime/metering/module-parser.ts';
-import { IMMEDIATE, Immediate, Op } from '../../../../runtime/metering/opcodes.ts';
+import { parseModule, SECTION } from '../../../../runtime/wasm/module-parser.ts';
+import { IMMEDIATE, Immediate, Op } from '../../../../runtime/wasm/opcodes.ts';
 
 export interface StateWrites {
   /** How often each instruction stands in the code that writes a table, or uses up a segment. */
   readonly instructions: Readonly<Record<string, number>>;
   /** By global: the functions in which a `global.set` writes it. Indices count imports first. */
   readonly globalWriters: ReadonlyMap<number, ReadonlySet<number>>;
-  /** The functions that some function calls directly. */
-  readonly callees: ReadonlySet<number>;
+  /** The functions that are called directly, and by which. */
+  readonly callees: ReadonlyMap<number, ReadonlySet<number>>;
+  /** The functions that read a data segment. */
+  readonly dataReaders: ReadonlySet<number>;
+  readonly start: number | undefined;
   readonly functions: number;
 }
 
@@ -33,7 +36,8 @@ export function scanCode(bytes: Uint8Array): StateWrites {
   if (section === undefined) throw new Error('a module without code');
   const instructions: Record<string, number> = {};
   const globalWriters = new Map<number, Set<number>>();
-  const callees = new Set<number>();
+  const callees = new Map<number, Set<number>>();
+  const dataReaders = new Set<number>();
   let current = importedFunctions;
   let at = section.start;
   const leb = (): number => {
@@ -54,6 +58,7 @@ export function scanCode(bytes: Uint8Array): StateWrites {
     for (let index = 0; index < lebs; index++) leb();
     const name = BULK_NAMES[operation];
     if (name !== undefined) count(name);
+    if (operation === 8) dataReaders.add(current);
   };
   const simd = (): void => {
     const operation = leb();
@@ -74,7 +79,9 @@ export function scanCode(bytes: Uint8Array): StateWrites {
         const value = leb();
         if (opcode === GLOBAL_SET) globalWriters.set(value, (globalWriters.get(value) ?? new Set()).add(current));
         if (opcode === TABLE_SET) count('table.set');
-        if (opcode === Op.call || opcode === Op.returnCall || opcode === Op.refFunc) callees.add(value);
+        if (opcode === Op.call || opcode === Op.returnCall || opcode === Op.refFunc) {
+          callees.set(value, (callees.get(value) ?? new Set()).add(current));
+        }
         return;
       }
       case Immediate.twoLebs:
@@ -119,5 +126,8 @@ export function scanCode(bytes: Uint8Array): StateWrites {
     while (at < end) instruction();
     if (at !== end || bytes[end - 1] !== Op.end) throw new Error(`function ${index} was not read to its end`);
   }
-  return { instructions, globalWriters, callees, functions };
+  const startSection = sections.get(SECTION.start);
+  if (startSection !== undefined) at = startSection.start;
+  const start = startSection === undefined ? undefined : leb();
+  return { instructions, globalWriters, callees, dataReaders, start, functions };
 }

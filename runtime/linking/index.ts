@@ -1,0 +1,1 @@
+export { type LinkedModule, LOAD_DATA_EXPORT, linkModules, type SideModule } from './link-modules.ts';
