@@ -3,7 +3,7 @@
  * runs: nothing writes the table, which is what makes a reset by copying memory complete (a test checks the code for it).
  */
 
-import { LOAD_DATA_EXPORT } from '../linking/index.ts';
+import { DEMAND_IMPORT, DEMANDED_EXPORT, LOAD_DATA_EXPORT } from '../linking/index.ts';
 import { Meter, type MeterHooks, TRACKED_PAGES_EXPORT } from '../metering/index.ts';
 import { fillRandom } from '../random-pool.ts';
 import { type Engine, SIDE_MODULES, sideSetUp } from './engine.ts';
@@ -19,6 +19,8 @@ export interface EngineHooks extends MeterHooks {
    * `toBox`, which runs in the engine: a JavaScript frame is in between, so the guest can't be suspended there either.
    */
   onDoor(argc: number, argv: number, toBox: (answer: number | undefined) => number): number;
+  /** Guest code is about to read the engine's tables, which are not in memory yet; see `Engine.tables`. */
+  onDemand(): void;
   /** False while the top level is evaluated: an image must not hold randomness. */
   randomAllowed(): boolean;
 }
@@ -39,6 +41,8 @@ export class EngineInstance {
   /** The memory's size in pages of 64 KiB, as the guest sees it. */
   readonly pages: WebAssembly.Global<'i32'>;
   readonly pump: Pump;
+  /** 1 once the engine's tables are in memory: they stay there, being never written. */
+  readonly hasTables: WebAssembly.Global<'i32'>;
   readonly #exports: WebAssembly.Exports;
   readonly #hooks: EngineHooks;
   #view: DataView;
@@ -53,6 +57,7 @@ export class EngineInstance {
     this.#exports = exports;
     this.memory = exports.memory as WebAssembly.Memory;
     this.stackPointer = exports.__stack_pointer as WebAssembly.Global<'i32'>;
+    this.hasTables = exports[DEMANDED_EXPORT] as WebAssembly.Global<'i32'>;
     this.pages = exports[TRACKED_PAGES_EXPORT] as WebAssembly.Global<'i32'>;
     this.meter.attach(instance);
     this.pump = createPump(exports);
@@ -100,6 +105,7 @@ export class EngineInstance {
   /** A fresh VM in a fresh instance. */
   #initialize(): void {
     this.call(LOAD_DATA_EXPORT);
+    this.hasTables.value = 1;
     this.call('_initialize');
     if (this.call('qjs_init') !== 0) throw new Error('the JavaScript engine did not start');
     this.call('qjs_set_max_stack_size', MAX_STACK_BYTES);
@@ -127,6 +133,7 @@ export class EngineInstance {
         host_get_timezone_offset: ignore as never,
       },
       wasi_snapshot_preview1: this.#wasi(),
+      [DEMAND_IMPORT.module]: { [DEMAND_IMPORT.name]: (() => this.#hooks.onDemand()) as never },
     };
   }
 

@@ -6,8 +6,9 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { LOAD_DATA_EXPORT, linkModules } from '../linking/index.ts';
+import { DEMANDED_EXPORT, LOAD_DATA_EXPORT, linkModules } from '../linking/index.ts';
 import { meter, TRACKED_PAGES_EXPORT, trackWrites } from '../metering/index.ts';
+import { PAGE_BYTES } from './image.ts';
 import { PUMP_EXPORTS, PUMP_MODULE } from './pump.ts';
 import { MAP_ADDRESS, MAP_BYTES } from './write-map.ts';
 
@@ -31,6 +32,7 @@ export const sideSetUp = (name: string) =>
 const HOST_EXPORTS: ReadonlySet<string> = new Set([
   TRACKED_PAGES_EXPORT,
   LOAD_DATA_EXPORT,
+  DEMANDED_EXPORT,
   ...Object.values(PUMP_EXPORTS),
   ...SIDE_MODULES.flatMap((name) => Object.values(sideSetUp(name))),
   'memory',
@@ -74,6 +76,8 @@ export interface Engine {
   readonly module: WebAssembly.Module;
   /** Start and end, in the guest's memory, of the side modules' data. */
   readonly sideData: readonly [number, number];
+  /** Start and end, on page bounds, of the part of it that a sandbox has on demand only. */
+  readonly tables: readonly [number, number];
   /** Evaluated once in a fresh VM, before any user code. */
   readonly prelude: string;
 }
@@ -96,25 +100,43 @@ export function engineId(prelude: string): string {
  * The side modules' data lies in the stack's lower half, behind the map of written pages. QuickJS stops a guest after
  * 256 KiB of stack; what is left is twice that.
  */
-const SIDE_DATA_ADDRESS = Math.ceil((MAP_ADDRESS + MAP_BYTES) / 4096) * 4096;
+const SIDE_DATA_ADDRESS = Math.ceil((MAP_ADDRESS + MAP_BYTES) / PAGE_BYTES) * PAGE_BYTES;
 const MAX_SIDE_DATA_END = 0x80000;
 
-/** The engine as one module, not metered yet, and the range of its memory that holds the side modules' data. */
-export function linkEngine(): { bytes: Uint8Array; sideData: readonly [number, number] } {
-  const sides = SIDE_MODULES.map((name) => ({ name, bytes: read(`quickjs-wasi/${name}.so`) }));
+/**
+ * Of the URL module's data: behind the strings, which QuickJS may read as names of properties, up to the end of what is
+ * never written. Its functions alone read what is there.
+ */
+const URL_TABLES = [4096, 264_448] as const;
+
+export interface LinkedEngine extends Pick<Engine, 'sideData' | 'tables'> {
+  /** One module, not metered yet. */
+  readonly bytes: Uint8Array;
+}
+
+export function linkEngine(): LinkedEngine {
+  const sides = SIDE_MODULES.map((name) => {
+    const module = { name, bytes: read(`quickjs-wasi/${name}.so`) };
+    return name === 'url' ? { ...module, tables: URL_TABLES } : module;
+  });
   const main = read('quickjs-wasi/quickjs.wasm');
-  const { bytes, sideDataEnd } = linkModules(main, [...sides, { name: 'pump', bytes: PUMP_MODULE }], SIDE_DATA_ADDRESS);
+  const linked = linkModules(main, [...sides, { name: 'pump', bytes: PUMP_MODULE }], SIDE_DATA_ADDRESS);
+  const { bytes, sideDataEnd, tables } = linked;
   if (sideDataEnd > MAX_SIDE_DATA_END) throw new Error('the data of the side modules leaves too little stack');
-  return { bytes, sideData: [SIDE_DATA_ADDRESS, sideDataEnd] };
+  return {
+    bytes,
+    sideData: [SIDE_DATA_ADDRESS, sideDataEnd],
+    tables: [Math.ceil(tables[0] / PAGE_BYTES) * PAGE_BYTES, Math.floor(tables[1] / PAGE_BYTES) * PAGE_BYTES],
+  };
 }
 
 /** Links, meters and compiles the engine; V8 goes on optimising in the background. */
 export function createEngine(prelude: string, identity: string): Engine {
-  const { bytes, sideData } = linkEngine();
+  const { bytes, ...memory } = linkEngine();
   const metered = meter(trackWrites(bytes, MAP_ADDRESS), {
     maxMemoryPages: MAX_MEMORY_PAGES,
     keepExports: HOST_EXPORTS,
   });
   const module = new WebAssembly.Module(metered.bytes as Uint8Array<ArrayBuffer>);
-  return { id: identity, module, sideData, prelude };
+  return { id: identity, module, ...memory, prelude };
 }

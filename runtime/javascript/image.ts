@@ -121,9 +121,20 @@ function isZero(words: BigUint64Array, from: number, to: number): boolean {
   return true;
 }
 
-/** Fills the memory of a fresh instance, which is zeros: those that the image has too stay out of physical memory. */
-export function fillFresh(image: Image, memory: Uint8Array): void {
-  for (const { start, bytes } of image.spans) memory.set(bytes, start);
+/**
+ * Fills the memory of a fresh instance, which is zeros: those that the image has too stay out of physical memory, and so
+ * do the pages from `without[0]` to `without[1]`.
+ */
+export function fillFresh(image: Image, memory: Uint8Array, without: readonly [number, number]): void {
+  const [from, to] = without;
+  for (const { start, end } of image.spans) {
+    copyIn(image, memory, start, Math.min(end, from));
+    copyIn(image, memory, Math.max(start, to), end);
+  }
+}
+
+export function copyIn(image: Image, memory: Uint8Array, start: number, end: number): void {
+  if (end > start) memory.set(image.flat.subarray(start, end), start);
 }
 
 /** Makes `memory` what it was at the capture: the image's pages, and zero everywhere else. */

@@ -7,7 +7,7 @@
 import { fillRandom } from '../random-pool.ts';
 import type { Engine } from './engine.ts';
 import { type EngineHooks, EngineInstance } from './engine-instance.ts';
-import { captureImage, fillFresh, type GuestEntries, type Image, restoreImage } from './image.ts';
+import { captureImage, copyIn, fillFresh, type GuestEntries, type Image, restoreImage } from './image.ts';
 import type { Pump } from './pump.ts';
 import { noteWrite, restoreWritten } from './write-map.ts';
 
@@ -29,7 +29,7 @@ const LENGTH_OFFSET = 56;
 const WASM_PAGE_BYTES = 65536;
 
 /** Whose guest a sandbox holds, and what that one decides. */
-export interface SandboxHooks extends Omit<EngineHooks, 'onOutOfFuel' | 'onGrow' | 'onDoor'> {
+export interface SandboxHooks extends Omit<EngineHooks, 'onOutOfFuel' | 'onGrow' | 'onDoor' | 'onDemand'> {
   /** The door: arguments are boxes in guest memory; returns a number for the guest, or undefined. */
   onDoor(argc: number, argv: number): number | undefined;
   /** The memory is about to grow within its own limit; false where the process has no room for it. */
@@ -48,7 +48,7 @@ export class Sandbox {
 
   /** With a base image the sandbox is linked for images of its engine; without one it is a fresh VM to `boot`. */
   constructor(engine: Engine, hooks: SandboxHooks, base?: Image) {
-    this.#relay = new HooksRelay(hooks);
+    this.#relay = new HooksRelay(hooks, () => this.#loadTables());
     this.#engine = engine;
     const pages = base === undefined ? undefined : base.memoryBytes / WASM_PAGE_BYTES;
     this.instance = new EngineInstance(engine, this.#relay, pages);
@@ -75,7 +75,7 @@ export class Sandbox {
     const missing = image.memoryBytes - instance.memory.buffer.byteLength;
     if (missing > 0) instance.memory.grow(missing / WASM_PAGE_BYTES);
     instance.pages.value = image.memoryBytes / WASM_PAGE_BYTES;
-    if (this.#image === undefined) fillFresh(image, instance.bytes);
+    if (this.#image === undefined) fillFresh(image, instance.bytes, this.#engine.tables);
     else if (this.#image === image) restoreWritten(image, instance.bytes);
     else restoreImage(image, instance.bytes);
     this.#image = image;
@@ -86,8 +86,16 @@ export class Sandbox {
     this.seedMathRandom();
   }
 
+  /** Not noted as written: what is copied is what a reset would restore. */
+  #loadTables(): void {
+    const [start, end] = this.#engine.tables;
+    if (this.#image !== undefined) copyIn(this.#image, this.instance.bytes, start, end);
+    this.instance.hasTables.value = 1;
+  }
+
   capture(engineId: string, entries: GuestEntries): Image {
     const { instance } = this;
+    if (instance.hasTables.value === 0) this.#loadTables();
     instance.call('qjs_run_gc');
     // Else the image is over the threshold, and the first object of every invocation pays for a collection of it all.
     instance.call('qjs_set_gc_threshold', this.memoryBytes + GC_HEADROOM_BYTES);
@@ -343,10 +351,12 @@ export class Sandbox {
 /** An instance is linked once and serves many invocations, each with hooks of its own. */
 class HooksRelay implements EngineHooks {
   target: SandboxHooks;
+  readonly onDemand: () => void;
   suspendable = false;
 
-  constructor(target: SandboxHooks) {
+  constructor(target: SandboxHooks, onDemand: () => void) {
     this.target = target;
+    this.onDemand = onDemand;
   }
 
   onOutOfFuel(): 'continue' | 'kill' | 'yield' {

@@ -1,1 +1,8 @@
-export { type LinkedModule, LOAD_DATA_EXPORT, linkModules, type SideModule } from './link-modules.ts';
+export {
+  DEMAND_IMPORT,
+  DEMANDED_EXPORT,
+  type LinkedModule,
+  LOAD_DATA_EXPORT,
+  linkModules,
+  type SideModule,
+} from './link-modules.ts';

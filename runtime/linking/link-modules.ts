@@ -4,33 +4,50 @@
  * instance, not seven: measured with 1,000 alive, 0.4 ms and 0.1 MB of V8's heap each, against 2.5 ms and 0.17 MB.
  *
  * Data segments are loaded by a function, so that an instance whose memory will be an image's starts with untouched zeros.
+ *
+ * A side module's tables may be left out of the memory until they are needed: each function that others reach, through
+ * the function table, first looks whether they are there, and else calls the host (`link.demand`), which copies them in
+ * and sets `link.demanded`. The tables of URLs (internationalized names) are a third of an image, and few sandboxes look there.
  */
 
 import { ByteReader } from '../wasm/byte-reader.ts';
 import { ByteWriter, name, s32, u32 } from '../wasm/byte-writer.ts';
 import { type ModuleImport, type ParsedModule, parseModule, SECTION } from '../wasm/module-parser.ts';
-import { BulkOp, Op } from '../wasm/opcodes.ts';
+import { BulkOp, COST, Op, UNKNOWN_CALLEE_COST } from '../wasm/opcodes.ts';
 import { EXTERNAL_KINDS, type ExternalKind } from '../wasm/wasm-types.ts';
 import { readDylink } from './dylink.ts';
-import { type LinkedGlobal, refuseUnless, SideLinker } from './side-linker.ts';
+import { type LinkedGlobal, ModuleLinker, type Placement, refuseUnless } from './module-linker.ts';
 
 export interface SideModule {
   /** Its exports are called `<name>.<export>` in the linked module. */
   readonly name: string;
   readonly bytes: Uint8Array;
+  /** Start and end, in its data, of tables that only its own functions read: present on demand. One module may have them. */
+  readonly tables?: readonly [number, number];
 }
 
 export interface LinkedModule {
   readonly bytes: Uint8Array;
+  /** Start and end, in memory, of the tables that are present on demand. */
+  readonly tables: readonly [number, number];
   /** Where the side modules' data ends. */
   readonly sideDataEnd: number;
 }
 
 /** A function without parameters: writes the data segments of all modules. To be called once, in a fresh memory. */
 export const LOAD_DATA_EXPORT = 'link.load_data';
+/** i32 global, 0 in a new instance: whether the tables are present. The host's to set. */
+export const DEMANDED_EXPORT = 'link.demanded';
+/** Imported function without parameters: the tables are needed. */
+export const DEMAND_IMPORT = { module: 'link', name: 'demand' } as const;
 
 const FUNCTION_TYPE = 0x60;
 const PASSIVE = 1;
+const VOID = 0x40;
+const NOP = 0x01;
+const I32_EQZ = 0x45;
+const I32 = 0x7f;
+const MUTABLE = 1;
 
 /**
  * `sideDataAddress`: where in the main module's memory the data of the side modules goes; nothing else may use the bytes
@@ -47,6 +64,8 @@ function exportsOf(module: ParsedModule, kind: ExternalKind): Map<string, number
 
 class Linker {
   readonly #main: ParsedModule;
+  /** By index in the main module: the host's `demand` stands behind what it imports. */
+  readonly #mainIndices: readonly number[];
   readonly #mainFunctions: ReadonlyMap<string, number>;
   readonly #mainGlobals: ReadonlyMap<string, number>;
   readonly #types = { count: 0, out: new ByteWriter(1024) };
@@ -59,6 +78,10 @@ class Linker {
   readonly #startFunctions: number[] = [];
   /** Function index -> its place in the table, for functions that are taken the address of by name. */
   readonly #slots = new Map<number, number>();
+  readonly #demand: number;
+  readonly #nothingType: number;
+  readonly #demanded: number;
+  #tables: readonly [number, number] = [0, 0];
   #pendingStubs = 0;
   #dataEnd: number;
   #tableEnd: number;
@@ -67,15 +90,28 @@ class Linker {
     refuseUnless(!main.hasStart, 'a main module with a start function');
     refuseUnless(main.tables.length === 1 && main.memory !== undefined, 'a main module without its table and memory');
     this.#main = main;
-    this.#mainFunctions = exportsOf(main, 'function');
+    this.#demand = main.importedFunctions;
+    this.#mainIndices = main.functionTypes.map((_, index) => (index < this.#demand ? index : index + 1));
+    const functions = [...exportsOf(main, 'function')];
+    this.#mainFunctions = new Map(functions.map(([symbol, index]) => [symbol, this.#mainIndices[index]!]));
     this.#mainGlobals = exportsOf(main, 'global');
     this.#dataEnd = sideDataAddress;
     this.#tableEnd = main.tables[0]!.limits.min;
-    this.#data.push(...new SideLinker(main, NOWHERE).data());
+    this.#addTypes(main);
+    this.#nothingType = this.#types.count++;
+    this.#types.out.append([FUNCTION_TYPE, 0, 0]);
+    this.#functionTypes.push(...main.functionTypes.slice(main.importedFunctions));
+    const globals = main.globals.map((_, index) => ({ index }));
+    this.#addDefinitions(main, { firstType: 0, functions: this.#mainIndices, globals, prologue: [] });
+    this.#demanded = this.#globals.push([I32, MUTABLE, Op.i32Const, 0, Op.end]) - 1;
+    for (const { name: exportName, kind, index } of main.exports) {
+      this.#export(exportName, kind, kind === 'function' ? this.#mainIndices[index]! : index);
+    }
+    this.#export(DEMANDED_EXPORT, 'global', this.#demanded);
   }
 
   link(sides: readonly SideModule[]): LinkedModule {
-    for (const { name: sideName, bytes } of sides) this.#side(sideName, parseModule(bytes));
+    for (const side of sides) this.#side(side, parseModule(side.bytes));
     for (const [index, slot] of this.#slots) {
       this.#elements.push([0, Op.i32Const, ...s32(slot), Op.end, 1, ...u32(index)]);
     }
@@ -87,48 +123,59 @@ class Linker {
     );
     this.#export(LOAD_DATA_EXPORT, 'function', loadData);
     const start = this.#addFunction(this.#startFunctions.flatMap((index) => [Op.call, ...u32(index)]));
-    return { bytes: this.#write(start), sideDataEnd: this.#dataEnd };
+    return { bytes: this.#write(start), tables: this.#tables, sideDataEnd: this.#dataEnd };
   }
 
-  #side(sideName: string, module: ParsedModule): void {
+  #side({ name: sideName, tables }: SideModule, module: ParsedModule): void {
     refuseUnless(!module.sections.has(SECTION.tag), 'exceptions');
     const { memoryBytes, memoryAlignment, tableElements } = readDylink(module);
     const memoryBase = Math.ceil(this.#dataEnd / memoryAlignment) * memoryAlignment;
     const tableBase = this.#tableEnd;
     this.#dataEnd = memoryBase + memoryBytes;
     this.#tableEnd += tableElements;
+    if (tables !== undefined) this.#tables = [memoryBase + tables[0], memoryBase + tables[1]];
 
-    const firstType = this.#main.types.length + this.#types.count;
-    const types = sectionItems(module, SECTION.type);
-    this.#types.count += types.count;
-    this.#types.out.append(types.bytes);
+    const firstType = this.#addTypes(module);
     const functions = this.#functions(module, firstType);
     const globals = this.#globalsOf(module, functions, { __memory_base: memoryBase, __table_base: tableBase });
-    const placement = {
-      firstType,
-      functions,
-      globals,
-      firstElement: this.#elementCount,
-      firstData: this.#data.length,
-    };
-    const linker = new SideLinker(module, placement);
+    const prologue = tables === undefined ? [] : this.#demandPrologue();
+    this.#addDefinitions(module, { firstType, functions, globals, prologue });
+    this.#writeStubs();
+    for (const { name: exportName, kind, index } of module.exports) {
+      const global = kind === 'global' ? globals[index]! : undefined;
+      if (kind === 'function') this.#export(`${sideName}.${exportName}`, kind, functions[index]!);
+      if (global !== undefined && 'index' in global) this.#export(`${sideName}.${exportName}`, 'global', global.index);
+    }
+  }
+
+  #addTypes(module: ParsedModule): number {
+    const first = this.#types.count;
+    const { count, bytes } = sectionItems(module, SECTION.type);
+    this.#types.count += count;
+    this.#types.out.append(bytes);
+    return first;
+  }
+
+  /** What a module defines, but for its types, functions' types and exports. */
+  #addDefinitions(module: ParsedModule, place: Omit<Placement, 'firstElement' | 'firstData'>): void {
+    const counts = { firstElement: this.#elements.length, firstData: this.#data.length };
+    const linker = new ModuleLinker(module, { ...place, ...counts });
     this.#globals.push(...linker.globals());
     this.#elements.push(...linker.elements());
     this.#data.push(...linker.data());
     linker.code(this.#bodies.out);
     this.#bodies.count += module.functionTypes.length - module.importedFunctions;
-    this.#writeStubs();
     if (linker.startFunction !== undefined) this.#startFunctions.push(linker.startFunction);
-    for (const { name: exportName, kind, index } of module.exports) {
-      if (kind === 'function') this.#export(`${sideName}.${exportName}`, kind, functions[index]!);
-      if (kind !== 'global') continue;
-      const global = globals[index]!;
-      if ('index' in global) this.#export(`${sideName}.${exportName}`, kind, global.index);
-    }
   }
 
-  get #elementCount(): number {
-    return sectionItems(this.#main, SECTION.element).count + this.#elements.length;
+  /**
+   * Both ways cost the same fuel, so that what a guest uses does not tell whether an earlier one needed the tables: the
+   * call of an import costs what as many `nop`s cost, which V8 drops.
+   */
+  #demandPrologue(): number[] {
+    const call = [Op.call, ...u32(this.#demand)];
+    const nops = new Array<number>(COST[Op.call]! + UNKNOWN_CALLEE_COST).fill(NOP);
+    return [Op.globalGet, ...u32(this.#demanded), I32_EQZ, Op.if, VOID, ...call, Op.else, ...nops, Op.end];
   }
 
   /** Own functions keep their order; imported ones are found, in the module itself first, or become stubs. */
@@ -157,7 +204,7 @@ class Linker {
   /** For a symbol that nobody defines; C++ modules import some and never call them. Its body follows its module's. */
   #stub(type: number): number {
     this.#pendingStubs++;
-    return this.#functionTypes.push(type) - 1 + this.#main.functionTypes.length;
+    return this.#functionTypes.push(type) + this.#demand;
   }
 
   #writeStubs(): void {
@@ -170,7 +217,7 @@ class Linker {
     bases: Readonly<Record<string, number>>,
   ): LinkedGlobal[] {
     const imported = module.imports.filter(({ kind }) => kind === 'global');
-    const first = this.#main.globals.length + this.#globals.length;
+    const first = this.#globals.length;
     return [
       ...imported.map((entry): LinkedGlobal => {
         // Data symbols of the main module: none is exported, and what asks for one (errno) only writes it.
@@ -197,12 +244,12 @@ class Linker {
   }
 
   get #functionCount(): number {
-    return this.#main.functionTypes.length + this.#functionTypes.length;
+    return this.#demand + 1 + this.#functionTypes.length;
   }
 
   #addFunction(code: readonly number[]): number {
     this.#body(code);
-    return this.#functionTypes.push(this.#main.types.length + this.#types.count) - 1 + this.#main.functionTypes.length;
+    return this.#functionTypes.push(this.#nothingType) + this.#demand;
   }
 
   #body(code: readonly number[]): void {
@@ -219,52 +266,39 @@ class Linker {
   #write(start: number): Uint8Array {
     const main = this.#main;
     const out = new ByteWriter(main.bytes.length * 2);
-    /** The main module's items, and more. */
-    const section = (id: number, count: number, more: Uint8Array): void => {
-      const own = sectionItems(main, id);
+    const section = (id: number, count: number, content: Uint8Array | readonly number[]): void => {
       out.u8(id);
       const hole = out.hole();
-      out.u32(own.count + count);
-      out.append(own.bytes);
-      out.append(more);
+      out.u32(count);
+      out.append(content);
       out.fill(hole);
     };
-    const emit = (id: number, items: readonly (readonly number[])[]): void =>
-      section(id, items.length, new Uint8Array(items.flat()));
-    const whole = (id: number, content: readonly number[]): void => {
-      out.u8(id);
-      out.u32(content.length);
-      out.append(content);
-    };
+    const vector = (id: number, items: readonly (readonly number[])[]): void => section(id, items.length, items.flat());
+    const imports = sectionItems(main, SECTION.import);
+    const demand = [...name(DEMAND_IMPORT.module), ...name(DEMAND_IMPORT.name), 0, ...u32(this.#nothingType)];
+    const memory = sectionItems(main, SECTION.memory);
     const { limits, head } = main.tables[0]!;
-    const added = this.#tableEnd - limits.min;
-    const max = limits.max === undefined ? [] : u32(limits.max + added);
-    out.append(main.bytes.subarray(0, 8));
-    const nothing = [FUNCTION_TYPE, 0, 0];
-    this.#types.out.append(nothing);
-    section(SECTION.type, this.#types.count + 1, this.#types.out.view());
-    emit(SECTION.import, []);
-    emit(
-      SECTION.function,
-      this.#functionTypes.map((type) => u32(type)),
-    );
-    whole(SECTION.table, [1, ...head, limits.max === undefined ? 0 : 1, ...u32(this.#tableEnd), ...max]);
-    emit(SECTION.memory, []);
-    emit(SECTION.global, this.#globals);
-    emit(SECTION.export, this.#exports);
-    whole(SECTION.start, u32(start));
-    emit(SECTION.element, this.#elements);
-    whole(SECTION.dataCount, u32(this.#data.length));
-    section(SECTION.code, this.#bodies.count, this.#bodies.out.view());
-    out.u8(SECTION.data);
-    const data = out.hole();
-    out.u32(this.#data.length);
+    const max = limits.max === undefined ? [] : u32(limits.max + this.#tableEnd - limits.min);
+    const tableLimits = [limits.max === undefined ? 0 : 1, ...u32(this.#tableEnd), ...max];
+    const functionTypes = this.#functionTypes.map((type) => u32(type));
+    const data = new ByteWriter(main.bytes.length);
     for (const { bytes } of this.#data) {
-      out.u8(PASSIVE);
-      out.u32(bytes.length);
-      out.append(bytes);
+      data.append([PASSIVE, ...u32(bytes.length)]);
+      data.append(bytes);
     }
-    out.fill(data);
+    out.append(main.bytes.subarray(0, 8));
+    section(SECTION.type, this.#types.count, this.#types.out.view());
+    section(SECTION.import, imports.count + 1, [...imports.bytes, ...demand]);
+    vector(SECTION.function, functionTypes);
+    vector(SECTION.table, [[...head, ...tableLimits]]);
+    section(SECTION.memory, memory.count, memory.bytes);
+    vector(SECTION.global, this.#globals);
+    vector(SECTION.export, this.#exports);
+    section(SECTION.start, start, []);
+    vector(SECTION.element, this.#elements);
+    section(SECTION.dataCount, this.#data.length, []);
+    section(SECTION.code, this.#bodies.count, this.#bodies.out.view());
+    section(SECTION.data, this.#data.length, data.view());
     return out.view().slice();
   }
 }
@@ -277,6 +311,3 @@ function sectionItems(module: ParsedModule, id: number): { readonly count: numbe
   const count = reader.u32();
   return { count, bytes: module.bytes.subarray(reader.offset, section.end) };
 }
-
-/** The main module's definitions stay where they are. */
-const NOWHERE = { firstType: 0, functions: [], globals: [], firstElement: 0, firstData: 0 };

@@ -8,17 +8,19 @@ import { readValueType } from '../wasm/wasm-types.ts';
 /** What an imported global is in the linked module: a global of its own, or a number that is known when linking. */
 export type LinkedGlobal = { readonly index: number } | { readonly value: number };
 
-/** Where the definitions of one side module stand in the linked module. */
+/** Where the definitions of a module stand in the linked one. */
 export interface Placement {
   readonly firstType: number;
-  /** By index in the side module, imports first. */
+  /** By index in the module, imports first. */
   readonly functions: readonly number[];
   readonly globals: readonly LinkedGlobal[];
   readonly firstElement: number;
   readonly firstData: number;
+  /** Run first in each function that the table has; empty for nothing. */
+  readonly prologue: readonly number[];
 }
 
-const WHERE = 'in a side module that is linked';
+const WHERE = 'in a module that is linked';
 const EMPTY_BLOCK = 0x40;
 const I32_ADD = 0x6a;
 const TABLE_GET = 0x25;
@@ -26,8 +28,8 @@ const TABLE_SET = 0x26;
 const BLOCKS: readonly number[] = [Op.block, Op.loop, Op.if];
 const EXCEPTIONS: readonly number[] = [Op.try, Op.catch, Op.throw, Op.rethrow, Op.throwRef, Op.delegate, Op.catchAll];
 
-/** Rewrites what a side module says by index, for the place that its definitions got. */
-export class SideLinker {
+/** Rewrites what a module says by index, for the place that its definitions got. */
+export class ModuleLinker {
   readonly #module: ParsedModule;
   readonly #placement: Placement;
 
@@ -39,8 +41,11 @@ export class SideLinker {
   /** Bodies of the code section, each with its length. */
   code(out: ByteWriter): void {
     const { bytes } = this.#module;
+    const { referencedFunctions, importedFunctions } = this.#module;
+    const { prologue } = this.#placement;
     const reader = this.#section(SECTION.code);
-    for (let left = reader.u32(); left > 0; left--) {
+    const count = reader.u32();
+    for (let index = importedFunctions; index < importedFunctions + count; index++) {
       const length = reader.u32();
       const end = reader.offset + length;
       const hole = out.hole();
@@ -50,6 +55,7 @@ export class SideLinker {
         readValueType(reader);
       }
       out.copy(bytes, start, reader.offset);
+      if (referencedFunctions.has(index)) out.append(prologue);
       const body = new ByteReader(bytes, reader.offset, end);
       while (!body.done) this.#instruction(body, out);
       out.fill(hole);
@@ -106,13 +112,13 @@ export class SideLinker {
 
   #function(index: number): number {
     const linked = this.#placement.functions[index];
-    if (linked === undefined) throw new Error(`a side module has no function ${index}`);
+    if (linked === undefined) throw new Error(`a module has no function ${index}`);
     return linked;
   }
 
   #global(index: number): LinkedGlobal {
     const linked = this.#placement.globals[index];
-    if (linked === undefined) throw new Error(`a side module has no global ${index}`);
+    if (linked === undefined) throw new Error(`a module has no global ${index}`);
     return linked;
   }
 
