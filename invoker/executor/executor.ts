@@ -4,6 +4,7 @@
  */
 
 import {
+  type BaseImage,
   buildBaseImage,
   buildProgram,
   createEngine,
@@ -58,7 +59,7 @@ export class Executor {
   readonly #waiting = new Map<string, Invoke[]>();
   #imageBytes = 0;
   #engine: Engine | undefined;
-  #base: Image | undefined;
+  #base: BaseImage | undefined;
   #pool: SandboxPool | undefined;
 
   constructor(send: (message: FromExecutor) => void) {
@@ -129,7 +130,7 @@ export class Executor {
     const waiting = this.#waiting.get(message.versionId) ?? [];
     this.#waiting.delete(message.versionId);
     try {
-      const image = decodeImage(message.image, (this.#engine as Engine).id);
+      const image = decodeImage(message.image, (this.#engine as Engine).id, this.#base as BaseImage);
       const loaded: LoadedImage = { image, running: 0 };
       this.#images.set(message.versionId, loaded);
       this.#imageBytes += image.residentBytes;
@@ -197,11 +198,11 @@ export class Executor {
     const bundle = Buffer.from(message.bundle);
     try {
       const limits = { timeoutMs, memoryPages };
-      const base = this.#base as Image;
+      const base = this.#base as BaseImage;
       const parts = warmParts.split(',');
       const built = await buildProgram(engine, base, this.#scheduler, bundle, handlerName, parts, limits);
       const header = JSON.stringify(built.definition);
-      const image = encodeImage(built.image);
+      const image = encodeImage(built.image, engine.id, base);
       if (image.length > MAX_STORED_IMAGE_BYTES) {
         throw new PosternError(
           'INVALID_FUNCTION',

@@ -45,12 +45,15 @@ export class EngineInstance {
   readonly hasTables: WebAssembly.Global<'i32'>;
   readonly #exports: WebAssembly.Exports;
   readonly #hooks: EngineHooks;
+  /** A fresh VM's clock stands still: its image is to be the same wherever it is made. */
+  readonly #now: () => number;
   #view: DataView;
   #bytes: Uint8Array;
 
   /** With `memoryPages` its memory is that large and all zeros, for an image; without, it is a fresh VM. */
   constructor(engine: Engine, hooks: EngineHooks, memoryPages?: number) {
     this.#hooks = hooks;
+    this.#now = memoryPages === undefined ? () => 0 : Date.now;
     this.meter = new Meter(hooks);
     const instance = new WebAssembly.Instance(engine.module, this.#imports());
     const { exports } = instance;
@@ -141,7 +144,7 @@ export class EngineInstance {
   #wasi(): Record<string, WebAssembly.ImportValue> {
     const functions = {
       clock_time_get: (_clock: number, _precision: bigint, result: number): number => {
-        this.view.setBigUint64(result, BigInt(Date.now()) * 1_000_000n, true);
+        this.view.setBigUint64(result, BigInt(this.#now()) * 1_000_000n, true);
         noteWrite(this.bytes, result >>> 0, 8);
         return WASI_SUCCESS;
       },

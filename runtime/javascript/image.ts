@@ -1,14 +1,16 @@
 /**
  * A version's image: the guest's memory after its top level ran, as it is stored and as an executor holds it.
  *
- * Stored form: `PIMG`, u32 format, u32 header length, header (JSON), then zstd over the pages (4 KiB) that are not zero,
- * in the order of the header's runs. A hostile executor may have written it: everything is checked when it is read.
+ * Stored form: `PIMG`, u32 format, u32 header length, header (JSON), then zstd over the pages (4 KiB) that differ from
+ * the base image (the prelude in a fresh VM, which every executor has), in the order of the header's runs: some 40 KB in
+ * place of 700. A hostile executor may have written it: everything is checked when it is read.
  */
 
+import { createHash } from 'node:crypto';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 
 const MAGIC = 0x474d4950;
-const FORMAT = 1;
+const FORMAT = 2;
 const PREFIX_BYTES = 12;
 export const PAGE_BYTES = 4096;
 const WASM_PAGE_BYTES = 65536;
@@ -29,17 +31,22 @@ export interface GuestEntries {
   readonly randomState: number;
 }
 
-export interface ImageHeader {
-  readonly engineId: string;
+interface ImageShape {
   readonly memoryBytes: number;
   readonly stackPointer: number;
   readonly entries: GuestEntries;
+}
+
+interface StoredHeader extends ImageShape {
+  readonly engineId: string;
+  /** Hash of the base image that the pages are a difference to. */
+  readonly base: string;
   /** `[first page, pages]` of 4 KiB, ascending, not overlapping. */
   readonly runs: readonly (readonly [number, number])[];
 }
 
 /** An image ready to be copied into sandboxes. */
-export interface Image extends ImageHeader {
+export interface Image extends ImageShape {
   /** All of the memory; pages that are zero cost none. */
   readonly flat: Uint8Array;
   /** Byte ranges that are not zero. */
@@ -47,78 +54,101 @@ export interface Image extends ImageHeader {
   readonly residentBytes: number;
 }
 
-export function captureImage(memory: Uint8Array, header: Omit<ImageHeader, 'runs' | 'memoryBytes'>): Image {
-  const runs = findRuns(memory);
-  const parts = runs.map(([page, count]) => memory.subarray(page * PAGE_BYTES, (page + count) * PAGE_BYTES));
-  const data = Buffer.concat(parts);
-  return assemble({ ...header, memoryBytes: memory.length, runs }, data);
+/** The prelude in a fresh VM: the same bytes wherever it is made. */
+export interface BaseImage extends Image {
+  readonly hash: string;
 }
 
-export function encodeImage(image: Image): Uint8Array {
-  const { flat: _flat, spans: _spans, residentBytes: _residentBytes, ...header } = image;
+export function captureImage(memory: Uint8Array, shape: Omit<ImageShape, 'memoryBytes'>): Image {
+  const count = memory.length / PAGE_BYTES;
+  const isUsed = Array.from({ length: count }, (_, page) => !isZero(words(memory, page)));
+  return withSpans(memory, isUsed, { ...shape, memoryBytes: memory.length });
+}
+
+export function asBase(image: Image): BaseImage {
+  return { ...image, hash: createHash('sha256').update(image.flat).digest('hex') };
+}
+
+export function encodeImage(image: Image, engineId: string, base: BaseImage): Uint8Array {
+  const { memoryBytes, stackPointer, entries, flat } = image;
+  const differs = Array.from({ length: memoryBytes / PAGE_BYTES }, (_, page) => {
+    const [start, end] = [page * PAGE_BYTES, (page + 1) * PAGE_BYTES];
+    if (start >= base.memoryBytes) return !isZero(words(flat, page));
+    return Buffer.compare(flat.subarray(start, end), base.flat.subarray(start, end)) !== 0;
+  });
+  const runs = runsOf(differs);
+  const header: StoredHeader = { engineId, base: base.hash, memoryBytes, stackPointer, entries, runs };
   const json = Buffer.from(JSON.stringify(header));
   const prefix = Buffer.alloc(PREFIX_BYTES);
   prefix.writeUInt32LE(MAGIC, 0);
   prefix.writeUInt32LE(FORMAT, 4);
   prefix.writeUInt32LE(json.length, 8);
-  const data = Buffer.concat(image.spans.map((span) => span.bytes));
-  return Buffer.concat([prefix, json, zstdCompressSync(data)]);
+  const pages = runs.map(([page, count]) => flat.subarray(page * PAGE_BYTES, (page + count) * PAGE_BYTES));
+  return Buffer.concat([prefix, json, zstdCompressSync(Buffer.concat(pages))]);
 }
 
-/** Throws on anything that is not an image of this engine. */
-export function decodeImage(stored: Uint8Array, engineId: string): Image {
+/** Throws on anything that is not an image of this engine on this base. */
+export function decodeImage(stored: Uint8Array, engineId: string, base: BaseImage): Image {
   const bytes = Buffer.from(stored.buffer, stored.byteOffset, stored.byteLength);
   if (bytes.length < PREFIX_BYTES || bytes.readUInt32LE(0) !== MAGIC || bytes.readUInt32LE(4) !== FORMAT) {
     throw new Error('not a memory image of this format');
   }
   const headerEnd = PREFIX_BYTES + bytes.readUInt32LE(8);
-  const header = JSON.parse(bytes.toString('utf8', PREFIX_BYTES, headerEnd)) as ImageHeader;
-  if (header.engineId !== engineId) throw new Error('the image belongs to another engine');
-  if (
-    !(header.memoryBytes > 0 && header.memoryBytes <= MAX_IMAGE_BYTES && header.memoryBytes % WASM_PAGE_BYTES === 0)
-  ) {
+  const header = JSON.parse(bytes.toString('utf8', PREFIX_BYTES, headerEnd)) as StoredHeader;
+  if (header.engineId !== engineId || header.base !== base.hash) throw new Error('the image belongs to another engine');
+  const { memoryBytes, stackPointer, entries, runs } = header;
+  if (!(memoryBytes >= base.memoryBytes && memoryBytes <= MAX_IMAGE_BYTES && memoryBytes % WASM_PAGE_BYTES === 0)) {
     throw new Error('the image has an impossible size');
   }
-  const pages = header.runs.reduce((sum, run) => sum + run[1], 0);
   const data = zstdDecompressSync(bytes.subarray(headerEnd), { maxOutputLength: MAX_IMAGE_BYTES });
-  if (data.length !== pages * PAGE_BYTES) throw new Error('the image is truncated');
-  return assemble(header, data);
-}
-
-function assemble(header: ImageHeader, data: Buffer): Image {
+  if (data.length !== runs.reduce((sum, run) => sum + run[1], 0) * PAGE_BYTES)
+    throw new Error('the image is truncated');
+  const flat = new Uint8Array(memoryBytes);
+  const isUsed = new Array<boolean>(memoryBytes / PAGE_BYTES).fill(false);
+  for (const { start, end, bytes: content } of base.spans) {
+    flat.set(content, start);
+    isUsed.fill(true, start / PAGE_BYTES, end / PAGE_BYTES);
+  }
   let offset = 0;
   let previousEnd = 0;
-  const flat = new Uint8Array(header.memoryBytes);
-  const spans = header.runs.map(([page, count]) => {
-    const start = page * PAGE_BYTES;
-    const end = start + count * PAGE_BYTES;
-    if (!(start >= previousEnd && end > start && end <= header.memoryBytes)) throw new Error('the image has bad runs');
+  for (const [page, count] of runs) {
+    const end = page + count;
+    if (!(page >= previousEnd && end > page && end <= isUsed.length)) throw new Error('the image has bad runs');
     previousEnd = end;
-    flat.set(data.subarray(offset, offset + end - start), start);
-    offset += end - start;
-    return { start, end, bytes: flat.subarray(start, end) };
-  });
-  return { ...header, flat, spans, residentBytes: data.length };
+    flat.set(data.subarray(offset, offset + count * PAGE_BYTES), page * PAGE_BYTES);
+    offset += count * PAGE_BYTES;
+    isUsed.fill(true, page, end);
+  }
+  return withSpans(flat, isUsed, { memoryBytes, stackPointer, entries });
 }
 
-/** Runs of pages that are not all zero. */
-function findRuns(memory: Uint8Array): [number, number][] {
-  const words = new BigUint64Array(memory.buffer, memory.byteOffset, memory.length / 8);
-  const wordsPerPage = PAGE_BYTES / 8;
+function withSpans(flat: Uint8Array, isUsed: readonly boolean[], shape: ImageShape): Image {
+  const spans = runsOf(isUsed).map(([page, count]) => {
+    const [start, end] = [page * PAGE_BYTES, (page + count) * PAGE_BYTES];
+    return { start, end, bytes: flat.subarray(start, end) };
+  });
+  const residentBytes = spans.reduce((sum, { start, end }) => sum + end - start, 0);
+  return { ...shape, flat, spans, residentBytes };
+}
+
+/** Where the flags are set, as `[first, count]`. */
+function runsOf(flags: readonly boolean[]): [number, number][] {
   const runs: [number, number][] = [];
-  for (let page = 0; page * wordsPerPage < words.length; page++) {
-    const first = page * wordsPerPage;
-    if (isZero(words, first, first + wordsPerPage)) continue;
+  for (const [index, isSet] of flags.entries()) {
+    if (!isSet) continue;
     const last = runs.at(-1);
-    if (last !== undefined && last[0] + last[1] === page) last[1]++;
-    else runs.push([page, 1]);
+    if (last !== undefined && last[0] + last[1] === index) last[1]++;
+    else runs.push([index, 1]);
   }
   return runs;
 }
 
-function isZero(words: BigUint64Array, from: number, to: number): boolean {
-  for (let index = from; index < to; index++) if (words[index] !== 0n) return false;
-  return true;
+function words(memory: Uint8Array, page: number): BigUint64Array {
+  return new BigUint64Array(memory.buffer, memory.byteOffset + page * PAGE_BYTES, PAGE_BYTES / 8);
+}
+
+function isZero(page: BigUint64Array): boolean {
+  return page.every((word) => word === 0n);
 }
 
 /**

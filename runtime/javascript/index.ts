@@ -8,7 +8,7 @@ export {
   type ExecutionUsage,
 } from './execution.ts';
 export type { Finish, FinishKind } from './host-door.ts';
-export { decodeImage, encodeImage, type Image } from './image.ts';
+export { type BaseImage, decodeImage, encodeImage, type Image } from './image.ts';
 export {
   BUNDLE_FILE_NAME,
   type BuildLimits,

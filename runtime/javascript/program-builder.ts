@@ -9,7 +9,7 @@ import type { Scheduler } from '../scheduler.ts';
 import type { Engine } from './engine.ts';
 import { QUANTUM_FUEL } from './execution.ts';
 import { openDoor } from './host-door.ts';
-import type { GuestEntries, Image } from './image.ts';
+import { asBase, type BaseImage, type Image } from './image.ts';
 import { type Box, Sandbox, type SandboxHooks, ThrownBox, TopLevelPendingError } from './sandbox.ts';
 
 const MAX_DEFINITION_BYTES = 256 * 1024;
@@ -27,14 +27,14 @@ export interface ProgramDefinition {
   readonly exportNames: readonly string[];
 }
 
-/** The prelude in a fresh VM: what every build starts from. Takes about 20 ms, once a process. */
-export async function buildBaseImage(engine: Engine): Promise<Image> {
+/** The prelude in a fresh VM: what every build starts from, and what stored images are a difference to. Takes about 20 ms, once a process. */
+export async function buildBaseImage(engine: Engine): Promise<BaseImage> {
   const hooks = new TopLevel(Number.POSITIVE_INFINITY, undefined);
   // Compiled in a VM of its own: the compiler leaves a lot of garbage, and the image would have it.
   const bytecode = new Sandbox(engine, hooks).compileScript(engine.prelude, 'postern:prelude');
   const sandbox = new Sandbox(engine, hooks);
   const entries = await sandbox.boot(bytecode);
-  return sandbox.capture(engine.id, entries);
+  return asBase(sandbox.capture(entries));
 }
 
 export async function buildProgram(
@@ -63,7 +63,7 @@ export async function buildProgram(
     const json = sandbox.isString(answer) ? sandbox.readString(answer, MAX_DEFINITION_BYTES) : null;
     if (json === null) throw new PosternError('INVALID_FUNCTION', 'the module exports too much to be described');
     const definition = JSON.parse(json.toString()) as ProgramDefinition;
-    return { image: sandbox.capture(engine.id, sandbox.entries as GuestEntries), definition };
+    return { image: sandbox.capture(sandbox.entries), definition };
   } catch (error) {
     throw await explain(error, sandbox, hooks, limits);
   }

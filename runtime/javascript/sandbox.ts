@@ -93,7 +93,7 @@ export class Sandbox {
     this.instance.hasTables.value = 1;
   }
 
-  capture(engineId: string, entries: GuestEntries): Image {
+  capture(entries: GuestEntries): Image {
     const { instance } = this;
     if (instance.hasTables.value === 0) this.#loadTables();
     instance.call('qjs_run_gc');
@@ -105,7 +105,7 @@ export class Sandbox {
     const [sideDataStart, sideDataEnd] = this.#engine.sideData;
     memory.fill(0, 0, sideDataStart);
     memory.fill(0, sideDataEnd, instance.stackPointer.value);
-    return captureImage(memory, { engineId, stackPointer: instance.stackPointer.value, entries });
+    return captureImage(memory, { stackPointer: instance.stackPointer.value, entries });
   }
 
   get entries(): GuestEntries {

@@ -5,6 +5,7 @@
 
 import { loadPrelude } from '../../../../invoker/index.ts';
 import {
+  type BaseImage,
   buildBaseImage,
   buildProgram,
   createEngine,
@@ -71,11 +72,11 @@ export interface Ran {
 
 export class TestRuntime {
   readonly engine: Engine;
-  readonly base: Image;
+  readonly base: BaseImage;
   readonly scheduler = new Scheduler();
   readonly pool: SandboxPool;
 
-  private constructor(engine: Engine, base: Image, options: Partial<SandboxPoolOptions>) {
+  private constructor(engine: Engine, base: BaseImage, options: Partial<SandboxPoolOptions>) {
     this.engine = engine;
     this.base = base;
     this.pool = new SandboxPool(engine, base, { ...DEFAULT_POOL_OPTIONS, ...options });
