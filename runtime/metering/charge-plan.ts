@@ -18,8 +18,6 @@ export const Edit = {
   charge: 0,
   /** Nothing: the charge is paid by the callers (see call-folding.ts). */
   none: 1,
-  /** Replace a call's (or ref.func's) function index by `argument`. */
-  redirect: 2,
   memoryGrow: 3,
   memoryFill: 4,
   memoryCopy: 5,
@@ -60,8 +58,6 @@ export interface CallCosts {
   readonly foldedCost: Float64Array;
   /** By function index: 1 when folded and without loops, and calling nothing but the like. */
   readonly bounded: Uint8Array;
-  /** By function index: the function to be called in its place; -1 for none. Undefined when nothing is redirected. */
-  readonly redirect: Int32Array | undefined;
 }
 
 export interface FunctionPlan {
@@ -153,7 +149,7 @@ export class ChargePlanner {
   #walk(functionIndex: number, codeStart: number, end: number): boolean {
     const b = this.#bytes;
     const edits = this.edits;
-    const { importedFunctions, foldedCost, bounded, redirect } = this.#calls;
+    const { importedFunctions, foldedCost, bounded } = this.#calls;
     edits.clear();
     this.callees.length = 0;
     let region = edits.add(codeStart, 0, Edit.charge, 1);
@@ -184,10 +180,6 @@ export class ChargePlanner {
                 if (!(byte & 0x80)) break;
                 shift += 7;
               }
-            }
-            if (redirect !== undefined && redirect[callee]! >= 0) {
-              callee = redirect[callee]!;
-              edits.add(at + 1, o - at - 1, Edit.redirect, callee);
             }
             if (opcode === Op.refFunc) break;
             if (callee < importedFunctions) units += UNKNOWN_CALLEE_COST;

@@ -91,9 +91,6 @@ export class CodeWriter {
       case Edit.charge:
         this.#charge(Math.min(argument, MAX_CHARGE), scratch, bodyStart);
         break;
-      case Edit.redirect:
-        this.code.u32(argument);
-        break;
       case Edit.memoryGrow:
         this.#call(this.#appended.index('grow'));
         break;

@@ -6,7 +6,6 @@ import {
   type ModuleImport,
   type ParsedModule,
   parseModule,
-  readElementSegment,
   SECTION,
   SECTION_ORDER,
 } from '../wasm/module-parser.ts';
@@ -22,7 +21,6 @@ import {
 import { FOLD_LIMITS, type FunctionBodies, foldSmallFunctions } from './call-folding.ts';
 import { type CallCosts, ChargePlanner, Edit, type EditList } from './charge-plan.ts';
 import { CodeWriter } from './code-writer.ts';
-import { ownExportRedirects } from './own-exports.ts';
 
 /** Names of the appended exports. A module that exports a name with this prefix is refused. */
 export const RESERVED_EXPORT_PREFIX = 'postern.';
@@ -60,12 +58,6 @@ export interface MeterOptions {
   readonly keepExports?: ReadonlySet<string>;
   /** Exports every mutable global the module defines as `postern.global.<index>`, so that a reset can restore it. */
   readonly exportMutableGlobals?: boolean;
-  /**
-   * A side module (dylink.0) may import functions from `env` that it also exports (C++ weak symbols). With this set,
-   * calls to such an import, and references to it, go to its own export, so that no JavaScript frame stands
-   * between (JSPI cannot suspend across one). The imports stay, for a stub that traps.
-   */
-  readonly resolveOwnExports?: boolean;
   /** Custom sections to keep; others are stripped. Default: 'dylink.0'. */
   readonly keepCustomSections?: readonly string[];
   /** Functions to leave unmetered, by export name or decimal index. For experiments: they can run for ever. */
@@ -128,10 +120,7 @@ class ModuleRewriter {
   readonly #options: MeterOptions;
   readonly #indices: AppendedIndices;
   readonly #appended: AppendedCode;
-  readonly #redirect: Int32Array | undefined;
   readonly #out: ByteWriter;
-  /** Functions that the rewritten code takes references to; they must stay declared, by an export. */
-  readonly #referencedTargets = new Set<number>();
 
   constructor(module: ParsedModule, options: MeterOptions) {
     this.#module = module;
@@ -146,7 +135,6 @@ class ModuleRewriter {
       hooksTable: module.importedTables + module.tables.length,
     };
     this.#appended = new AppendedCode(this.#indices);
-    this.#redirect = options.resolveOwnExports ? ownExportRedirects(module) : undefined;
     this.#out = new ByteWriter(Math.ceil(module.bytes.length * 1.3) + 1024);
   }
 
@@ -189,15 +177,12 @@ class ModuleRewriter {
       importedFunctions: module.importedFunctions,
       foldedCost: new Float64Array(module.functionTypes.length).fill(-1),
       bounded: new Uint8Array(module.functionTypes.length),
-      redirect: this.#redirect,
     };
     const planner = new ChargePlanner(module.bytes, calls);
     const exported = new Set<number>();
     for (const { name, kind, index } of module.exports) {
       if (kind === 'function' && (this.#options.keepExports?.has(name) ?? true)) exported.add(index);
     }
-    // What was a reference to an import may now be one to the function that replaces it.
-    for (const target of this.#redirect ?? []) exported.add(target);
     const byReference = (index: number) => exported.has(index) || module.referencedFunctions.has(index);
     foldSmallFunctions(bodies, calls, planner, byReference, FOLD_LIMITS);
 
@@ -212,7 +197,6 @@ class ModuleRewriter {
       const edits = planner.edits;
       if (calls.foldedCost[index]! >= 0) edits.kind[0] = Edit.none;
       if (unmetered.has(index)) dropCharges(edits);
-      this.#noteReferences(edits);
       if (edits.length === 1 && edits.kind[0] === Edit.none) writer.copyBody(bodies.start[body]!, end);
       else writer.writeBody(index, plan, edits, end);
     }
@@ -254,13 +238,6 @@ class ModuleRewriter {
     return new Set([...indices, ...named.map(({ index }) => index)]);
   }
 
-  #noteReferences(edits: EditList): void {
-    for (let i = 0; i < edits.length; i++) {
-      if (edits.kind[i] !== Edit.redirect) continue;
-      if (this.#module.bytes[edits.position[i]! - 1] === 0xd2) this.#referencedTargets.add(edits.argument[i]!);
-    }
-  }
-
   #mutableGlobals(): { name: string; type: GlobalType; index: number }[] {
     if (!this.#options.exportMutableGlobals) return [];
     const { globals, importedGlobals } = this.#module;
@@ -284,7 +261,6 @@ class ModuleRewriter {
     else if (id === SECTION.memory) this.#memory();
     else if (id === SECTION.global) this.#extend(id, appendedGlobals(this.#options.startFuel ?? START_FUEL));
     else if (id === SECTION.export) this.#exports(mutableGlobals);
-    else if (id === SECTION.element && this.#redirect !== undefined) this.#elements(this.#redirect);
     else if (id === SECTION.code) this.#emit(id, code.content);
     else if (section !== undefined) this.#emit(id, this.#module.bytes.subarray(section.start, section.end));
   }
@@ -349,8 +325,7 @@ class ModuleRewriter {
     const kinds = (kind: (typeof EXTERNAL_KINDS)[number]) => EXTERNAL_KINDS.indexOf(kind);
     const items: number[][] = [];
     for (const { name: exportName, kind, index } of this.#module.exports) {
-      const isDeclaration = kind === 'function' && this.#referencedTargets.has(index);
-      if (keepExports !== undefined && !keepExports.has(exportName) && !isDeclaration) continue;
+      if (keepExports !== undefined && !keepExports.has(exportName)) continue;
       items.push([...name(exportName), kinds(kind), ...u32(index)]);
     }
     const append = (exportName: string, kind: (typeof EXTERNAL_KINDS)[number], index: number) =>
@@ -365,31 +340,6 @@ class ModuleRewriter {
     const length = out.hole();
     out.u32(items.length);
     for (const item of items) out.append(item);
-    out.fill(length);
-  }
-
-  /** Element segments, with references to a redirected import going to its target. */
-  #elements(redirect: Int32Array): void {
-    const section = this.#module.sections.get(SECTION.element);
-    if (section === undefined) return;
-    const { bytes } = this.#module;
-    const out = this.#out;
-    out.u8(SECTION.element);
-    const length = out.hole();
-    const reader = new ByteReader(bytes, section.start, section.end);
-    const count = reader.u32();
-    out.u32(count);
-    let from = reader.offset;
-    for (let i = 0; i < count; i++) {
-      readElementSegment(reader, (index, start, end) => {
-        const target = redirect[index]!;
-        if (target < 0) return;
-        out.copy(bytes, from, start);
-        out.u32(target);
-        from = end;
-      });
-    }
-    out.copy(bytes, from, section.end);
     out.fill(length);
   }
 

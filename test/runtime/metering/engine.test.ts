@@ -1,30 +1,41 @@
-import { readFileSync } from 'node:fs';
-import { QuickJS } from 'quickjs-wasi';
 import { expect, test } from 'vitest';
-import { Meter, type MeterHooks } from '../../../runtime/metering/index.ts';
-import { compile, jspi } from './sandbox.ts';
+import { createEngine } from '../../../runtime/javascript/engine.ts';
+import { EngineInstance } from '../../../runtime/javascript/engine-instance.ts';
+import type { MeterHooks } from '../../../runtime/metering/index.ts';
 
-const shipped = (path: string) =>
-  new Uint8Array(readFileSync(new URL(`../../../node_modules/quickjs-wasi/${path}`, import.meta.url)));
-const options = { maxMemoryPages: 1024, resolveOwnExports: true };
-const engineModule = compile(shipped('quickjs.wasm'), options);
-const urlModule = compile(shipped('extensions/url/url.so'), options);
+const engine = createEngine('', 'test');
 
-/** The parts of quickjs-wasi's virtual machine that its declarations keep to themselves. */
-interface Internals {
-  readonly exports: Record<string, (...args: number[]) => number> & { memory: WebAssembly.Memory };
-  readonly loadedExtensions: readonly { readonly instance: WebAssembly.Instance }[];
-}
-
-async function engine(hooks: Partial<MeterHooks> = {}): Promise<{ vm: QuickJS; inside: Internals; meter: Meter }> {
-  const vm = await QuickJS.create({ wasm: engineModule, extensions: [{ name: 'url', wasm: urlModule }] });
-  const inside = vm as unknown as Internals;
-  const meter = new Meter({ onOutOfFuel: () => 'continue', onYield: async () => 'continue', ...hooks });
-  meter.attach({ exports: inside.exports } as unknown as WebAssembly.Instance);
-  for (const { instance } of inside.loadedExtensions) meter.attach(instance);
+/** A fresh VM, and how to run code in it: its completion value as a string. */
+function boot(hooks: Partial<MeterHooks> = {}) {
+  const instance = new EngineInstance(engine, {
+    onOutOfFuel: () => 'continue',
+    onYield: async () => 'continue',
+    onDoor: () => 0,
+    onDemand: () => {},
+    randomAllowed: () => true,
+    ...hooks,
+  });
+  const { meter } = instance;
   meter.reset();
   meter.startSlice(2_000_000);
-  return { vm, inside, meter };
+  const text = (value: string): [number, number] => {
+    const bytes = new TextEncoder().encode(`${value}\0`);
+    const pointer = instance.call('wasm_malloc', bytes.length);
+    instance.write(pointer, bytes);
+    return [pointer, bytes.length - 1];
+  };
+  const run = async (code: string, quantum = 2_000_000): Promise<string> => {
+    const [source, length] = text(code);
+    const [name] = text('test');
+    meter.startSlice(quantum);
+    const box = await instance.pump.eval(source, length, name, 0);
+    meter.startSlice(2_000_000);
+    const size = instance.call('wasm_malloc', 4);
+    const pointer = instance.call('qjs_get_string_len', box, size);
+    const end = pointer + instance.view.getUint32(size, true);
+    return new TextDecoder().decode(instance.bytes.slice(pointer, end));
+  };
+  return { run, meter };
 }
 
 const NATIVE_LOOPS = [
@@ -38,9 +49,9 @@ const NATIVE_LOOPS = [
 for (const code of NATIVE_LOOPS) {
   test(`the JavaScript engine is killed in the middle of ${code}`, async () => {
     let end = Number.POSITIVE_INFINITY;
-    const { vm, meter } = await engine({ onOutOfFuel: () => (performance.now() > end ? 'kill' : 'continue') });
+    const { run, meter } = boot({ onOutOfFuel: () => (performance.now() > end ? 'kill' : 'continue') });
     end = performance.now() + 50;
-    expect(() => vm.evalCode(code)).toThrow(WebAssembly.RuntimeError);
+    await expect(run(code)).rejects.toThrow(WebAssembly.RuntimeError);
     expect(meter.killed).toBe(true);
     expect(performance.now() - end).toBeLessThan(250);
   });
@@ -50,8 +61,9 @@ test('the JavaScript engine gives the same results and the same fuel twice', asy
   const code = "JSON.stringify([1, 'x', new URL('../a?b=c', 'http://example.com/p/q').href].concat([3, 1, 2].sort()))";
   const runs = [];
   for (let i = 0; i < 2; i++) {
-    const { vm, meter } = await engine();
-    runs.push({ text: vm.evalCode(code).toString(), fuel: meter.fuelUsed });
+    const { run, meter } = boot();
+    const text = await run(code);
+    runs.push({ text, fuel: meter.fuelUsed });
   }
   expect(runs[0]!.text).toBe('[1,"x","http://example.com/a?b=c",1,2,3]');
   expect(runs[1]).toEqual(runs[0]);
@@ -59,18 +71,14 @@ test('the JavaScript engine gives the same results and the same fuel twice', asy
 
 test('a C++ side module yields anywhere: no JavaScript frame stands between its own calls', async () => {
   let yields = 0;
-  const { inside, meter } = await engine({
+  const { run } = boot({
     onOutOfFuel: () => 'yield',
     onYield: async () => {
       yields++;
       return 'continue';
     },
   });
-  const { exports } = inside;
-  const code = new TextEncoder().encode("new URL('../ä?b=c#d', 'http://bücher.example:8080/p/q/').href.length\0");
-  const text = exports.malloc!(code.length);
-  new Uint8Array(exports.memory.buffer).set(code, text);
-  meter.startSlice(50);
-  await jspi.promising(exports.qjs_eval!)(text, code.length - 1, text + code.length - 1, 0);
+  const code = "String(new URL('../ä?b=c#d', 'http://bücher.example:8080/p/q/').href.length)";
+  expect(await run(code, 50)).toBe('48');
   expect(yields).toBeGreaterThan(500);
 });

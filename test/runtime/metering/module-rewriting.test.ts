@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { METER_EXPORTS, type MeterOptions, ModuleRefusedError, meter } from '../../../runtime/metering/index.ts';
 import { sandbox } from './sandbox.ts';
@@ -269,54 +268,6 @@ test('custom sections are dropped but for those asked for', () => {
   };
   expect(sections({})).toEqual(['dylink.0']);
   expect(sections({ keepCustomSections: ['producers'] })).toEqual(['producers']);
-});
-
-describe('a function that a module imports from env and exports itself', () => {
-  const result = { params: [], results: [I32] };
-  const bytes = wasm({
-    imports: [
-      { module: 'env', name: 'weak', ...result },
-      { module: 'env', name: 'typed' },
-    ],
-    functions: [
-      { ...result, export: 'weak', code: i32(42) },
-      { ...result, export: 'direct', code: call(0) },
-      { ...result, export: 'tail', code: [0x12, 0] },
-      { ...result, export: 'indirect', code: [...i32(0), 0x11, 0, 0] },
-      { ...result, export: 'reference', code: [...i32(1), 0xd2, 0, 0x26, 0, ...i32(1), 0x11, 0, 0] },
-      { ...result, export: 'typed', code: [...call(1), ...i32(1)] },
-    ],
-    table: { min: 2, elements: [0] },
-  });
-  const imports = { env: { weak: () => -1, typed: () => {} } };
-  const run = (options: Partial<MeterOptions>) => {
-    const { exports } = sandbox(bytes, {}, imports, options);
-    return ['direct', 'tail', 'indirect', 'reference', 'typed'].map((name) => exports[name]?.());
-  };
-
-  test('is called as the import by default', () => expect(run({})).toEqual([-1, -1, -1, -1, 1]));
-  test('is called as its own when that is asked for, if the types agree', () => {
-    expect(run({ resolveOwnExports: true })).toEqual([42, 42, 42, 42, 1]);
-  });
-  test('is called as its own also when its export is dropped', () => {
-    const keepExports = new Set(['direct', 'tail', 'indirect', 'reference', 'typed']);
-    expect(run({ resolveOwnExports: true, keepExports })).toEqual([42, 42, 42, 42, 1]);
-  });
-
-  test('is no import any more for url.so, a C++ side module', () => {
-    const url = new Uint8Array(
-      readFileSync(new URL('../../../node_modules/quickjs-wasi/extensions/url/url.so', import.meta.url)),
-    );
-    const { bytes: metered, imports, exports } = rewrite(url, { resolveOwnExports: true });
-    const own = new Set(exports.filter(({ kind }) => kind === 'function').map(({ name }) => name));
-    expect(
-      imports.filter(({ module, name, kind }) => module === 'env' && kind === 'function' && own.has(name)).length,
-    ).toBeGreaterThan(0);
-    const compiled = new WebAssembly.Module(metered as Uint8Array<ArrayBuffer>);
-    expect(WebAssembly.Module.customSections(compiled, 'dylink.0')).toHaveLength(1);
-    // The import list is what it was: no index shifted.
-    expect(WebAssembly.Module.imports(compiled).map(({ name }) => name)).toEqual(imports.map(({ name }) => name));
-  });
 });
 
 test('blocks with unreachable ends, multiple values and typed ifs are metered', () => {
