@@ -19,6 +19,9 @@ export interface Ending {
   readonly details?: Readonly<Record<string, unknown>>;
 }
 
+/** A guest that asks for longer has miscounted: an event that waits for years is lost to its owner without a word. */
+const MAX_RETRY_AFTER_MS = 24 * 60 * 60 * 1_000;
+
 export function readEnding(kind: number, meta: string, body: Buffer): Ending {
   switch (kind) {
     case ENDED.value:
@@ -55,7 +58,8 @@ function readException(meta: string): Ending {
   const details: Record<string, unknown> = {};
   if (typeof said.code === 'string') details.guestCode = said.code;
   if (said.retry === false) details.noRetry = true;
-  if (typeof said.retryAfterMs === 'number' && said.retryAfterMs >= 0) details.retryAfterMs = said.retryAfterMs;
+  const retryAfterMs = readRetryAfter(said.retryAfterMs);
+  if (retryAfterMs !== undefined) details.retryAfterMs = retryAfterMs;
   return {
     outcome: 'exception',
     message: typeof said.message === 'string' ? said.message : 'the function threw',
@@ -63,6 +67,12 @@ function readException(meta: string): Ending {
     ...(typeof said.stack === 'string' && said.stack !== '' ? { stack: said.stack } : {}),
     ...(Object.keys(details).length === 0 ? {} : { details }),
   };
+}
+
+/** undefined for what is no time to wait: the event then keeps to its own backoff. */
+function readRetryAfter(said: unknown): number | undefined {
+  if (typeof said !== 'number' || !Number.isFinite(said) || said < 0) return undefined;
+  return Math.min(said, MAX_RETRY_AFTER_MS);
 }
 
 /** undefined where the guest's description of a response makes no sense. */

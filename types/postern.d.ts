@@ -61,7 +61,7 @@ export class NonRetryableError extends Error {
   readonly retry: false;
 }
 
-/** Thrown from a handler: the event is tried again, but not before `retryAfterMs` milliseconds have passed. */
+/** Thrown from a handler: the event is tried again, but not before `retryAfterMs` milliseconds, a day at most, have passed. */
 export class RetryAfterError extends Error {
   constructor(message: string, retryAfterMs: number, options?: ErrorOptions);
   readonly retryAfterMs: number;
