@@ -43,7 +43,10 @@ export interface BundleRequest {
   readonly dependencies: Readonly<Record<string, { readonly source: string }>>;
 }
 
-/** `bundle` of `runtime/javascript/bundle/` is one. Rejects with INVALID_FUNCTION, `details` {file, line, column, text}. */
+/**
+ * `bundle` of `runtime/javascript/bundle/` is one. Rejects with INVALID_FUNCTION, `details` {file, line, column, text}, also
+ * where there is more source than it takes.
+ */
 export interface Bundler {
   bundle(
     request: BundleRequest,

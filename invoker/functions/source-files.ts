@@ -5,8 +5,6 @@ import { PosternError } from '../../runtime/index.ts';
 import type { StoredSource } from './function-store.ts';
 import type { DependencySource } from './manifest.ts';
 
-const MAX_FILES = 1_000;
-const MAX_SOURCE_BYTES = 5 * 2 ** 20;
 const MAX_PATH_CHARS = 200;
 const MAIN_NAMES = ['index', 'main', 'handler'];
 const EXTENSIONS = ['.ts', '.js', '.mts', '.mjs', '.cts', '.cjs', '.tsx', '.jsx'];
@@ -22,7 +20,10 @@ export interface SourceInput {
   readonly dependencies: Readonly<Record<string, DependencySource>>;
 }
 
-/** Throws INVALID_FUNCTION for paths that lead out, too much source, no entry, a dependency's file that is not there. */
+/**
+ * Throws INVALID_FUNCTION for paths that lead out, no code, no entry, a dependency's file that is not there. How much there
+ * may be of it is the bundler's to say, which counts what it takes (`runtime/javascript/bundle/source-files.ts`).
+ */
 export function collectSource(input: SourceInput, defaultName: string): StoredSource {
   const files: Record<string, string> = Object.create(null);
   for (const [path, text] of Object.entries(input.files ?? {})) files[checkPath(path)] = text;
@@ -31,7 +32,7 @@ export function collectSource(input: SourceInput, defaultName: string): StoredSo
     main = checkPath(input.fileName ?? defaultName);
     files[main] = input.source;
   }
-  checkSizes(files);
+  if (Object.keys(files).length === 0) throw refuse("there is no code: give 'source', 'sourceFile' or 'files'");
   main ??= chooseMain(Object.keys(files));
   if (files[main] === undefined) throw refuse(`the file '${main}' is not among the files of the deploy`);
   return { main, files: { ...files }, dependencies: resolveDependencies(input.dependencies, files) };
@@ -49,14 +50,6 @@ function checkPath(path: string): string {
       `the path ${JSON.stringify(path.slice(0, MAX_PATH_CHARS))} is not allowed: give a relative path with '/' and without '..'`,
     );
   return normal;
-}
-
-function checkSizes(files: Readonly<Record<string, string>>): void {
-  const texts = Object.values(files);
-  if (texts.length === 0) throw refuse("there is no code: give 'source', 'sourceFile' or 'files'");
-  if (texts.length > MAX_FILES) throw refuse(`${texts.length} files are too many; at most ${MAX_FILES}`);
-  const bytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
-  if (bytes > MAX_SOURCE_BYTES) throw refuse(`${bytes} bytes of source are too many; at most ${MAX_SOURCE_BYTES}`);
 }
 
 function chooseMain(paths: readonly string[]): string {

@@ -5,6 +5,7 @@ import { PosternError } from '../../errors.ts';
 
 export type Language = 'javascript' | 'typescript';
 
+/** The one limit on a function's source: of all files and dependencies together, without an inline source map. */
 export const MAX_SOURCE_BYTES = 5 * 2 ** 20;
 export const MAX_FILES = 1_000;
 const MAX_PATH_LENGTH = 255;
@@ -119,7 +120,9 @@ function hasControlOrBackslash(text: string): boolean {
 /** An inline source map, which `bundleLocal` adds at the end, is not counted: it is dropped from the bundle. */
 function sourceBytes(text: string): number {
   const map = text.lastIndexOf('\n//# sourceMappingURL=data:');
-  const code = map === -1 || text.indexOf('\n', map + 1) !== text.lastIndexOf('\n') ? text : text.slice(0, map);
+  const end = map === -1 ? -1 : text.indexOf('\n', map + 1);
+  const isLast = map !== -1 && (end === -1 || end === text.length - 1);
+  const code = isLast ? text.slice(0, map) : text;
   const mapBytes = text.length - code.length;
   return Buffer.byteLength(code) + Math.max(0, mapBytes - MAX_SOURCE_MAP_BYTES);
 }
@@ -160,6 +163,7 @@ function list(names: Iterable<string>): string {
   return all.length === 0 ? 'none were given' : all.length > 10 ? `${shown} and ${all.length - 10} more` : shown;
 }
 
-function megabytes(bytes: number): string {
-  return (bytes / 2 ** 20).toFixed(1).replace(/\.0$/, '');
+/** Rounded up: what is a byte over must not look as if it were allowed. */
+function megabytes(bytes: number): number {
+  return Math.ceil((bytes / 2 ** 20) * 10) / 10;
 }

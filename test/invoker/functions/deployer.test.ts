@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { Deployer } from '../../../invoker/functions/index.ts';
+import { bundle, MAX_SOURCE_BYTES, stopBundler } from '../../../runtime/javascript/bundle/index.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
 import { startTestNode, type TestNode } from './support.ts';
 
@@ -114,8 +116,28 @@ test.each(['../x.js', '/etc/x.js', 'a/../../x.js', 'a\\..\\x.js', 'a//x.js', 'x\
   },
 );
 
-test('DEP-01 more than 5 MB of source is refused', async () => {
-  await expect(deploy('large', 'x'.repeat(5 * 2 ** 20 + 1))).rejects.toThrow('bytes of source are too many');
+test('DEP-01 more than 5 MB of source is refused, and a source map at its end is not counted', async () => {
+  const { store, catalog, sync, builder } = node;
+  const deployer = new Deployer({ store, catalog, sync, bundler: { bundle }, builder });
+  const large = (source: string) => deployer.deploy({ config: { name: 'large' }, source });
+  const json = JSON.stringify({
+    version: 3,
+    sources: ['a'],
+    sourcesContent: ['x'.repeat(3e6)],
+    names: [],
+    mappings: '',
+  });
+  const map = `//# sourceMappingURL=data:application/json;base64,${Buffer.from(json).toString('base64')}`;
+  const code = `export const handler = () => 1; //${'x'.repeat(4 * 2 ** 20)}\n`;
+  expect((await large(code + map)).version).toBe(1);
+  expect((await large(`${code}${map}\n`)).version).toBe(2);
+  // Only the last line is a map: what follows one is code.
+  await expect(large(`\n${map}\n//${'x'.repeat(MAX_SOURCE_BYTES)}`)).rejects.toThrow('at most 5 MB');
+  await expect(large('/'.repeat(MAX_SOURCE_BYTES + 1))).rejects.toMatchObject({
+    code: 'INVALID_FUNCTION',
+    message: 'the source is 5.1 MB; at most 5 MB are allowed',
+  });
+  await stopBundler();
 });
 
 test('a manifest names the function by its file, its code by sourceFile, its dependencies by file', async () => {
