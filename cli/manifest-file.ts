@@ -21,8 +21,7 @@ export function parseManifestFile(text: string, fileName: string): ManifestFile 
   if (first !== undefined) throw invalid(text, fileName, first);
   if (!isRecord(raw))
     throw new OperationError('INVALID_FUNCTION', `${fileName}: a manifest is a JSON object, { "name": … }`);
-  // GraalFaaS' `jsEvalAsModule` says what the bundler sees for itself.
-  const { source, sourceFile, dependencies, $schema: _, jsEvalAsModule: __, ...config } = raw;
+  const { source, sourceFile, dependencies, $schema: _, ...config } = raw;
   const handler = config.handler ?? config.functionName;
   const modules = isRecord(dependencies) ? (dependencies as ManifestFile['dependencies']) : {};
   return {

@@ -39,6 +39,8 @@ export interface BundleRequest {
   readonly files: Readonly<Record<string, string>>;
   readonly language: Language;
   readonly handlerName: string;
+  /** The entry is an ES module even where it does not look like one. */
+  readonly asModule: boolean;
   /** In-memory modules by name. */
   readonly dependencies: Readonly<Record<string, { readonly source: string }>>;
 }
@@ -65,6 +67,8 @@ export interface DeployRequest {
   readonly fileName?: string | undefined;
   readonly files?: Readonly<Record<string, string>> | undefined;
   readonly main?: string | undefined;
+  /** See `CodeFields`; wins over the manifest. */
+  readonly asModule?: boolean | undefined;
   readonly dependencies?: Readonly<Record<string, DependencySource>> | undefined;
 }
 
@@ -85,6 +89,7 @@ interface Draft {
   readonly source: StoredSource;
   readonly outer: RawConfig;
   readonly fileName: string;
+  readonly asModule: boolean;
 }
 
 interface Built {
@@ -168,6 +173,7 @@ export class Deployer {
       ),
       language: preliminary.language,
       handlerName: preliminary.handler,
+      asModule: draft.asModule,
     });
     const program = await this.#options.builder
       .build({
@@ -210,6 +216,7 @@ function draftOf(request: DeployRequest): Draft {
     source,
     outer: nameFile === undefined ? outer : { ...outer, name: nameFromFile(nameFile) },
     fileName: fileName ?? source.main,
+    asModule: request.asModule ?? manifest.asModule ?? false,
   };
 }
 
@@ -219,13 +226,14 @@ function isTypeScript(outer: RawConfig): boolean {
 
 function readCodeConfig(configJson: string | null, main: string): RawConfig {
   if (configJson === null) return {};
-  const { config, source, sourceFile, dependencies } = splitManifest(JSON.parse(configJson), `config in ${main}`);
-  if (source !== undefined || sourceFile !== undefined || Object.keys(dependencies).length > 0) {
+  const { config, ...code } = splitManifest(JSON.parse(configJson), `config in ${main}`);
+  const { source, sourceFile, asModule, dependencies } = code;
+  if ([source, sourceFile, asModule].some((one) => one !== undefined) || Object.keys(dependencies).length > 0) {
     throw invalidConfig(
       [
         {
           field: 'config',
-          given: "'source', 'sourceFile' or 'dependencies'",
+          given: "'source', 'sourceFile', 'jsEvalAsModule' or 'dependencies'",
           allowed: 'these only in a manifest or a deploy request',
         },
       ],

@@ -8,6 +8,11 @@ import { invalidConfig, spell } from './config-errors.ts';
 export interface CodeFields {
   readonly source?: string;
   readonly sourceFile?: string;
+  /**
+   * `jsEvalAsModule`. True: the code is an ES module with an exported handler, whatever it looks like. False, GraalFaaS'
+   * default, or not said: a script, CommonJS or an ES module, as the code looks.
+   */
+  readonly asModule?: boolean;
   /** Module name -> inline source, or a path beside the manifest. */
   readonly dependencies: Readonly<Record<string, DependencySource>>;
 }
@@ -50,6 +55,7 @@ export function splitManifest(raw: unknown, where: string): Manifest {
     module,
     moduleFile,
     dependencies,
+    jsEvalAsModule,
     $schema: _,
     ...config
   } = raw as Record<string, unknown>;
@@ -61,6 +67,9 @@ export function splitManifest(raw: unknown, where: string): Manifest {
       );
     }
   }
+  if (jsEvalAsModule !== undefined && typeof jsEvalAsModule !== 'boolean') {
+    throw invalidConfig([{ field: 'jsEvalAsModule', given: spell(jsEvalAsModule), allowed: 'true or false' }], where);
+  }
   if (source !== undefined && sourceFile !== undefined) {
     throw invalidConfig([{ field: 'sourceFile', given: 'sourceFile beside source', allowed: 'one of the two' }], where);
   }
@@ -68,6 +77,7 @@ export function splitManifest(raw: unknown, where: string): Manifest {
     config,
     ...(source === undefined ? {} : { source: text('source', source, where) }),
     ...(sourceFile === undefined ? {} : { sourceFile: text('sourceFile', sourceFile, where) }),
+    ...(jsEvalAsModule === undefined ? {} : { asModule: jsEvalAsModule }),
     dependencies: parseDependencies(dependencies, where),
   };
 }

@@ -150,7 +150,7 @@ export function functionRoutes(app: FastifyInstance, { deployer, store, invocati
 
 function readDeploy(body: unknown): Parameters<Deployer['deploy']>[0] {
   const { fileName, files, main, manifest, manifestName, config, ...rest } = read(deployBody, body);
-  const { config: fields, source, sourceFile, dependencies } = splitManifest(rest, 'deploy request');
+  const { config: fields, source, sourceFile, asModule, dependencies } = splitManifest(rest, 'deploy request');
   return {
     config: mergeConfigs(config, fields),
     source,
@@ -159,6 +159,7 @@ function readDeploy(body: unknown): Parameters<Deployer['deploy']>[0] {
     main: main ?? sourceFile,
     manifest,
     manifestName,
+    asModule,
     dependencies,
   };
 }

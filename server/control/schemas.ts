@@ -20,6 +20,10 @@ export const deployBody = z
     main: text.optional().describe('which of files is deployed'),
     manifest: z.union([text, record]).optional().describe('text of a .function.jsonc, or its object'),
     manifestName: text.optional(),
+    jsEvalAsModule: z
+      .boolean()
+      .optional()
+      .describe('true: an ES module with an exported handler, whatever it looks like'),
     dependencies: record.optional().describe('in-memory modules: {"name": {"source": "…"} | {"file": "lib/name.js"}}'),
     config: record.optional().describe('configuration; wins over the manifest and the code'),
   })

@@ -86,6 +86,26 @@ describe('deploying and calling', () => {
     });
   });
 
+  test.each([
+    [{ jsEvalAsModule: true }, 'export function handler(event)', 201],
+    [{ jsEvalAsModule: true }, 'function handler(event)', 422],
+    [{ jsEvalAsModule: false }, 'function handler(event)', 201],
+    [{}, 'function handler(event)', 201],
+  ])('a manifest of GraalFaaS with %j and "%s" is answered with %i', async (mode, head, status) => {
+    const manifest = { id: 'graal', languageId: 'js', functionName: 'handler', auth: 'none', ...mode };
+    const source = `${head} { return { message: "Hello, " + event.name + "!" }; }`;
+    for (const body of [{ ...manifest, source }, { manifest: JSON.stringify({ ...manifest, source }) }]) {
+      const deployed = await postern.admin('POST', '/functions', body);
+      expect([deployed.status, deployed.body.message ?? '']).toEqual([
+        status,
+        status === 201 ? '' : expect.stringContaining('no handler found'),
+      ]);
+    }
+    if (status !== 201) return;
+    const response = await postern.call('/invoke/graal', { method: 'POST', body: '{"name":"World"}' });
+    expect(await response.json()).toEqual({ message: 'Hello, World!' });
+  });
+
   test('a failing deploy says where, with 422, and the old version goes on', async () => {
     await postern.deploy('steady', 'export const handler = () => "old";', { auth: 'none' });
     const broken = await postern.deploy('steady', 'export const handler = () => {\n  return oops(;\n};');

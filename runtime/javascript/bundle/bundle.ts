@@ -23,7 +23,7 @@ export interface BundleInput {
   readonly handlerName: string;
   /** Modules in memory, CommonJS or ES, imported by name from any file or from each other. */
   readonly dependencies: Readonly<Record<string, { readonly source: string }>>;
-  /** `jsEvalAsModule`: true takes the entry for an ES module, false for a script or CommonJS; without it we look. */
+  /** `jsEvalAsModule`: true takes the entry for an ES module; false, or without it, we look. */
   readonly asModule?: boolean;
 }
 

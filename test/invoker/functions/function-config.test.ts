@@ -305,6 +305,15 @@ describe('manifests', () => {
     });
   });
 
+  test('jsEvalAsModule says how the code is meant, and is not configuration', () => {
+    expect(parseManifest('{"id":"greet","jsEvalAsModule":true}')).toMatchObject({
+      config: { id: 'greet' },
+      asModule: true,
+    });
+    expect(parseManifest('{"jsEvalAsModule":false}')).toMatchObject({ config: {}, asModule: false });
+    expect(parseManifest('{}')).not.toHaveProperty('asModule');
+  });
+
   test('a syntax error has file, line, column and the line', () => {
     expect(() => parseManifest('{\n  "id": "greet"\n  "auth": "none"\n}', 'greet.function.jsonc')).toThrow(
       /greet\.function\.jsonc:3:3: comma expected\n {2}"auth": "none"/,
@@ -316,6 +325,7 @@ describe('manifests', () => {
     ['{"source":"x","sourceFile":"y"}', 'one of the two'],
     ['{"dependencies":[]}', '{ "name": { "source"'],
     ['{"dependencies":{"a":{"source":"x","file":"y"}}}', 'dependencies.a'],
+    ['{"jsEvalAsModule":"yes"}', 'jsEvalAsModule: '],
     ['[]', 'an object'],
     ['', 'manifest'],
   ])('%s is refused', (text, part) => {
