@@ -1,7 +1,9 @@
 /** Reads how an executor says that an invocation ended. Its text came from a guest: every field is checked. */
 
+import { MAX_META_BYTES } from '../runtime/index.ts';
 import type { FunctionResponse, Outcome } from './invocation.ts';
 import { ENDED } from './protocol/messages.ts';
+import { mayParse } from './status-result.ts';
 
 export interface Answer {
   readonly kind: 'value' | 'http' | 'status';
@@ -23,6 +25,8 @@ export interface Ending {
 const MAX_RETRY_AFTER_MS = 24 * 60 * 60 * 1_000;
 
 export function readEnding(kind: number, meta: string, body: Buffer): Ending {
+  if (meta.length > MAX_META_BYTES)
+    return { outcome: 'internal_error', message: 'an executor said too much of an ending' };
   switch (kind) {
     case ENDED.value:
       return { outcome: 'ok', answer: { kind: 'value', meta, body } };
@@ -78,7 +82,7 @@ function readRetryAfter(said: unknown): number | undefined {
 /** undefined where the guest's description of a response makes no sense. */
 export function readResponse(answer: Answer): FunctionResponse | undefined {
   if (answer.kind === 'value') return { kind: 'value', json: answer.body.toString() };
-  if (answer.kind === 'status') return readStatusResult(answer.body.toString());
+  if (answer.kind === 'status') return readStatusResult(answer.body);
   const { status, headers, base64 } = parseObject(answer.meta);
   if (typeof status !== 'number' || !Array.isArray(headers) || !headers.every(isHeader)) return undefined;
   const body = base64 === true ? Buffer.from(answer.body.toString('latin1'), 'base64') : answer.body.toString();
@@ -86,8 +90,9 @@ export function readResponse(answer: Answer): FunctionResponse | undefined {
 }
 
 /** `{statusCode, headers?, body?, isBase64Encoded?}`; a body that is no text goes out as JSON. */
-function readStatusResult(json: string): FunctionResponse | undefined {
-  const { statusCode, headers, body, isBase64Encoded } = parseObject(json);
+function readStatusResult(json: Buffer): FunctionResponse | undefined {
+  if (!mayParse(json)) return undefined;
+  const { statusCode, headers, body, isBase64Encoded } = parseObject(json.toString());
   if (typeof statusCode !== 'number') return undefined;
   const pairs: [string, string][] = [];
   for (const [name, value] of Object.entries(isRecord(headers) ? headers : {})) {

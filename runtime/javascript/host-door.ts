@@ -41,7 +41,8 @@ const KINDS: Readonly<Record<number, FinishKind>> = {
 /** A host call's payload may be this large; `http.fetch` and `db.query` have lower limits of their own. */
 const MAX_PAYLOAD_BYTES = 16 * 1024 * 1024;
 const MAX_OPERATION_BYTES = 64;
-const MAX_META_BYTES = 256 * 1024;
+/** Of an answer's description: the headers of a response, or an error with its stack. */
+export const MAX_META_BYTES = 256 * 1024;
 
 export function openDoor(
   sandbox: Sandbox,

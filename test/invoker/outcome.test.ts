@@ -1,7 +1,7 @@
 /** What the node makes of an executor's words on how an invocation ended. */
 
 import { describe, expect, it } from 'vitest';
-import { readEnding } from '../../invoker/outcome.ts';
+import { readEnding, readResponse } from '../../invoker/outcome.ts';
 import { ENDED } from '../../invoker/protocol/messages.ts';
 
 const NOTHING = Buffer.alloc(0);
@@ -21,5 +21,51 @@ describe('the time after which a guest wants to be tried again', () => {
 
   it.each(['-1', '1e999', '-1e999', 'null', '"5"', '{}'])('%s is none', (json) => {
     expect(asked(json)).toBeUndefined();
+  });
+});
+
+describe('a status result', () => {
+  const MIB = 1024 * 1024;
+  const read = (json: string) => readResponse({ kind: 'status', meta: '', body: Buffer.from(json) });
+  const nested = (depth: number): string => '['.repeat(depth) + ']'.repeat(depth);
+  const headersOf = (bytes: number): string => `{"a":"${'x'.repeat(bytes)}"}`;
+
+  it('has a body of any size and of the depth that the sandbox can make', () => {
+    const text = 'x"{[\\\\\u2028'.repeat(MIB / 2);
+    expect(read(JSON.stringify({ statusCode: 200, headers: { a: 'b' }, body: text }))).toEqual({
+      kind: 'http',
+      status: 200,
+      headers: [['a', 'b']],
+      body: text,
+    });
+    expect(read(`{"statusCode":200,"body":${nested(4_000)},"more":"${'x'.repeat(MIB)}"}`)).toMatchObject({
+      body: nested(4_000),
+    });
+    const list = JSON.stringify(Array.from({ length: 100_000 }, (_, n) => ({ headers: 'no', n })));
+    expect(read(`{"statusCode":200,"body":${list},"headers":{"a":"b"}}`)).toMatchObject({ body: list });
+  });
+
+  it('MEM-05 has headers of 256 KB at most, wherever they stand and however they are called', () => {
+    expect(read(`{"statusCode":200,"headers":${headersOf(MIB / 4 - 20)},"body":"${'x'.repeat(MIB)}"}`)).toBeDefined();
+    for (const json of [
+      `{"statusCode":200,"headers":${headersOf(MIB / 4)}}`,
+      `{"headers":${headersOf(MIB / 4)},"statusCode":200}`,
+      `{"statusCode":200,"headers":{},"body":"","headers":${headersOf(MIB / 4)}}`,
+      `{"statusCode":200, "headers" : ${headersOf(MIB / 4)}}`,
+      `{"statusCode":200,"h\\u0065aders":${headersOf(MIB / 4)}}`,
+    ])
+      expect(read(json)).toBeUndefined();
+  });
+
+  it.each([
+    ['arrays', `{"statusCode":${nested(3 * MIB - 10)}}`],
+    ['objects', `{"statusCode":200,"body":${'{"a":'.repeat(MIB)}1${'}'.repeat(MIB)}}`],
+    ['arrays that nobody closes', `{"statusCode":200,"body":${'['.repeat(5 * MIB)}`],
+    ['headers', `{"statusCode":200,"headers":{${'"a":1,'.repeat(MIB - 100)}"a":1}}`],
+    ['a string that does not end', `{"statusCode":200,"headers":"${'\\\\"'.repeat(2 * MIB)}`],
+  ])('MEM-05 of megabytes of %s is refused without holding up the node', (_what, json) => {
+    const startedAt = performance.now();
+    expect(read(json)).toBeUndefined();
+    expect(performance.now() - startedAt).toBeLessThan(300);
   });
 });

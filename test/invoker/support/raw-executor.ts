@@ -206,7 +206,9 @@ function main(): void {
     'a status with base64 that is a number': (invoke) =>
       end(invoke, { kind: ENDED.status, body: '{"statusCode":200,"isBase64Encoded":true,"body":7}' }),
     'meta nested deeply': (invoke) =>
-      end(invoke, { kind: ENDED.exception, meta: '['.repeat(200_000) + ']'.repeat(200_000) }),
+      end(invoke, { kind: ENDED.exception, meta: '['.repeat(100_000) + ']'.repeat(100_000) }),
+    'meta of many megabytes': (invoke) =>
+      end(invoke, { kind: ENDED.exception, meta: '['.repeat(20_000_000) + ']'.repeat(20_000_000) }),
     'an ending of an unknown kind': (invoke) => end(invoke, { kind: 200 }),
     'an end after an answer that never was': (invoke) => end(invoke, { kind: ENDED.afterAnswer }),
     'impossible usage': (invoke) =>
