@@ -18,7 +18,8 @@ interface Waiting {
   readonly limit: number | null;
   readonly admit: () => void;
   readonly refuse: (error: PosternError) => void;
-  readonly timer: NodeJS.Timeout;
+  /** Ends the waiting's own timer and listener; whoever takes it out of the queue calls it. */
+  readonly release: () => void;
 }
 
 export class Admission {
@@ -43,9 +44,10 @@ export class Admission {
 
   /**
    * Takes a place for an invocation of the function: at once (undefined), or when the promise resolves. Throws or rejects
-   * with OVERLOADED, `details.retryAfterMs` set. Each place taken is given back by `leave`.
+   * with OVERLOADED, `details.retryAfterMs` set, or with CANCELED when `signal` aborts while it waits. Each place taken is
+   * given back by `leave`.
    */
-  enter(name: string, limit: number | null): Promise<void> | undefined {
+  enter(name: string, limit: number | null, signal?: AbortSignal): Promise<void> | undefined {
     if (this.#closed) throw overloaded('the node is shutting down');
     // Whoever waits while there is room in all is held back by its own function's limit, not by this one.
     if (this.#hasRoom(name, limit)) {
@@ -54,7 +56,7 @@ export class Admission {
     }
     if (this.#queue.length >= this.#limits.maxQueued)
       throw overloaded('the node is at its limit of waiting invocations');
-    return this.#wait(name, limit);
+    return this.#wait(name, limit, signal);
   }
 
   leave(name: string): void {
@@ -70,7 +72,7 @@ export class Admission {
   close(): void {
     this.#closed = true;
     for (const waiting of this.#queue.splice(0)) {
-      clearTimeout(waiting.timer);
+      waiting.release();
       waiting.refuse(overloaded('the node is shutting down'));
     }
   }
@@ -91,14 +93,23 @@ export class Admission {
     this.#running.set(name, (this.#running.get(name) ?? 0) + 1);
   }
 
-  #wait(name: string, limit: number | null): Promise<void> {
+  #wait(name: string, limit: number | null, signal: AbortSignal | undefined): Promise<void> {
+    if (signal?.aborted === true) return Promise.reject(callerWent(name));
     return new Promise((admit, refuse) => {
-      const timer = setTimeout(() => {
-        const index = this.#queue.indexOf(waiting);
-        if (index >= 0) this.#queue.splice(index, 1);
-        refuse(overloaded(`waited ${this.#limits.maxQueueMs} ms for a place`));
-      }, this.#limits.maxQueueMs);
-      const waiting: Waiting = { name, limit, admit, refuse, timer };
+      const giveUp = (error: PosternError): void => {
+        this.#queue.splice(this.#queue.indexOf(waiting), 1);
+        waiting.release();
+        refuse(error);
+      };
+      const { maxQueueMs } = this.#limits;
+      const timer = setTimeout(() => giveUp(overloaded(`waited ${maxQueueMs} ms for a place`)), maxQueueMs);
+      const onAbort = (): void => giveUp(callerWent(name));
+      signal?.addEventListener('abort', onAbort, { once: true });
+      const release = (): void => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', onAbort);
+      };
+      const waiting: Waiting = { name, limit, admit, refuse, release };
       this.#queue.push(waiting);
     });
   }
@@ -112,11 +123,15 @@ export class Admission {
         continue;
       }
       this.#queue.splice(index, 1);
-      clearTimeout(waiting.timer);
+      waiting.release();
       this.#take(waiting.name);
       waiting.admit();
     }
   }
+}
+
+function callerWent(name: string): PosternError {
+  return new PosternError('CANCELED', `the caller of function "${name}" went away`);
 }
 
 const RETRY_AFTER_MS = 1_000;

@@ -69,7 +69,7 @@ export class FunctionInvoker implements Invoker {
     try {
       const found = this.#lookup(request);
       version = found instanceof Promise ? await found : found;
-      const waiting = admission.enter(version.name, version.config.concurrency);
+      const waiting = admission.enter(version.name, version.config.concurrency, request.signal);
       if (waiting !== undefined) await waiting;
     } catch (error) {
       return this.#refused(request, PosternError.from(error));
@@ -106,6 +106,7 @@ export class FunctionInvoker implements Invoker {
 
 const REFUSALS: Partial<Record<ErrorRecord['code'], Outcome>> = {
   OVERLOADED: 'overloaded',
+  CANCELED: 'canceled',
   FUNCTION_NOT_FOUND: 'not_found',
 };
 const RETRY_SOON = { details: { retryAfterMs: 1_000 } } as const;

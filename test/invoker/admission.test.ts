@@ -33,6 +33,26 @@ describe('admission', () => {
     expect(admission).toMatchObject({ running: 1, queued: 0 });
   });
 
+  it('CPU-12 one whose caller went away gives up its place in the queue, and nobody waits behind it', async () => {
+    const admission = new Admission({ ...LIMITS, maxConcurrent: 1, maxQueued: 2 });
+    void admission.enter('a', null);
+    const [gone, late] = [new AbortController(), new AbortController()];
+    const waiting = admission.enter('a', null, gone.signal);
+    const next = admission.enter('b', null, late.signal);
+    expect(() => admission.enter('c', null)).toThrow(expect.objectContaining(OVERLOADED));
+    gone.abort();
+    await expect(waiting).rejects.toMatchObject({ code: 'CANCELED' });
+    expect(admission.queued).toBe(1);
+    // One that comes when its caller is gone already never stands in it.
+    await expect(admission.enter('a', null, gone.signal)).rejects.toMatchObject({ code: 'CANCELED' });
+    expect(admission).toMatchObject({ running: 1, queued: 1 });
+    admission.leave('a');
+    await next;
+    // Whoever has a place keeps it: what becomes of it is no longer ours.
+    late.abort();
+    expect(admission).toMatchObject({ running: 1, queued: 0 });
+  });
+
   it('CPU-12 a function at its own limit holds up no other, neither one that comes nor one that waits', async () => {
     const admission = new Admission(LIMITS);
     expect(admission.enter('one at a time', 1)).toBeUndefined();

@@ -382,6 +382,36 @@ describe('a node under load', () => {
     }
   });
 
+  it('CPU-12 a caller that goes away while it waits for a place is gone at once, and its function never runs', async () => {
+    const gone = new AbortController();
+    const narrow = await TestNode.start({
+      functions: { wait: { source: FUNCTIONS.wait, config: { concurrency: 1 } } },
+      onQuery: (_payload, { invocationId }) => {
+        ran.push(invocationId);
+        asked.resolve();
+        return held.promise;
+      },
+    });
+    const ran: string[] = [];
+    const asked = Promise.withResolvers<void>();
+    const held = Promise.withResolvers<string>();
+    try {
+      const first = narrow.invoke('wait');
+      await asked.promise;
+      const second = narrow.invoke('wait', {}, { signal: gone.signal });
+      expect(narrow.admission.queued).toBe(1);
+      gone.abort();
+      expect(await second).toMatchObject({ outcome: 'canceled', error: { code: 'CANCELED' } });
+      expect(narrow.admission).toMatchObject({ running: 1, queued: 0 });
+      held.resolve(NO_ROWS);
+      expect((await first).outcome).toBe('ok');
+      expect(ran.length).toBe(1);
+    } finally {
+      held.resolve(NO_ROWS);
+      await narrow.stop();
+    }
+  });
+
   it('MEM-08 memory that guests may hold together is bounded, and is there again when they are gone', async () => {
     const small = await TestNode.start({
       functions: {
