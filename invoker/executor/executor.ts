@@ -153,7 +153,7 @@ export class Executor {
         this.#send({ type: 'hostCall', slot, token, callId, operation, payload }),
       onCast: (operation, payload) => this.#send({ type: 'cast', slot, token, operation, payload }),
       onAnswer: (finish) => this.#send({ type: 'answered', slot, token, ...answer(finish) }),
-      mayGrow: (pages) => pool.mayGrow(pages),
+      mayGrow: (sandbox, pages) => pool.mayGrow(sandbox, pages),
       onEnd: (end, usage, answered) => {
         this.#running.delete(slot);
         this.#send({ type: 'ended', slot, token, ...usage, ...ending(end, answered) });

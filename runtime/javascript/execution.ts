@@ -53,7 +53,7 @@ export interface ExecutionListener {
   onAnswer(finish: Finish): void;
   /** Once. `answered`: `onAnswer` went before. */
   onEnd(end: ExecutionEnd, usage: ExecutionUsage, answered: boolean): void;
-  mayGrow(deltaPages: number): boolean;
+  mayGrow(sandbox: Sandbox, deltaPages: number): boolean;
   /** Once, after `onEnd`, when nothing of the guest is on a stack any more. Not reusable: the sandbox is to be dropped. */
   onSandboxFree(sandbox: Sandbox | undefined, reusable: boolean): void;
 }
@@ -178,7 +178,7 @@ export class Execution implements SandboxHooks, DoorHandler {
   }
 
   onGrow(deltaPages: number): boolean {
-    if (this.#listener.mayGrow(deltaPages)) return true;
+    if (this.#listener.mayGrow(this.#sandbox, deltaPages)) return true;
     this.#refusedForOthers = true;
     return false;
   }

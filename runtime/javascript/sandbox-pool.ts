@@ -36,8 +36,13 @@ export class SandboxPool {
   readonly #base: Image;
   readonly #options: SandboxPoolOptions;
   readonly #idle = new Map<Image, Sandbox[]>();
+  /**
+   * What `#grownBytes` has in it for each sandbox: what that holds, and what it may grow by just now. V8 may refuse what we
+   * allowed and nobody is told, so it is counted anew whenever the sandbox asks again or comes back.
+   */
+  readonly #counted = new Map<Sandbox, number>();
   #idleCount = 0;
-  #count = 0;
+  #sandboxes = 0;
   #grownBytes = 0;
 
   constructor(engine: Engine, base: Image, options: SandboxPoolOptions = DEFAULT_POOL_OPTIONS) {
@@ -47,7 +52,7 @@ export class SandboxPool {
   }
 
   get size(): number {
-    return this.#count;
+    return this.#sandboxes;
   }
 
   get grownBytes(): number {
@@ -55,10 +60,11 @@ export class SandboxPool {
   }
 
   /** Asked before a guest's memory grows: false where the process has no room for it. */
-  mayGrow(deltaPages: number): boolean {
+  mayGrow(sandbox: Sandbox, deltaPages: number): boolean {
+    this.#count(sandbox, sandbox.grownBytes);
     const bytes = deltaPages * WASM_PAGE_BYTES;
     if (this.#grownBytes + bytes > this.#options.maxGrownBytes) return false;
-    this.#grownBytes += bytes;
+    this.#count(sandbox, sandbox.grownBytes + bytes);
     return true;
   }
 
@@ -71,22 +77,23 @@ export class SandboxPool {
       kept.hooks = hooks;
       return kept;
     }
-    if (this.#count >= this.#options.maxSandboxes) this.#evictOne();
-    if (this.#count >= this.#options.maxSandboxes) throw new NoSandboxError();
+    if (this.#sandboxes >= this.#options.maxSandboxes) this.#evictOne();
+    if (this.#sandboxes >= this.#options.maxSandboxes) throw new NoSandboxError();
     const sandbox = new Sandbox(this.#engine, hooks, this.#base);
     sandbox.restore(image);
-    this.#count++;
+    this.#sandboxes++;
     return sandbox;
   }
 
   /** Takes a sandbox back. It is restored now: a guest's data does not outlive its invocation. */
   release(sandbox: Sandbox, image: Image, reusable: boolean): void {
-    const grown = sandbox.heldBytes - image.memoryBytes;
+    const grown = sandbox.grownBytes;
     const waiting = this.#idle.get(image) ?? [];
     if (!reusable || grown > this.#options.maxGrowthBytes || waiting.length >= this.#options.maxIdlePerImage) {
-      this.#drop(sandbox, image);
+      this.#drop(sandbox);
       return;
     }
+    this.#count(sandbox, grown);
     if (this.#idleCount >= this.#options.maxIdle) this.#evictOne();
     sandbox.hooks = NOBODY;
     sandbox.restore(image);
@@ -101,14 +108,20 @@ export class SandboxPool {
   forget(image: Image): void {
     for (const sandbox of this.#idle.get(image) ?? []) {
       this.#idleCount--;
-      this.#drop(sandbox, image);
+      this.#drop(sandbox);
     }
     this.#idle.delete(image);
   }
 
-  #drop(sandbox: Sandbox, image: Image): void {
-    this.#count--;
-    this.#grownBytes -= sandbox.heldBytes - image.memoryBytes;
+  #drop(sandbox: Sandbox): void {
+    this.#sandboxes--;
+    this.#count(sandbox, 0);
+  }
+
+  #count(sandbox: Sandbox, bytes: number): void {
+    this.#grownBytes += bytes - (this.#counted.get(sandbox) ?? 0);
+    if (bytes === 0) this.#counted.delete(sandbox);
+    else this.#counted.set(sandbox, bytes);
   }
 
   #evictOne(): void {
@@ -119,7 +132,7 @@ export class SandboxPool {
         continue;
       }
       this.#idleCount--;
-      this.#drop(sandbox, image);
+      this.#drop(sandbox);
       return;
     }
   }

@@ -69,6 +69,11 @@ export class Sandbox {
     return this.instance.memory.buffer.byteLength;
   }
 
+  /** What the process holds for it beyond its image. */
+  get grownBytes(): number {
+    return this.#image === undefined ? 0 : this.heldBytes - this.#image.memoryBytes;
+  }
+
   /** Makes this sandbox what the image says. */
   restore(image: Image): void {
     const { instance } = this;

@@ -293,6 +293,29 @@ describe('a sandbox that goes back to the pool', () => {
     expect(shared.pool.grownBytes).toBe(0);
   });
 
+  it('MEM-08 growth that was allowed and that V8 then refused is not held against the guests that come after', async () => {
+    const { pool } = runtime.withPool({ maxGrownBytes: 40 * 1024 * 1024 });
+    const image = await runtime.handler('return 1');
+    const pages = (30 * 1024 * 1024) / 65_536;
+    // What a growth looks like that the engine refuses: allowed, and the memory stays as it is.
+    for (const reusable of [true, true, false]) {
+      const sandbox = pool.acquire(image, NOBODY);
+      for (let tries = 0; tries < 3; tries++) expect(pool.mayGrow(sandbox, pages)).toBe(true);
+      pool.release(sandbox, image, reusable);
+      expect(pool.grownBytes).toBe(0);
+    }
+    const grown = pool.acquire(image, NOBODY);
+    expect(pool.mayGrow(grown, 16)).toBe(true);
+    grown.instance.memory.grow(16);
+    expect(pool.mayGrow(grown, 2 * pages)).toBe(false);
+    expect(pool.grownBytes).toBe(16 * 65_536);
+    pool.release(grown, image, true);
+    // It is kept with what it grew, and so is the count, until it is dropped.
+    expect(pool).toMatchObject({ size: 1, grownBytes: 16 * 65_536 });
+    pool.forget(image);
+    expect(pool).toMatchObject({ size: 0, grownBytes: 0 });
+  });
+
   it('ISO-15 a sandbox that was killed can not be restored', async () => {
     const image = await runtime.handler('for (;;);');
     let killed: Sandbox | undefined;

@@ -143,7 +143,7 @@ export class TestRuntime {
         note('answer');
         answered = finish;
       },
-      mayGrow: (pages) => this.pool.mayGrow(pages),
+      mayGrow: (sandbox, pages) => this.pool.mayGrow(sandbox, pages),
       onEnd: (end, usage) => {
         note('end');
         ended ??= { end, usage };
