@@ -140,7 +140,13 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   // The executors take images from the catalogue, and its image cache has them built by the executors.
   const builder: ProgramBuilder = { engineId: prelude.engineId, build: (request) => executors.build(request) };
   const env = new Environment(secrets, plainVariables(parts.environment));
-  const catalog = new PostgresCatalog({ store, images: new ImageCache(pool, builder), sync, env });
+  const catalog = new PostgresCatalog({
+    store,
+    images: new ImageCache(pool, builder),
+    sync,
+    env,
+    onRetired: (versionId) => executors.forget(versionId),
+  });
   await sync.start();
   shutdown.add('catalogue', () => sync.stop());
 

@@ -133,7 +133,10 @@ export class ExecutorPool implements ProgramBuilder {
     });
   }
 
-  /** Drops a version's image everywhere, after it was deleted or replaced. */
+  /**
+   * Drops a version's image and its idle sandboxes everywhere, after it was deleted or replaced. What runs of it goes on, and
+   * one that is invoked all the same is sent anew.
+   */
   forget(versionId: string): void {
     for (const executor of this.#executors) executor.forget(versionId);
   }

@@ -31,6 +31,11 @@ export interface PostgresCatalogOptions {
   readonly images: ImageCache;
   readonly sync: CatalogSync;
   readonly env: EnvResolver;
+  /**
+   * A version that was used on this node may have been replaced or deleted. A hint: it may also be active still, or become
+   * so again, and no call says of a version that it is gone where the node missed the change. Must not throw.
+   */
+  readonly onRetired?: (versionId: string) => void;
 }
 
 export class PostgresCatalog implements FunctionCatalog {
@@ -117,8 +122,10 @@ export class PostgresCatalog implements FunctionCatalog {
       this.#versions.clear();
       return;
     }
-    for (const key of [...this.#versions.keys()]) {
-      if (names.includes(key.split('@', 1)[0]!)) this.#versions.delete(key);
+    for (const [key, { versionId }] of [...this.#versions.entries()]) {
+      if (!names.includes(key.split('@', 1)[0]!)) continue;
+      this.#versions.delete(key);
+      this.#options.onRetired?.(versionId);
     }
   }
 }

@@ -78,7 +78,7 @@ const TO_EXECUTOR = {
     ],
   ],
   ping: [7, [['sequence', 'u32']]],
-  /** The version will not be called any more, or its image is wanted less than others. */
+  /** The version was replaced or deleted: it is not likely to be called again. */
   forget: [8, [['versionId', 'text']]],
 } as const satisfies Record<string, readonly [number, Layout]>;
 

@@ -266,6 +266,41 @@ describe('an invocation', () => {
   });
 });
 
+describe('a version that is forgotten', () => {
+  it('MEM-08 leaves no sandbox behind, finishes what runs of it, and is sent anew if it is called all the same', async () => {
+    const on = await TestNode.start({
+      functions: { wait: FUNCTIONS.wait, calm: FUNCTIONS.calm },
+      pingEveryMs: 20,
+      onQuery,
+    });
+    const asked = Promise.withResolvers<void>();
+    const held = Promise.withResolvers<string>();
+    function onQuery(): Promise<string> {
+      asked.resolve();
+      return held.promise;
+    }
+    const whenHeld = async (sandboxes: number): Promise<void> => {
+      while (on.pool.sandboxes !== sandboxes) await new Promise((resolve) => setTimeout(resolve, 10));
+    };
+    try {
+      const running = on.invoke('wait');
+      await asked.promise;
+      expect(await on.value('calm', { n: 1 })).toBe(2);
+      await whenHeld(2);
+      for (const name of ['wait', 'calm']) on.pool.forget(`version-of-${name}`);
+      await whenHeld(1);
+      held.resolve(NO_ROWS);
+      expect(await running).toMatchObject({ outcome: 'ok', response: { kind: 'value', json: '0' } });
+      await whenHeld(0);
+      expect(await on.value('calm', { n: 2 })).toBe(3);
+      expect(on.lost).toEqual([]);
+    } finally {
+      held.resolve(NO_ROWS);
+      await on.stop();
+    }
+  });
+});
+
 describe('work behind the answer', () => {
   it('goes on after the caller has its answer, and the record comes when it is done', async () => {
     const before = node.records.length;

@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
-import { startTestPostern, type TestPostern } from './support.ts';
+import { ADMIN_KEY, startTestPostern, type TestPostern } from './support.ts';
 
 let db: TestDatabase;
 let nodes: TestPostern[];
@@ -23,6 +23,25 @@ const read = async (node: TestPostern, name: string) => {
     ? response.json()
     : `${response.status} ${((await response.json()) as { code: string }).code}`;
 };
+
+/** The first test: no other function has left sandboxes. */
+test('MEM-08 the sandboxes of a version that was replaced are given up on both nodes', async () => {
+  const whenSandboxes = async (node: TestPostern, count: number): Promise<void> => {
+    for (;;) {
+      const response = await node.call('/metrics', { headers: { authorization: `Bearer ${ADMIN_KEY}` } });
+      if ((await response.text()).includes(`\npostern_sandboxes ${count}\n`)) return;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  };
+  const deploy = (value: number) =>
+    nodes[0]!.deploy('retiring', `export const handler = () => ${value};`, { auth: 'none' });
+  await deploy(1);
+  for (const node of nodes) expect(await read(node, 'retiring')).toBe(1);
+  for (const node of nodes) await whenSandboxes(node, 1);
+  await deploy(2);
+  for (const node of nodes) await whenSandboxes(node, 0);
+  for (const node of nodes) expect(await read(node, 'retiring')).toBe(2);
+});
 
 test('after a deploy, a rollback or a delete through one node, the other never answers as before', async () => {
   for (let version = 1; version <= 6; version++) {

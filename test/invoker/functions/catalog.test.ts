@@ -165,6 +165,23 @@ test('a numbered version can be looked up after another one is active', async ()
   await expect(node.catalog.version('numbered', 3)).rejects.toMatchObject({ code: 'FUNCTION_NOT_FOUND' });
 });
 
+test('a version that is replaced or deleted is retired on each node that used it, and no other is', async () => {
+  const [a, b, c] = await Promise.all([startNode(), startNode(), startNode()]);
+  const first = await deploy(a, 'retiring', 'one');
+  const beside = await deploy(a, 'beside', 'one');
+  for (const node of [a, b]) {
+    await node.catalog.active('retiring');
+    await node.catalog.active('beside');
+  }
+  const second = await deploy(a, 'retiring', 'two');
+  expect([a.retired, b.retired, c.retired]).toEqual([[first.versionId], [first.versionId], []]);
+  await b.catalog.active('retiring');
+  await a.deployer.delete('retiring');
+  expect(b.retired).toEqual([first.versionId, second.versionId]);
+  await a.sync.settleCurrent();
+  expect([...a.retired, ...b.retired, ...c.retired]).not.toContain(beside.versionId);
+});
+
 test('a stopped node is not waited for', async () => {
   const stopped = await startNode({ leaseMs: 20_000 });
   const node = await startNode({ leaseMs: 20_000 });

@@ -88,6 +88,8 @@ export interface TestNode {
   readonly images: ImageCache;
   /** Variables that `env` may list. */
   readonly env: Map<string, string>;
+  /** Ids of versions that the catalogue said were replaced or deleted. */
+  readonly retired: string[];
   stop(): Promise<void>;
 }
 
@@ -120,8 +122,10 @@ export async function startTestNode(db: TestDatabase, options: TestNodeOptions =
     }),
     invalidate: () => {},
   };
-  const catalog = new PostgresCatalog({ store, images, sync, env: resolver });
+  const retired: string[] = [];
+  const onRetired = (versionId: string): void => void retired.push(versionId);
+  const catalog = new PostgresCatalog({ store, images, sync, env: resolver, onRetired });
   const deployer = new Deployer({ store, catalog, sync, bundler: new FakeBundler(), builder });
   await sync.start();
-  return { store, sync, catalog, deployer, builder, installer, images, env, stop: () => sync.stop() };
+  return { store, sync, catalog, deployer, builder, installer, images, env, retired, stop: () => sync.stop() };
 }
