@@ -13,6 +13,8 @@ import type { TriggerInstaller } from '../trigger-installer.ts';
 
 /** Locks are taken in one order everywhere (function, user tables, generation), but users' own DDL may cross it. */
 const DEADLOCK_ATTEMPTS = 3;
+/** A version is its source, its bundle and an image of some 100 KB to 48 MB: a deploy a day would fill a database. */
+const KEPT_VERSIONS = 10;
 
 export type Form = BuiltProgram['form'];
 
@@ -92,7 +94,10 @@ export class FunctionStore {
     this.#triggers = triggers;
   }
 
-  /** Stores a version, makes it active and installs its triggers: all of it or nothing. */
+  /**
+   * Stores a version, makes it active and installs its triggers: all of it or nothing. Of the others the newest stay, so that
+   * there are `KEPT_VERSIONS`, and the one that was active before. Invocation records keep the numbers of those that go.
+   */
   deploy(version: NewVersion): Promise<Change> {
     const { name } = version.config;
     return this.#change(async (client) => {
@@ -103,6 +108,7 @@ export class FunctionStore {
       await storeImage(client, version.versionId, version.engineId, version.image);
       await this.#triggers.install(client, locked.id, name, version.config.triggers);
       await client.query(ACTIVATE, [locked.id, number]);
+      await client.query(PRUNE_VERSIONS, [locked.id, KEPT_VERSIONS, [number, locked.active ?? number]]);
       const generation = await bumpGeneration(client, [name]);
       return { name, version: number, versionId: version.versionId, created: known === null, generation };
     });
@@ -119,6 +125,7 @@ export class FunctionStore {
       const locked = await lock(client, name);
       // Deleted and deployed anew meanwhile: the number means another version now.
       if (locked?.id !== target.functionId) throw functionNotFound(name);
+      if ((await versionNumber(client, locked.id, target.versionId)) === null) throw noVersion(name, target.version);
       await this.#triggers.install(client, locked.id, name, target.config.triggers);
       await client.query(ACTIVATE, [locked.id, target.version]);
       const generation = await bumpGeneration(client, [name]);
@@ -176,7 +183,7 @@ export class FunctionStore {
       const row = await this.version(name, version);
       if (row !== null) return row;
       if ((await this.active(name)) === null) throw functionNotFound(name);
-      throw new PosternError('INVALID_REQUEST', `function '${name}' has no version ${version}`);
+      throw noVersion(name, version);
     }
     const row = await this.#readVersion(PREVIOUS_VERSION, [name]);
     if (row !== null) return row;
@@ -200,7 +207,14 @@ export function functionNotFound(name: string): PosternError {
   return new PosternError('FUNCTION_NOT_FOUND', `there is no function '${name}'`);
 }
 
-/** Keeps an image that is there already: both are built from the same input, and one may be in use. */
+function noVersion(name: string, version: number): PosternError {
+  return new PosternError('INVALID_REQUEST', `function '${name}' has no version ${version}`);
+}
+
+/**
+ * Keeps an image that is there already: both are built from the same input, and one may be in use. Stores none of a version
+ * that went while it was built: nobody would ever delete it.
+ */
 export async function storeImage(
   client: Pool | PoolClient,
   versionId: string,
@@ -278,7 +292,19 @@ const INSERT_VERSION = `
   values ($1, $2, $3, $4, $5, $6, $7, $8)`;
 
 const STORE_IMAGE = `
-  insert into postern.images (version_id, engine_id, image) values ($1, $2, $3) on conflict do nothing`;
+  insert into postern.images (version_id, engine_id, image)
+  select $1, $2, $3 where exists (select from postern.versions where version_id = $1)
+  on conflict do nothing`;
+
+const PRUNE_VERSIONS = `
+  with kept as (
+    select version from postern.versions where function_id = $1 order by version desc limit $2
+  ), gone as (
+    delete from postern.versions
+     where function_id = $1 and version <> all ($3) and version not in (select version from kept)
+     returning version_id
+  )
+  delete from postern.images where version_id in (select version_id from gone)`;
 
 // Version ids contain the function's name, so no other function's image goes with it.
 const DELETE_FUNCTION = `

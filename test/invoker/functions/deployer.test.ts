@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { storeImage } from '../../../invoker/functions/function-store.ts';
 import { Deployer } from '../../../invoker/functions/index.ts';
 import { bundle, MAX_SOURCE_BYTES, stopBundler } from '../../../runtime/javascript/bundle/index.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
@@ -174,6 +175,50 @@ test('versions are listed newest first and say which is active', async () => {
     { version: 2, active: false },
     { version: 1, active: true },
   ]);
+});
+
+test('a deploy keeps the ten newest versions, and the one that was active before it', async () => {
+  const stored = async () => {
+    const { rows } = await db.pool.query<{ version: number; images: number }>(
+      `select v.version, (select count(*)::int from postern.images i where i.version_id = v.version_id) as images
+         from postern.versions v join postern.functions f on f.id = v.function_id where f.name = 'kept' order by 1`,
+    );
+    expect(rows.every(({ images }) => images === 1)).toBe(true);
+    return rows.map(({ version }) => version);
+  };
+  const ids: string[] = [];
+  const next = async () => ids.push((await deploy('kept', `export const n = ${ids.length};`)).versionId);
+  for (let n = 1; n <= 10; n++) await next();
+  expect(await stored()).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  await next();
+  expect(await stored()).toEqual([2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+  await node.deployer.rollback('kept', 2);
+  for (let n = 12; n <= 13; n++) {
+    await node.deployer.rollback('kept', 2);
+    await next();
+    // Version 2 served until this deploy: who has to go back goes back to it.
+    expect((await stored())[0]).toBe(2);
+  }
+  expect(await stored()).toEqual([2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+  await next();
+  expect(await stored()).toEqual([5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
+  await expect(node.deployer.rollback('kept', 2)).rejects.toThrow("function 'kept' has no version 2");
+  const { rows } = await db.pool.query('select from postern.images where version_id = any ($1)', [ids.slice(0, 4)]);
+  expect(rows).toHaveLength(0);
+  // What went may come back, under a new number.
+  expect(await deploy('kept', 'export const n = 0;')).toMatchObject({ version: 15, versionId: ids[0], created: true });
+});
+
+test('a rollback to a version that a deploy removes meanwhile is refused, and leaves no image behind', async () => {
+  const target = await deploy('hurried', 'source 1');
+  const late = node.store.rollback('hurried', 1, async () => {
+    for (let n = 2; n <= 12; n++) await deploy('hurried', `source ${n}`);
+    await storeImage(db.pool, target.versionId, 'engine-1', Buffer.from('late'));
+  });
+  await expect(late).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
+  expect((await node.catalog.active('hurried')).version).toBe(12);
+  const { rows } = await db.pool.query('select from postern.images where version_id = $1', [target.versionId]);
+  expect(rows).toHaveLength(0);
 });
 
 test('delete removes the function, its versions, images and triggers; a new one of the name starts at version 1', async () => {
