@@ -264,6 +264,7 @@ function createExecutors(
     loadImage: (versionId) => catalog.image(versionId),
     log: {
       executorStarted: (pid) => log.debug({ pid }, 'executor started'),
+      executorRetired: (pid, invocations) => log.info({ pid, invocations }, 'executor retired'),
       executorLost: (pid, reason, complaint) => log.error({ pid, reason, complaint }, 'executor lost'),
     },
   });

@@ -1,12 +1,12 @@
 /**
- * The executors of a node: starts them, chooses one for each invocation, replaces those that end. A version's image is
- * sent to an executor the first time it is asked to run it.
+ * The executors of a node: starts them, chooses one for each invocation, replaces those that end and those that have served
+ * long enough. A version's image is sent to an executor the first time it is asked to run it.
  */
 
 import { PosternError } from '../../runtime/index.ts';
 import { partsMentioned } from '../../runtime/javascript/bundle/index.ts';
 import type { BuildRequest, BuiltProgram, ProgramBuilder } from '../sandboxes.ts';
-import { ExecutorProcess, type ExecutorProcessOptions } from './executor-process.ts';
+import { ExecutorProcess, type ExecutorProcessOptions, RETIRED } from './executor-process.ts';
 
 export interface ExecutorPoolOptions {
   readonly executors: number;
@@ -19,16 +19,25 @@ export interface ExecutorPoolOptions {
   readonly log: ExecutorPoolLog;
   readonly pingEveryMs?: number;
   readonly silentForMs?: number;
+  /** After so many an executor is replaced. */
+  readonly maxInvocations?: number;
 }
 
 export interface ExecutorPoolLog {
   executorStarted(pid: number | undefined): void;
   /** An executor ended without being told to; another takes its place. */
   executorLost(pid: number | undefined, reason: string, complaint: string): void;
+  /** An executor ended that had served its time; another had taken its place before. */
+  executorRetired?(pid: number | undefined, invocations: number): void;
 }
 
 const DEFAULT_PING_EVERY_MS = 500;
 const DEFAULT_SILENT_FOR_MS = 3_000;
+/**
+ * What leaks or is bent in an executor, by us, by V8 or by a guest that got out of its sandbox, does not outlive this. Some
+ * minutes of full load, so that the start of another process (a second) is lost in it.
+ */
+const DEFAULT_MAX_INVOCATIONS = 1_000_000;
 /** An executor that is so far behind with reading gets nothing more. */
 const MAX_BACKLOG_BYTES = 32 * 1024 * 1024;
 const RESTART_DELAYS_MS = [0, 100, 500, 2_000, 5_000];
@@ -41,12 +50,16 @@ export class ExecutorPool implements ProgramBuilder {
   readonly #executors: ExecutorProcess[] = [];
   readonly #restarts = new Set<NodeJS.Timeout>();
   readonly #waitingForExecutor: (() => void)[] = [];
+  readonly #maxInvocations: number;
+  /** One at a time: it serves on until there is one more that is ready, and is retired then. */
+  #outgoing: ExecutorProcess | undefined;
   #quickDeaths = 0;
   #lost = 0;
   #stopping = false;
 
   constructor(options: ExecutorPoolOptions) {
     this.#options = options;
+    this.#maxInvocations = options.maxInvocations ?? DEFAULT_MAX_INVOCATIONS;
   }
 
   get engineId(): string {
@@ -100,6 +113,7 @@ export class ExecutorPool implements ProgramBuilder {
       if (!executor.isReady || executor.backlogBytes > MAX_BACKLOG_BYTES) continue;
       if (best === undefined || executor.load < best.load) best = executor;
     }
+    if (best !== undefined && best.invocations >= this.#maxInvocations) this.#replace(best);
     return best;
   }
 
@@ -150,6 +164,19 @@ export class ExecutorPool implements ProgramBuilder {
     }
   }
 
+  #replace(executor: ExecutorProcess): void {
+    if (this.#outgoing !== undefined || this.#stopping) return;
+    this.#outgoing = executor;
+    this.#spawn();
+  }
+
+  #retireOutgoing(): void {
+    const ready = this.#executors.filter((executor) => executor.isReady);
+    if (this.#outgoing === undefined || ready.length <= this.#options.executors) return;
+    this.#outgoing.retire();
+    this.#outgoing = undefined;
+  }
+
   #spawn(): void {
     const { command, engineId, prelude, maxGrownBytes, pingEveryMs, silentForMs, log } = this.#options;
     const executor = new ExecutorProcess({
@@ -168,6 +195,7 @@ export class ExecutorPool implements ProgramBuilder {
         this.#quickDeaths = 0;
         log.executorStarted(executor.pid);
         for (const wake of this.#waitingForExecutor.splice(0)) wake();
+        this.#retireOutgoing();
       },
       () => {},
     );
@@ -185,8 +213,15 @@ export class ExecutorPool implements ProgramBuilder {
   #onExit(executor: ExecutorProcess, reason: string): void {
     this.#executors.splice(this.#executors.indexOf(executor), 1);
     if (this.#stopping) return;
+    if (reason === RETIRED) {
+      this.#options.log.executorRetired?.(executor.pid, executor.invocations);
+      return;
+    }
     this.#lost++;
     this.#options.log.executorLost(executor.pid, reason, executor.complaint());
+    if (executor === this.#outgoing) this.#outgoing = undefined;
+    const serving = this.#executors.filter(({ isRetired }) => !isRetired).length + this.#restarts.size;
+    if (serving >= this.#options.executors + (this.#outgoing === undefined ? 0 : 1)) return;
     const delay = RESTART_DELAYS_MS[Math.min(this.#quickDeaths++, RESTART_DELAYS_MS.length - 1)] as number;
     const timer = setTimeout(() => {
       this.#restarts.delete(timer);

@@ -57,6 +57,8 @@ const MAX_CALLS = 1_000;
 const MAX_CASTS = 2_000;
 const MAX_CAST_BYTES = 1024 * 1024;
 const BOOT_TIMEOUT_MS = 30_000;
+/** Why an executor ended that had finished all it was given. */
+export const RETIRED = 'it was retired';
 /** What an executor has not read is the node's memory; one that is so far behind is not coming back. */
 const MAX_UNREAD_BYTES = 256 * 1024 * 1024;
 /**
@@ -89,6 +91,8 @@ export class ExecutorProcess {
   #killReason: string | undefined;
   #dead = false;
   #booted = false;
+  #retired = false;
+  #invocations = 0;
   /** Versions whose images it has been sent. */
   readonly images = new Set<string>();
   memoryBytes = 0;
@@ -140,9 +144,18 @@ export class ExecutorProcess {
     return !this.#dead && this.#killReason === undefined;
   }
 
-  /** Up, and not about to be killed. */
+  /** Up, and neither retired nor about to be killed. */
   get isReady(): boolean {
-    return this.#booted && this.isAlive;
+    return this.#booted && !this.#retired && this.isAlive;
+  }
+
+  get isRetired(): boolean {
+    return this.#retired;
+  }
+
+  /** Invocations that it was given, since its start. */
+  get invocations(): number {
+    return this.#invocations;
   }
 
   /** Invocations and builds under way. */
@@ -155,6 +168,7 @@ export class ExecutorProcess {
   }
 
   invoke(message: Omit<Invoke, 'type' | 'slot' | 'token'>, owner: SlotOwner): number {
+    this.#invocations++;
     const slot = this.#open(owner, message.versionId as string);
     this.#send({ ...message, type: 'invoke', ...slot });
     return slot.slot;
@@ -186,6 +200,16 @@ export class ExecutorProcess {
 
   forget(versionId: string): void {
     if (this.images.delete(versionId)) this.#send({ type: 'forget', versionId });
+  }
+
+  /** It is to be given nothing more; when it has finished what it has, it is killed with `RETIRED` for a reason. */
+  retire(): void {
+    this.#retired = true;
+    this.#endIfSpent();
+  }
+
+  #endIfSpent(): void {
+    if (this.#retired && this.#slots.size === 0) this.kill(RETIRED);
   }
 
   /** SIGKILL: nothing that runs inside can delay it. */
@@ -259,6 +283,7 @@ export class ExecutorProcess {
         if (owner.onEnded === undefined) throw new ProtocolError('the end of an invocation for what is none');
         owner.onEnded(message);
         this.#slots.delete(message.slot);
+        this.#endIfSpent();
         return;
       }
       case 'built': {
@@ -266,6 +291,7 @@ export class ExecutorProcess {
         if (owner.onBuilt === undefined) throw new ProtocolError('the end of a build for what is none');
         owner.onBuilt(message);
         this.#slots.delete(message.slot);
+        this.#endIfSpent();
         return;
       }
       default:

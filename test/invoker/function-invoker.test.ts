@@ -266,6 +266,62 @@ describe('an invocation', () => {
   });
 });
 
+describe('an executor that has served its number of invocations', () => {
+  it('ENG-07 is replaced before it ends, finishes what it has, and no call fails', { timeout: 60_000 }, async () => {
+    const on = await TestNode.start({
+      functions: { calm: FUNCTIONS.calm, wait: { source: FUNCTIONS.wait, config: { timeoutMs: 60_000 } } },
+      maxInvocations: 100,
+      executors: 2,
+      onQuery,
+    });
+    const asked = Promise.withResolvers<void>();
+    const held = Promise.withResolvers<string>();
+    function onQuery(): Promise<string> {
+      asked.resolve();
+      return held.promise;
+    }
+    try {
+      const before = on.pool.pids;
+      const slow = on.invoke('wait');
+      await asked.promise;
+      const caller = async (): Promise<void> => {
+        for (let n = 0; on.retired.length < 2; n++) expect(await on.value('calm', { n })).toBe(n + 1);
+      };
+      await Promise.all(Array.from({ length: 8 }, caller));
+      for (const invocations of on.retired) expect(invocations).toBeGreaterThanOrEqual(100);
+      // Two of three have ended, but not the one with the slow call: it may be the outgoing one and is still there.
+      const [holder] = before.filter((pid) => on.pool.pids.includes(pid));
+      expect(() => process.kill(holder as number, 0)).not.toThrow();
+      const retired = on.retired.length;
+      held.resolve(NO_ROWS);
+      expect((await slow).outcome).toBe('ok');
+      for (let n = 0; on.pool.pids.includes(holder as number); n++) expect(await on.value('calm', { n })).toBe(n + 1);
+      await on.whenRetired(retired + 1);
+      expect([on.lost, on.defects]).toEqual([[], []]);
+    } finally {
+      held.resolve(NO_ROWS);
+      await on.stop();
+    }
+  });
+
+  it('ENG-07 that dies while it is being replaced is replaced once', async () => {
+    const on = await TestNode.start({ functions: { calm: FUNCTIONS.calm }, maxInvocations: 1 });
+    try {
+      const { pid } = on;
+      await on.value('calm', { n: 1 });
+      const last = on.value('calm', { n: 1 });
+      expect(on.pool.pids.length).toBe(2);
+      expect(await last).toBe(2);
+      process.kill(pid, 'SIGKILL');
+      await on.whenLost(1);
+      await on.whenReady();
+      expect([on.pool.pids.length, on.retired]).toEqual([1, []]);
+    } finally {
+      await on.stop();
+    }
+  });
+});
+
 describe('a version that is forgotten', () => {
   it('MEM-08 leaves no sandbox behind, finishes what runs of it, and is sent anew if it is called all the same', async () => {
     const on = await TestNode.start({

@@ -34,6 +34,7 @@ export interface TestNodeOptions {
   readonly pingEveryMs?: number;
   readonly silentForMs?: number;
   readonly maxGrownBytes?: number;
+  readonly maxInvocations?: number;
 }
 
 export const MIB = 1024 * 1024;
@@ -47,11 +48,14 @@ export class TestNode {
   readonly admission: Admission;
   readonly records: InvocationRecord[] = [];
   readonly lost: string[] = [];
+  /** How many invocations each had that was retired. */
+  readonly retired: number[] = [];
   readonly defects: unknown[] = [];
   readonly closedSessions: string[] = [];
   readonly #versions = new Map<string, FunctionVersion>();
   readonly #images: Map<string, Uint8Array>;
   #lostWaiters: (() => void)[] = [];
+  #retiredWaiters: (() => void)[] = [];
   #startWaiters: (() => void)[] = [];
   #recordWaiters: (() => void)[] = [];
 
@@ -97,9 +101,11 @@ export class TestNode {
       log: {
         executorStarted: () => node?.onStarted(),
         executorLost: (_pid, reason) => node?.onLost(reason),
+        executorRetired: (_pid, invocations) => node?.onRetired(invocations),
       },
       ...(options.pingEveryMs === undefined ? {} : { pingEveryMs: options.pingEveryMs }),
       ...(options.silentForMs === undefined ? {} : { silentForMs: options.silentForMs }),
+      ...(options.maxInvocations === undefined ? {} : { maxInvocations: options.maxInvocations }),
     });
     node = new TestNode(pool, images, options);
     await pool.start();
@@ -171,6 +177,15 @@ export class TestNode {
   onLost(reason: string): void {
     this.lost.push(reason);
     for (const wake of this.#lostWaiters.splice(0)) wake();
+  }
+
+  onRetired(invocations: number): void {
+    this.retired.push(invocations);
+    for (const wake of this.#retiredWaiters.splice(0)) wake();
+  }
+
+  async whenRetired(count: number): Promise<void> {
+    while (this.retired.length < count) await new Promise<void>((resolve) => this.#retiredWaiters.push(resolve));
   }
 
   /** Resolves when so many executors have been lost since the node began. */
