@@ -21,6 +21,11 @@ export interface EngineHooks extends MeterHooks {
   onDoor(argc: number, argv: number, toBox: (answer: number | undefined) => number): number;
   /** Guest code is about to read the engine's tables, which are not in memory yet; see `Engine.tables`. */
   onDemand(): void;
+  /**
+   * A promise was rejected that nobody listens to, or (`handled`) somebody now listens to such a one. Both boxes are the
+   * receiver's, to keep or to `free`; a JavaScript frame is in between here too.
+   */
+  onRejection(promise: number, reason: number, handled: boolean, free: (box: number) => void): void;
   /** False while the top level is evaluated: an image must not hold randomness. */
   randomAllowed(): boolean;
 }
@@ -126,11 +131,14 @@ export class EngineInstance {
       answer === undefined ? this.call('qjs_get_undefined') : this.call('qjs_new_number', answer);
     const door = (_name: number, _nameLength: number, _self: number, argc: number, argv: number): number =>
       this.#hooks.onDoor(argc, argv, toBox);
+    const free = (box: number): void => void this.call('qjs_free_value', box);
+    const rejection = (promise: number, reason: number, handled: number): void =>
+      this.#hooks.onRejection(promise, reason, handled !== 0, free);
     return {
       env: {
         host_call: door as never,
         host_interrupt: ignore as never,
-        host_promise_rejection: ignore as never,
+        host_promise_rejection: rejection as never,
         host_module_normalize: ignore as never,
         host_module_load: ignore as never,
         host_get_timezone_offset: ignore as never,

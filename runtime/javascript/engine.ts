@@ -13,7 +13,7 @@ import { PUMP_EXPORTS, PUMP_MODULE } from './pump.ts';
 import { MAP_ADDRESS, MAP_BYTES } from './write-map.ts';
 
 /** Raised whenever the meaning of an image changes without any of the hashed inputs changing. */
-const IMAGE_FORMAT = 3;
+const IMAGE_FORMAT = 4;
 
 /** No memory of a guest ever exceeds this: 512 MiB in 64 KiB pages (SPEC 2). */
 export const MAX_MEMORY_PAGES = 8192;
@@ -63,6 +63,7 @@ const HOST_EXPORTS: ReadonlySet<string> = new Set([
   'qjs_get_exception',
   'qjs_promise_state',
   'qjs_promise_result',
+  'qjs_set_promise_rejection_handler',
   'qjs_get_context_ptr',
   'qjs_get_runtime_ptr',
   'qjs_set_max_stack_size',

@@ -21,6 +21,11 @@ const MAX_CONCURRENT_HOST_CALLS = 32;
 const MAX_CASTS = 1_100;
 const MAX_CAST_BYTES = 512 * 1024;
 const MAX_WAITING_PAYLOAD_BYTES = 32 * 1024 * 1024;
+/** Rejected promises that nobody listens to, at once; beyond, they are not kept and not reported. */
+const MAX_REJECTIONS = 100;
+const MAX_DESCRIPTION_BYTES = 128 * 1024;
+/** Of the log line; the log cuts lines at 8 KB. */
+const MAX_REJECTION_CHARACTERS = 8_000;
 
 export interface ExecutionLimits {
   readonly timeoutMs: number;
@@ -92,6 +97,10 @@ export class Execution implements SandboxHooks, DoorHandler {
   #freed = false;
   /** A growth within the guest's own limit was refused because the process has no room. */
   #refusedForOthers = false;
+  /** Reasons of the promises that were rejected without a listener, by the promise's address; most guests have none. */
+  #rejections: Map<number, { readonly promise: Box; readonly reason: Box }> | undefined;
+  /** The guest has finished, and is asked once more what its rejections say. */
+  #reporting = false;
   #cpuMs = 0;
   #sliceStartedAt = 0;
 
@@ -180,6 +189,23 @@ export class Execution implements SandboxHooks, DoorHandler {
   onGrow(deltaPages: number): boolean {
     if (this.#listener.mayGrow(this.#sandbox, deltaPages)) return true;
     this.#refusedForOthers = true;
+    return false;
+  }
+
+  /** Both boxes are kept as long as nobody listens: so the promise lives, and no other one has its address. */
+  onRejection(promise: Box, reason: Box, handled: boolean): boolean {
+    const address = this.#sandbox.addressOf(promise);
+    if (!handled) {
+      this.#rejections ??= new Map();
+      if (this.#rejections.size >= MAX_REJECTIONS) return false;
+      this.#rejections.set(address, { promise, reason });
+      return true;
+    }
+    const kept = this.#rejections?.get(address);
+    if (kept === undefined) return false;
+    this.#rejections?.delete(address);
+    this.#sandbox.free(kept.promise);
+    this.#sandbox.free(kept.reason);
     return false;
   }
 
@@ -289,15 +315,38 @@ export class Execution implements SandboxHooks, DoorHandler {
       const result = await delivery();
       if (this.#sandbox.isException(result)) this.#onEntryThrew();
       else this.#sandbox.free(result);
+      if (this.#rejections !== undefined && this.#isFinished) await this.#reportRejections(this.#rejections);
     } catch (error) {
       this.#onTrap(error);
     }
     this.#cpuMs += performance.now() - this.#sliceStartedAt;
     this.#state = 'idle';
-    if (this.#ended === undefined && this.#finish !== undefined && !this.#finish.held) this.#concludeFinished();
+    this.#reporting = false;
+    if (this.#isFinished) this.#concludeFinished(true);
     if (this.#ended === undefined && this.#sandbox.instance.meter.fuelUsed > this.#limits.fuel) this.end('cpu', '');
     if (this.#ended !== undefined) this.#freeWhenIdle();
     else if (this.#deliveries.length > 0) this.#queueTurn();
+  }
+
+  get #isFinished(): boolean {
+    return this.#ended === undefined && this.#finish !== undefined && !this.#finish.held;
+  }
+
+  /** A line for each rejection that is still without a listener. Guest code may run in it; the outcome stands already. */
+  async #reportRejections(rejections: Map<number, { readonly reason: Box }>): Promise<void> {
+    this.#reporting = true;
+    const sandbox = this.#sandbox;
+    for (let lines = 0; lines < MAX_REJECTIONS; lines++) {
+      const [next] = rejections;
+      if (next === undefined) return;
+      const [address, { reason }] = next;
+      // Before it is described: a getter that listens to the promise must not free what is being read.
+      rejections.delete(address);
+      const described = await sandbox.callEntry(sandbox.entries.describe, reason);
+      if (this.#ended !== undefined) return;
+      const json = sandbox.isString(described) ? sandbox.readString(described, MAX_DESCRIPTION_BYTES) : null;
+      if (json !== null) this.onCast('log', Buffer.from(rejectionLine(json.toString())));
+    }
   }
 
   /** The prelude's entries catch what user code throws: what comes out here is the engine giving up. */
@@ -321,17 +370,22 @@ export class Execution implements SandboxHooks, DoorHandler {
     return this.#sandbox.instance.meter.growFailed ? 'memory' : 'panic';
   }
 
-  #concludeFinished(): void {
+  #concludeFinished(reusable: boolean): void {
     const finish = this.#finish as Finish;
     const { growFailed } = this.#sandbox.instance.meter;
     if (growFailed && escaped(finish, MEMORY_FAILURES))
-      this.#conclude({ reason: this.#breakdown(), message: '' }, true);
+      this.#conclude({ reason: this.#breakdown(), message: '' }, reusable);
     else if (escaped(finish, STACK_FAILURES))
-      this.#conclude({ reason: 'panic', message: 'the function ran out of stack' }, true);
-    else this.#conclude({ reason: 'finished', finish }, true);
+      this.#conclude({ reason: 'panic', message: 'the function ran out of stack' }, reusable);
+    else this.#conclude({ reason: 'finished', finish }, reusable);
   }
 
   #conclude(end: ExecutionEnd, reusable: boolean): void {
+    if (this.#reporting) {
+      this.#reporting = false;
+      this.#concludeFinished(reusable);
+      return;
+    }
     this.#ended = { reusable };
     clearTimeout(this.#deadlineTimer);
     for (const timer of this.#timers.values()) clearTimeout(timer);
@@ -375,6 +429,13 @@ function escaped({ kind, meta }: Finish, failures: readonly string[]): boolean {
   if (kind !== 'exception' || meta === null) return false;
   const start = meta.toString('latin1', 0, 120);
   return failures.some((failure) => start.startsWith(failure));
+}
+
+/** description: `{name, message, stack}` as the prelude's `describe` gives it. */
+function rejectionLine(description: string): string {
+  const { name, message, stack } = JSON.parse(description) as { name: string; message: string; stack: string };
+  const text = `unhandled rejection: ${name}: ${message}${stack === '' ? '' : `\n${stack}`}`;
+  return JSON.stringify({ level: 'error', message: text.slice(0, MAX_REJECTION_CHARACTERS) });
 }
 
 const STACK_FAILURES = [

@@ -7,9 +7,8 @@ export {
   type ExecutionListener,
   type ExecutionUsage,
 } from './execution.ts';
-export type { Finish, FinishKind } from './host-door.ts';
-export { type BaseImage, decodeImage, encodeImage, type Image } from './image.ts';
 export { type Finish, type FinishKind, MAX_META_BYTES } from './host-door.ts';
+export { type BaseImage, decodeImage, encodeImage, type Image } from './image.ts';
 export {
   BUNDLE_FILE_NAME,
   type BuildLimits,

@@ -29,11 +29,14 @@ const LENGTH_OFFSET = 56;
 const WASM_PAGE_BYTES = 65536;
 
 /** Whose guest a sandbox holds, and what that one decides. */
-export interface SandboxHooks extends Omit<EngineHooks, 'onOutOfFuel' | 'onGrow' | 'onDoor' | 'onDemand'> {
+export interface SandboxHooks
+  extends Omit<EngineHooks, 'onOutOfFuel' | 'onGrow' | 'onDoor' | 'onDemand' | 'onRejection'> {
   /** The door: arguments are boxes in guest memory; returns a number for the guest, or undefined. */
   onDoor(argc: number, argv: number): number | undefined;
   /** The memory is about to grow within its own limit; false where the process has no room for it. */
   onGrow(deltaPages: number): boolean;
+  /** As `EngineHooks` has it; true where the boxes are kept. */
+  onRejection?(promise: Box, reason: Box, handled: boolean): boolean;
   /** The guest is out of fuel; 'yield' only if it may be suspended here. */
   onOutOfFuel(maySuspend: boolean): 'continue' | 'kill' | 'yield';
 }
@@ -278,9 +281,15 @@ export class Sandbox {
     meter.maxMemoryPages = limit;
   }
 
+  /** Tells objects apart while they live: where the object is that a box holds. */
+  addressOf(box: Box): number {
+    return this.instance.view.getUint32(box, true);
+  }
+
   /** A fresh engine VM gets the prelude; what it left on the global object becomes this sandbox's entries. */
   async boot(prelude: Uint8Array): Promise<GuestEntries> {
     const { instance } = this;
+    instance.call('qjs_set_promise_rejection_handler', 1);
     const doorName = this.#copyIn(Buffer.from('door'));
     const door = instance.call('qjs_new_host_function', doorName, 4, 0);
     const global = instance.call('qjs_get_global');
@@ -372,6 +381,17 @@ class HooksRelay implements EngineHooks {
   }
   onGrow(_currentPages: number, deltaPages: number): boolean {
     return this.target.onGrow(deltaPages);
+  }
+  onRejection(promise: Box, reason: Box, handled: boolean, free: (box: Box) => void): void {
+    const { suspendable } = this;
+    this.suspendable = false;
+    try {
+      if (this.target.onRejection?.(promise, reason, handled) === true) return;
+      free(promise);
+      free(reason);
+    } finally {
+      this.suspendable = suspendable;
+    }
   }
   onDoor(argc: number, argv: number, toBox: (answer: number | undefined) => number): number {
     const { suspendable } = this;

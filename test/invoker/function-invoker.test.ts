@@ -25,6 +25,7 @@ const FUNCTIONS = {
         case 'log': for (let i = 0; i < 3_000; i++) console.log('line ' + i, { i }); return 1;
         case 'hostile header': return { statusCode: 200, headers: { a: event.header } };
         case 'env': return context.env;
+        case 'forgotten call': { const notify = async () => { throw new Error('no server'); }; notify(); await null; return 'done'; }
         case 'failed call': return db.query('fail').catch((e) => ({ name: e.name, message: e.message, code: e.code, stack: e.stack, keys: Object.keys(e) }));
         case 'calls': { const all = await Promise.allSettled(Array.from({ length: event.n }, () => db.query('x'))); return all.filter((one) => one.status === 'fulfilled').length; }
       }
@@ -254,6 +255,15 @@ describe('an invocation', () => {
     const result = await node.invoke('wait', { n: 1 }, { signal: abort.signal });
     expect(result).toMatchObject({ outcome: 'canceled', error: { code: 'CANCELED' } });
     expect(waiting.every(({ scope }) => scope.signal.aborted)).toBe(true);
+  });
+
+  it('that leaves a rejected promise behind has a line of it in its record, and its result', async () => {
+    const recorded = node.records.length;
+    expect(await node.value('misc', { do: 'forgotten call' })).toBe('done');
+    await node.whenRecorded(recorded + 1);
+    expect(node.records[recorded]?.logs).toMatchObject([
+      { level: 'ERROR', message: expect.stringMatching(/^unhandled rejection: Error: no server\n +at notify /) },
+    ]);
   });
 
   it('is canceled when its caller goes away while it spins', async () => {

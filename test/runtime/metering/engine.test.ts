@@ -12,6 +12,7 @@ function boot(hooks: Partial<MeterHooks> = {}) {
     onYield: async () => 'continue',
     onDoor: () => 0,
     onDemand: () => {},
+    onRejection: () => {},
     randomAllowed: () => true,
     ...hooks,
   });
