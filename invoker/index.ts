@@ -1,5 +1,6 @@
 export * from './admission.ts';
 export * from './catalog.ts';
+export { bundlePrelude, loadEngineSource } from './engine-source.ts';
 export { executorCommand } from './executor/executor-command.ts';
 export { ExecutorPool, type ExecutorPoolLog, type ExecutorPoolOptions } from './executor/executor-pool.ts';
 export * from './function-config.ts';
@@ -11,6 +12,5 @@ export {
 } from './function-invoker.ts';
 export * from './invocation.ts';
 export { type InvocationRecord, InvocationRecorder, type RecorderOptions } from './invocation-recorder.ts';
-export { bundlePrelude, loadPrelude, type Prelude } from './prelude-source.ts';
 export * from './sandboxes.ts';
 export * from './trigger-installer.ts';

@@ -40,12 +40,11 @@ import {
   type FunctionVersion,
   InvocationRecorder,
   type Invoker,
-  loadPrelude,
-  type Prelude,
+  loadEngineSource,
   type ProgramBuilder,
   type TriggerInstaller,
 } from '../invoker/index.ts';
-import type { HostFunctionProvider } from '../runtime/index.ts';
+import type { EngineSource, HostFunctionProvider } from '../runtime/index.ts';
 import { TokenVerifier } from '../triggers/index.ts';
 import { type AdminAccess, requireAdminKey, requireLoopback } from './control/admin-auth.ts';
 import type { EventAdmin } from './control/event-routes.ts';
@@ -136,9 +135,9 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   const store = new FunctionStore(pool, triggers.installer);
 
   const sync = new CatalogSync({ pool, databaseUrl, nodeId, log: (message, err) => log.warn({ err }, message) });
-  const prelude = await loadPrelude();
+  const engine = await loadEngineSource();
   // The executors take images from the catalogue, and its image cache has them built by the executors.
-  const builder: ProgramBuilder = { engineId: prelude.engineId, build: (request) => executors.build(request) };
+  const builder: ProgramBuilder = { engineId: engine.id, build: (request) => executors.build(request) };
   const env = new Environment(secrets, plainVariables(parts.environment));
   const catalog = new PostgresCatalog({
     store,
@@ -157,7 +156,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   });
   // After the executors: what their end cuts off is recorded too.
   shutdown.add('records', () => recorder.stop());
-  const executors = createExecutors(options, prelude, catalog, log);
+  const executors = createExecutors(options, engine, catalog, log);
   shutdown.add('executors', () => executors.stop());
   await executors.start();
 
@@ -250,14 +249,13 @@ async function hostFunctions(
 
 function createExecutors(
   { executors = availableParallelism() }: StartOptions,
-  prelude: Prelude,
+  engine: EngineSource,
   catalog: FunctionCatalog,
   log: Logger,
 ): ExecutorPool {
   return new ExecutorPool({
     executors,
-    engineId: prelude.engineId,
-    prelude: prelude.source,
+    engine,
     command: executorCommand(),
     // Half of the machine's memory for what guests grow beyond their images.
     maxGrownBytes: Math.floor(totalmem() / 2 / executors),

@@ -1,6 +1,6 @@
 /**
  * `npm run build`: what the published package runs. Node does not erase types below `node_modules`, so `tsc` emits JavaScript
- * into dist/; beside it go the files that are read at run time, the guest's prelude as one script, and the module
+ * into dist/; beside it go the files that are read at run time, the engine's module and the guest's prelude as one script, and the module
  * "postern" for tests that import a function outside a sandbox.
  */
 
@@ -8,7 +8,7 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, cpSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, extname, join, relative, resolve } from 'node:path';
 import { stop } from 'esbuild';
-import { bundlePrelude } from '../invoker/index.ts';
+import { loadEngineSource } from '../invoker/index.ts';
 import { POSTERN_MODULE } from '../runtime/javascript/bundle/postern-module.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
@@ -50,7 +50,9 @@ function copyAssets(): number {
 rmSync(DIST, { recursive: true, force: true });
 compile();
 const assets = copyAssets();
-writeFileSync(join(DIST, 'invoker', 'guest', 'prelude.bundle.js'), await bundlePrelude());
+const engine = await loadEngineSource();
+writeFileSync(join(DIST, 'invoker', 'guest', 'prelude.bundle.js'), engine.prelude);
+writeFileSync(join(DIST, 'invoker', 'guest', 'engine.wasm'), engine.module);
 writeFileSync(join(DIST, 'postern.js'), POSTERN_MODULE);
 chmodSync(join(DIST, 'cli', 'main.js'), 0o755);
 await stop();

@@ -8,7 +8,7 @@ import {
   FunctionInvoker,
   type FunctionVersion,
   type InvocationResult,
-  loadPrelude,
+  loadEngineSource,
 } from '../../invoker/index.ts';
 
 export interface InvokerHost {
@@ -25,12 +25,11 @@ export async function startInvoker(options: {
   readonly source: string;
   readonly timeoutMs?: number;
 }): Promise<InvokerHost> {
-  const prelude = await loadPrelude();
+  const engine = await loadEngineSource();
   let image = new Uint8Array(0);
   const pool = new ExecutorPool({
     executors: options.executors,
-    engineId: prelude.engineId,
-    prelude: prelude.source,
+    engine,
     command: executorCommand(),
     maxGrownBytes: 8 * 2 ** 30,
     loadImage: async () => image,

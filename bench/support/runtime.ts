@@ -1,6 +1,6 @@
 /** The runtime inside this process: no executor, no pipe, no database. */
 
-import { loadPrelude } from '../../invoker/index.ts';
+import { loadEngineSource } from '../../invoker/index.ts';
 import {
   buildBaseImage,
   buildProgram,
@@ -44,8 +44,7 @@ export class LocalFunction {
     source: string,
     transform: (engine: Engine) => Engine = (engine) => engine,
   ): Promise<LocalFunction> {
-    const prelude = await loadPrelude();
-    const engine = transform(createEngine(prelude.source, prelude.engineId));
+    const engine = transform(createEngine(await loadEngineSource()));
     const base = await buildBaseImage(engine);
     const scheduler = new Scheduler();
     const limits = { timeoutMs: 30_000, memoryPages: 2_048 };

@@ -3,15 +3,14 @@
  * long enough. A version's image is sent to an executor the first time it is asked to run it.
  */
 
-import { PosternError } from '../../runtime/index.ts';
+import { type EngineSource, PosternError } from '../../runtime/index.ts';
 import { partsMentioned } from '../../runtime/javascript/bundle/index.ts';
 import type { BuildRequest, BuiltProgram, ProgramBuilder } from '../sandboxes.ts';
 import { ExecutorProcess, type ExecutorProcessOptions, RETIRED } from './executor-process.ts';
 
 export interface ExecutorPoolOptions {
   readonly executors: number;
-  readonly engineId: string;
-  readonly prelude: string;
+  readonly engine: EngineSource;
   readonly command: ExecutorProcessOptions['command'];
   /** What all guests of one executor may hold beyond their images. */
   readonly maxGrownBytes: number;
@@ -63,7 +62,7 @@ export class ExecutorPool implements ProgramBuilder {
   }
 
   get engineId(): string {
-    return this.#options.engineId;
+    return this.#options.engine.id;
   }
 
   /** Executors that ended without being told to, since the start. */
@@ -178,11 +177,10 @@ export class ExecutorPool implements ProgramBuilder {
   }
 
   #spawn(): void {
-    const { command, engineId, prelude, maxGrownBytes, pingEveryMs, silentForMs, log } = this.#options;
+    const { command, engine, maxGrownBytes, pingEveryMs, silentForMs, log } = this.#options;
     const executor = new ExecutorProcess({
       command,
-      engineId,
-      prelude,
+      engine,
       maxGrownBytes,
       pingEveryMs: pingEveryMs ?? DEFAULT_PING_EVERY_MS,
       silentForMs: silentForMs ?? DEFAULT_SILENT_FOR_MS,

@@ -6,15 +6,14 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import type { Duplex } from 'node:stream';
-import { HostCallError } from '../../runtime/index.ts';
+import { type EngineSource, HostCallError } from '../../runtime/index.ts';
 import { Connection } from '../protocol/connection.ts';
 import { ProtocolError } from '../protocol/frames.ts';
 import { decodeFromExecutor, type ExecutorOutput, encodeToExecutor, type ToExecutor } from '../protocol/messages.ts';
 
 export interface ExecutorProcessOptions {
   readonly command: readonly [string, ...string[]];
-  readonly engineId: string;
-  readonly prelude: string;
+  readonly engine: EngineSource;
   readonly maxGrownBytes: number;
   readonly pingEveryMs: number;
   /** An executor that has not answered a ping for so long is killed. */
@@ -118,8 +117,9 @@ export class ExecutorProcess {
       if (complaint.length < 4096) complaint += text;
     });
     this.complaint = () => complaint.trim();
-    const { engineId, prelude, maxGrownBytes } = options;
-    this.#send({ type: 'boot', engineId, prelude, maxGrownBytes });
+    const { engine, maxGrownBytes } = options;
+    const { id: engineId, module, prelude } = engine;
+    this.#send({ type: 'boot', engineId, module, prelude, maxGrownBytes });
     this.#heartbeat = setInterval(() => this.#beat(), options.pingEveryMs);
     this.#heartbeat.unref();
   }

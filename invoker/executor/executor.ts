@@ -98,7 +98,8 @@ export class Executor {
   }
 
   async #boot(message: Received<'boot'>): Promise<void> {
-    this.#engine = createEngine(message.prelude, message.engineId);
+    const { engineId: id, module, prelude } = message;
+    this.#engine = createEngine({ id, module, prelude });
     this.#base = await buildBaseImage(this.#engine);
     this.#pool = new SandboxPool(this.#engine, this.#base, {
       ...DEFAULT_POOL_OPTIONS,

@@ -20,6 +20,7 @@ const TO_EXECUTOR = {
     [
       ['engineId', 'text'],
       ['maxGrownBytes', 'f64'],
+      ['module', 'bytes'],
       ['prelude', 'text'],
     ],
   ],

@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { DEMANDED_EXPORT, LOAD_DATA_EXPORT, linkModules } from '../linking/index.ts';
 import { meter, TRACKED_PAGES_EXPORT, trackWrites } from '../metering/index.ts';
+import { customSection } from '../wasm/custom-section.ts';
 import { PAGE_BYTES } from './image.ts';
 import { PUMP_EXPORTS, PUMP_MODULE } from './pump.ts';
 import { MAP_ADDRESS, MAP_BYTES } from './write-map.ts';
@@ -71,14 +72,18 @@ const HOST_EXPORTS: ReadonlySet<string> = new Set([
   'qjs_set_gc_threshold',
 ]);
 
-export interface Engine {
+/** What an engine is made of: plain data, to be handed to other processes. */
+export interface EngineSource {
+  readonly id: string;
+  /** Of `buildEngineModule`. */
+  readonly module: Uint8Array;
+  readonly prelude: string;
+}
+
+export interface Engine extends Layout {
   /** Hash over engine bytes, prelude and image format: an image is good for exactly this. */
   readonly id: string;
   readonly module: WebAssembly.Module;
-  /** Start and end, in the guest's memory, of the side modules' data. */
-  readonly sideData: readonly [number, number];
-  /** Start and end, on page bounds, of the part of it that a sandbox has on demand only. */
-  readonly tables: readonly [number, number];
   /** Evaluated once in a fresh VM, before any user code. */
   readonly prelude: string;
 }
@@ -110,12 +115,19 @@ const MAX_SIDE_DATA_END = 0x80000;
  */
 const URL_TABLES = [4096, 264_448] as const;
 
-export interface LinkedEngine extends Pick<Engine, 'sideData' | 'tables'> {
-  /** One module, not metered yet. */
-  readonly bytes: Uint8Array;
+/** Where things lie in the memory of an instance: what the host has to know of the linking. */
+interface Layout {
+  /** Start and end of the side modules' data. */
+  readonly sideData: readonly [number, number];
+  /** Start and end, on page bounds, of the part of it that a sandbox has on demand only. */
+  readonly tables: readonly [number, number];
 }
 
-export function linkEngine(): LinkedEngine {
+/** Custom section of the module: the layout, as JSON. */
+const LAYOUT_SECTION = 'postern.layout';
+
+/** The engine as one module, not metered yet. */
+export function linkEngine(): Uint8Array {
   const sides = SIDE_MODULES.map((name) => {
     const module = { name, bytes: read(`quickjs-wasi/${name}.so`) };
     return name === 'url' ? { ...module, tables: URL_TABLES } : module;
@@ -124,20 +136,27 @@ export function linkEngine(): LinkedEngine {
   const linked = linkModules(main, [...sides, { name: 'pump', bytes: PUMP_MODULE }], SIDE_DATA_ADDRESS);
   const { bytes, sideDataEnd, tables } = linked;
   if (sideDataEnd > MAX_SIDE_DATA_END) throw new Error('the data of the side modules leaves too little stack');
-  return {
-    bytes,
+  const layout: Layout = {
     sideData: [SIDE_DATA_ADDRESS, sideDataEnd],
     tables: [Math.ceil(tables[0] / PAGE_BYTES) * PAGE_BYTES, Math.floor(tables[1] / PAGE_BYTES) * PAGE_BYTES],
   };
+  return Buffer.concat([bytes, customSection(LAYOUT_SECTION, Buffer.from(JSON.stringify(layout)))]);
 }
 
-/** Links, meters and compiles the engine; V8 goes on optimising in the background. */
-export function createEngine(prelude: string, identity: string): Engine {
-  const { bytes, ...memory } = linkEngine();
-  const metered = meter(trackWrites(bytes, MAP_ADDRESS), {
+/** Links and meters the engine: half a second of work, the same bytes each time. */
+export function buildEngineModule(): Uint8Array {
+  return meter(trackWrites(linkEngine(), MAP_ADDRESS), {
     maxMemoryPages: MAX_MEMORY_PAGES,
     keepExports: HOST_EXPORTS,
-  });
-  const module = new WebAssembly.Module(metered.bytes as Uint8Array<ArrayBuffer>);
-  return { id: identity, module, ...memory, prelude };
+    keepCustomSections: [LAYOUT_SECTION],
+  }).bytes;
+}
+
+/** Compiles the engine; V8 goes on optimising in the background. */
+export function createEngine({ id, module: bytes, prelude }: EngineSource): Engine {
+  const module = new WebAssembly.Module(bytes as Uint8Array<ArrayBuffer>);
+  const [section] = WebAssembly.Module.customSections(module, LAYOUT_SECTION);
+  if (section === undefined) throw new Error('the module is not one that buildEngineModule has made');
+  const layout = JSON.parse(Buffer.from(section).toString()) as Layout;
+  return { id, module, ...layout, prelude };
 }

@@ -61,7 +61,7 @@ export interface BaseImage extends Image {
 
 export function captureImage(memory: Uint8Array, shape: Omit<ImageShape, 'memoryBytes'>): Image {
   const count = memory.length / PAGE_BYTES;
-  const isUsed = Array.from({ length: count }, (_, page) => !isZero(words(memory, page)));
+  const isUsed = Array.from({ length: count }, (_, page) => !isZero(memory, page));
   return withSpans(memory, isUsed, { ...shape, memoryBytes: memory.length });
 }
 
@@ -71,11 +71,10 @@ export function asBase(image: Image): BaseImage {
 
 export function encodeImage(image: Image, engineId: string, base: BaseImage): Uint8Array {
   const { memoryBytes, stackPointer, entries, flat } = image;
-  const differs = Array.from({ length: memoryBytes / PAGE_BYTES }, (_, page) => {
-    const [start, end] = [page * PAGE_BYTES, (page + 1) * PAGE_BYTES];
-    if (start >= base.memoryBytes) return !isZero(words(flat, page));
-    return Buffer.compare(flat.subarray(start, end), base.flat.subarray(start, end)) !== 0;
-  });
+  const basePages = base.memoryBytes / PAGE_BYTES;
+  const differs = Array.from({ length: memoryBytes / PAGE_BYTES }, (_, page) =>
+    page < basePages ? Buffer.compare(pageOf(flat, page), pageOf(base.flat, page)) !== 0 : !isZero(flat, page),
+  );
   const runs = runsOf(differs);
   const header: StoredHeader = { engineId, base: base.hash, memoryBytes, stackPointer, entries, runs };
   const json = Buffer.from(JSON.stringify(header));
@@ -143,12 +142,14 @@ function runsOf(flags: readonly boolean[]): [number, number][] {
   return runs;
 }
 
-function words(memory: Uint8Array, page: number): BigUint64Array {
-  return new BigUint64Array(memory.buffer, memory.byteOffset + page * PAGE_BYTES, PAGE_BYTES / 8);
+const ZERO_PAGE = Buffer.alloc(PAGE_BYTES);
+
+function pageOf(memory: Uint8Array, page: number): Uint8Array {
+  return memory.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES);
 }
 
-function isZero(page: BigUint64Array): boolean {
-  return page.every((word) => word === 0n);
+function isZero(memory: Uint8Array, page: number): boolean {
+  return ZERO_PAGE.equals(pageOf(memory, page));
 }
 
 /**

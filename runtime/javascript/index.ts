@@ -1,4 +1,4 @@
-export { createEngine, type Engine, engineId } from './engine.ts';
+export { buildEngineModule, createEngine, type Engine, type EngineSource, engineId } from './engine.ts';
 export {
   type EndReason,
   Execution,

@@ -2,7 +2,7 @@
 
 import { expect, it } from 'vitest';
 import { Executor } from '../../invoker/executor/executor.ts';
-import { loadPrelude } from '../../invoker/index.ts';
+import { loadEngineSource } from '../../invoker/index.ts';
 import type { FromExecutor } from '../../invoker/protocol/messages.ts';
 
 type Said<T extends FromExecutor['type']> = Extract<FromExecutor, { type: T }>;
@@ -31,8 +31,8 @@ const SLOT = { slot: 1, token: 7 };
 
 it('MEM-08 the sandbox of a version that is forgotten while it runs is not kept for a call that never comes', async () => {
   const { executor, next } = listen();
-  const { source, engineId } = await loadPrelude();
-  executor.onMessage({ type: 'boot', engineId, prelude: source, maxGrownBytes: 2 ** 30 });
+  const { id: engineId, module, prelude } = await loadEngineSource();
+  executor.onMessage({ type: 'boot', engineId, module: Buffer.from(module), prelude, maxGrownBytes: 2 ** 30 });
   await next('ready');
   const bundle = Buffer.from(
     `export const handler = async (event) => (event.wait ? (await db.query('x')).length : 1);`,

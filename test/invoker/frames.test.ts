@@ -178,7 +178,13 @@ describe('frames', () => {
 describe('messages', () => {
   const slot = { slot: u32, token: u32 };
   const toExecutor = fc.oneof(
-    fc.record({ type: fc.constant('boot' as const), engineId: text, prelude: text, maxGrownBytes: fc.double() }),
+    fc.record({
+      type: fc.constant('boot' as const),
+      engineId: text,
+      module: bytes,
+      prelude: text,
+      maxGrownBytes: fc.double(),
+    }),
     fc.record({ type: fc.constant('image' as const), versionId: text, image: bytes }),
     fc.record({
       type: fc.constant('invoke' as const),

@@ -12,11 +12,16 @@ import {
   type InvocationRecord,
   type InvocationRequest,
   type InvocationResult,
-  loadPrelude,
+  loadEngineSource,
   ExecutorPool as Pool,
-  type Prelude,
 } from '../../../invoker/index.ts';
-import { type HostFunctionProvider, type InvocationScope, type LogLine, PosternError } from '../../../runtime/index.ts';
+import {
+  type EngineSource,
+  type HostFunctionProvider,
+  type InvocationScope,
+  type LogLine,
+  PosternError,
+} from '../../../runtime/index.ts';
 
 export interface TestFunction {
   readonly source: string;
@@ -40,7 +45,7 @@ export interface TestNodeOptions {
 export const MIB = 1024 * 1024;
 export const NO_ROWS = '{"rows":[],"fields":[]}';
 
-let prelude: Promise<Prelude> | undefined;
+let engine: Promise<EngineSource> | undefined;
 
 export class TestNode {
   readonly pool: ExecutorPool;
@@ -87,14 +92,12 @@ export class TestNode {
   }
 
   static async start(options: TestNodeOptions): Promise<TestNode> {
-    prelude ??= loadPrelude();
-    const { source, engineId } = await prelude;
+    engine ??= loadEngineSource();
     const images = new Map<string, Uint8Array>();
     let node: TestNode | undefined;
     const pool = new Pool({
       executors: options.executors ?? 1,
-      engineId,
-      prelude: source,
+      engine: await engine,
       command: options.command ?? executorCommand(),
       maxGrownBytes: options.maxGrownBytes ?? 1024 * MIB,
       loadImage: async (versionId) => images.get(versionId) ?? Promise.reject(new Error('no such image')),

@@ -2,7 +2,7 @@
 
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { Image, Sandbox, SandboxPool } from '../../../runtime/index.ts';
-import { linkEngine } from '../../../runtime/javascript/engine.ts';
+import { buildEngineModule, createEngine, linkEngine } from '../../../runtime/javascript/engine.ts';
 import { MAP_ADDRESS, TRACKED_PAGE_BYTES } from '../../../runtime/javascript/write-map.ts';
 import { meter, SLACK_BYTES, trackWrites } from '../../../runtime/metering/index.ts';
 import { parseModule } from '../../../runtime/wasm/module-parser.ts';
@@ -10,7 +10,7 @@ import { scanCode } from './support/code-scan.ts';
 import { type RunOptions, TestRuntime } from './support/sandboxes.ts';
 
 describe('the code of the engine', () => {
-  const linked = linkEngine().bytes;
+  const linked = linkEngine();
   const module = parseModule(linked);
   const exported = new Map(module.exports.map(({ name, index }) => [name, index]));
   const metered = meter(trackWrites(linked, MAP_ADDRESS), { maxMemoryPages: 8_192 }).bytes;
@@ -362,7 +362,7 @@ function unnotedWrites(sandbox: Sandbox, image: Image): number[] {
   return missed;
 }
 
-const TABLES = linkEngine().tables;
+const TABLES = createEngine({ id: '', module: buildEngineModule(), prelude: '' }).tables;
 
 /** The image as this sandbox has it: where nothing has asked for the engine's tables, zeros may stand in their place. */
 function memoryOf({ instance }: Sandbox, image: Image): Buffer {

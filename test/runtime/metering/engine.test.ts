@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
-import { createEngine } from '../../../runtime/javascript/engine.ts';
+import { buildEngineModule, createEngine } from '../../../runtime/javascript/engine.ts';
 import { EngineInstance } from '../../../runtime/javascript/engine-instance.ts';
 import type { MeterHooks } from '../../../runtime/metering/index.ts';
 
-const engine = createEngine('', 'test');
+const engine = createEngine({ id: 'test', module: buildEngineModule(), prelude: '' });
 
 /** A fresh VM, and how to run code in it: its completion value as a string. */
 function boot(hooks: Partial<MeterHooks> = {}) {

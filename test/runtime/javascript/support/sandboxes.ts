@@ -3,7 +3,7 @@
  * ES modules; the prelude is the real one unless a test brings a variant.
  */
 
-import { loadPrelude } from '../../../../invoker/index.ts';
+import { loadEngineSource } from '../../../../invoker/index.ts';
 import {
   type BaseImage,
   buildBaseImage,
@@ -86,9 +86,9 @@ export class TestRuntime {
   static async boot(
     options: { readonly changePrelude?: (source: string) => string; readonly pool?: Partial<SandboxPoolOptions> } = {},
   ): Promise<TestRuntime> {
-    const prelude = await loadPrelude();
-    const source = options.changePrelude?.(prelude.source) ?? prelude.source;
-    const engine = createEngine(source, prelude.engineId);
+    const source = await loadEngineSource();
+    const prelude = options.changePrelude?.(source.prelude) ?? source.prelude;
+    const engine = createEngine({ ...source, prelude });
     return new TestRuntime(engine, await buildBaseImage(engine), options.pool ?? {});
   }
 

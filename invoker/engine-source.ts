@@ -1,23 +1,20 @@
-/** The prelude as one script, and the identity of the engine that it makes. */
+/** What executors make the engine of: its module, rewritten, and the prelude as one script. */
 
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { engineId } from '../runtime/index.ts';
+import { buildEngineModule, type EngineSource, engineId } from '../runtime/index.ts';
 import { lazySourcePlugin } from '../runtime/javascript/bundle/index.ts';
 
-export interface Prelude {
-  readonly source: string;
-  readonly engineId: string;
-}
-
-/** In the published package the prelude is bundled already; from the sources it is bundled at each start (half a second). */
+/** The published package has both made already; from the sources they are made at each start (a second). */
 const BUNDLED = fileURLToPath(new URL('./guest/prelude.bundle.js', import.meta.url));
+const MODULE = fileURLToPath(new URL('./guest/engine.wasm', import.meta.url));
 
-export async function loadPrelude(): Promise<Prelude> {
-  const source = existsSync(BUNDLED) ? await readFile(BUNDLED, 'utf8') : await bundlePrelude();
-  return { source, engineId: engineId(source) };
+export async function loadEngineSource(): Promise<EngineSource> {
+  const prelude = existsSync(BUNDLED) ? await readFile(BUNDLED, 'utf8') : await bundlePrelude();
+  const module = existsSync(MODULE) ? await readFile(MODULE) : buildEngineModule();
+  return { id: engineId(prelude), module, prelude };
 }
 
 export async function bundlePrelude(): Promise<string> {
