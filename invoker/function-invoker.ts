@@ -17,6 +17,7 @@ import { HostCalls } from './host-calls.ts';
 import type { InvocationRequest, InvocationResult, Invoker, Outcome, Usage } from './invocation.ts';
 import type { InvocationRecorder } from './invocation-recorder.ts';
 import { type Ending, readEnding, readResponse } from './outcome.ts';
+import { MAX_EVENT_BYTES } from './protocol/messages.ts';
 
 /** Collects what a function logs; made once an invocation, at its first line. */
 export interface InvocationLog {
@@ -69,12 +70,16 @@ export class FunctionInvoker implements Invoker {
     try {
       const found = this.#lookup(request);
       version = found instanceof Promise ? await found : found;
+      checkEvent(request.eventJson, version);
       const waiting = admission.enter(version.name, version.config.concurrency, request.signal);
       if (waiting !== undefined) await waiting;
     } catch (error) {
       return this.#refused(request, PosternError.from(error));
     }
-    const executor = this.#options.pool.choose();
+    const { pool } = this.#options;
+    // Lost ones are replaced: who comes meanwhile waits.
+    if (pool.isDown) await pool.whenUp(MAX_EXECUTOR_WAIT_MS);
+    const executor = pool.choose();
     if (executor === undefined) {
       admission.leave(version.name);
       return this.#refused(request, new PosternError('OVERLOADED', 'no executor can take more', RETRY_SOON));
@@ -108,7 +113,25 @@ const REFUSALS: Partial<Record<ErrorRecord['code'], Outcome>> = {
   OVERLOADED: 'overloaded',
   CANCELED: 'canceled',
   FUNCTION_NOT_FOUND: 'not_found',
+  FUNCTION_OUT_OF_MEMORY: 'exceeded_memory',
 };
+
+/** An event that can't fit is refused here: it would only take an executor's time, and others' with it, to find that out. */
+function checkEvent(eventJson: string, { name, config }: FunctionVersion): void {
+  // A guest holds the text twice, as bytes and as a string, before it is parsed.
+  const room = Math.min(MAX_EVENT_BYTES, config.memoryBytes / 2);
+  if (eventJson.length * MAX_UTF8_BYTES <= room) return;
+  const bytes = Buffer.byteLength(eventJson);
+  if (bytes <= room) return;
+  const text = `an event of ${bytes} bytes does not fit function "${name}", which can take ${room}`;
+  throw new PosternError('FUNCTION_OUT_OF_MEMORY', text, { details: { noRetry: true } });
+}
+
+/** A UTF-16 unit's bytes in UTF-8, at most. */
+const MAX_UTF8_BYTES = 3;
+/** An executor starts in about a second; where none does, they are dying at their start. */
+const MAX_EXECUTOR_WAIT_MS = 5_000;
+
 const RETRY_SOON = { details: { retryAfterMs: 1_000 } } as const;
 
 /** One invocation from here to its record. */

@@ -12,5 +12,6 @@ export {
 } from './function-invoker.ts';
 export * from './invocation.ts';
 export { type InvocationRecord, InvocationRecorder, type RecorderOptions } from './invocation-recorder.ts';
+export { MAX_EVENT_BYTES } from './protocol/messages.ts';
 export * from './sandboxes.ts';
 export * from './trigger-installer.ts';

@@ -116,6 +116,22 @@ export class ExecutorPool implements ProgramBuilder {
     return best;
   }
 
+  /** Whether every executor is gone or not up yet: one will be soon. */
+  get isDown(): boolean {
+    return !this.#stopping && this.#executors.every((executor) => !executor.isReady);
+  }
+
+  /** Resolves when an executor is up, when the pool stops, or after `maxWaitMs`. */
+  whenUp(maxWaitMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, maxWaitMs);
+      this.#waitingForExecutor.push(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+
   async build(request: BuildRequest): Promise<BuiltProgram> {
     const executor = await this.#anyExecutor();
     return new Promise((resolve, reject) => {

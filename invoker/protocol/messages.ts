@@ -184,8 +184,10 @@ export type ExecutorInput = MessageOf<typeof TO_EXECUTOR, ReceivedTypes>;
 export type FromExecutor = MessageOf<typeof FROM_EXECUTOR, SentTypes>;
 export type ExecutorOutput = MessageOf<typeof FROM_EXECUTOR, ReceivedTypes>;
 
-/** Larger frames than this end the connection. Room for an image, a 6 MB event or result, a 16 MB host call. */
+/** Larger frames than this end the connection. Room for an image, an event or result, a 16 MB host call. */
 export const MAX_FRAME_BYTES = 64 * 1024 * 1024;
+/** An event's JSON text: a frame, less what travels with it. */
+export const MAX_EVENT_BYTES = MAX_FRAME_BYTES - 1024 * 1024;
 
 export const encodeToExecutor = encoder<ToExecutor>(TO_EXECUTOR);
 export const encodeFromExecutor = encoder<FromExecutor>(FROM_EXECUTOR);

@@ -85,6 +85,15 @@ describe('an executor that is ended from outside', () => {
     await node.whenReady();
   });
 
+  it('ENG-04 makes those wait who come while none is up, and fails none of them', async () => {
+    const lost = node.lost.length;
+    process.kill(node.pid, 'SIGKILL');
+    await node.whenLost(lost + 1);
+    expect(node.pool.isDown).toBe(true);
+    const results = await Promise.all(Array.from({ length: 20 }, (_, n) => node.value('calm', { n })));
+    expect(results).toEqual(Array.from({ length: 20 }, (_, n) => n + 1));
+  });
+
   it('ENG-04 is missed when it is stopped, killed, and replaced', { timeout: 20_000 }, async () => {
     const lost = node.lost.length;
     const running = node.invoke('wait', { n: 1 });
@@ -410,6 +419,20 @@ describe('work behind the answer', () => {
     await node.whenRecorded(before + 1);
     expect(result.outcome).toBe('ok');
     expect(node.records[before]?.result.outcome).toBe('executor_lost');
+  });
+});
+
+describe('an event', () => {
+  it('ROW-01 that can not fit the function is refused before an executor sees it, and not to be tried again', async () => {
+    const [lost, records] = [node.lost.length, node.records.length];
+    const result = await node.invoke('calm', { n: 1, text: 'x'.repeat(66_000_000) });
+    expect(result).toMatchObject({
+      outcome: 'exceeded_memory',
+      error: { code: 'FUNCTION_OUT_OF_MEMORY', details: { noRetry: true } },
+    });
+    expect(result.error?.message).toContain('does not fit function "calm"');
+    expect(await node.value('calm', { n: 1 })).toBe(2);
+    expect([node.lost.length, node.records.length]).toEqual([lost, records + 1]);
   });
 });
 

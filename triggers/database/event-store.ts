@@ -1,6 +1,7 @@
 /** The statements that move events between their states (database/migrations/0002_create_events.sql). */
 
 import type { Pool } from 'pg';
+import { MAX_EVENT_BYTES } from '../../invoker/index.ts';
 import type { LeasedEvent } from './leased-event.ts';
 
 export interface LeaseRequest {
@@ -28,10 +29,13 @@ export interface Setback {
 const LEASE_EVENTS = `
   select e.event_seq, e.event_id, e.event_function_id, e.function_name, e.event_trigger_id,
     coalesce(e.event_schema, t.config ->> 'schema', ''), coalesce(e.event_table, t.config ->> 'table', ''),
-    e.event_old_row, e.event_new_row, e.event_claims, e.event_writer, e.event_depth,
-    e.event_occurred_at, e.event_run_at, e.event_attempt, e.event_lease_number
+    case when size.bytes <= ${MAX_EVENT_BYTES} then e.event_old_row end,
+    case when size.bytes <= ${MAX_EVENT_BYTES} then e.event_new_row end, e.event_claims, e.event_writer, e.event_depth,
+    e.event_occurred_at, e.event_run_at, e.event_attempt, e.event_lease_number, size.bytes
   from postern.lease_events($1, $2, $3, $4, $5, $6) e
-    left join postern.triggers t on t.id = e.event_trigger_id`;
+    left join postern.triggers t on t.id = e.event_trigger_id,
+    lateral (select coalesce(octet_length(e.event_old_row::text), 0)
+      + coalesce(octet_length(e.event_new_row::text), 0) as bytes) size`;
 
 const AS_TEXT = { getTypeParser: () => (value: string | Buffer) => value };
 
@@ -66,6 +70,7 @@ function eventOf(row: Columns): LeasedEvent {
     runAt: row[13]!,
     attempt: row[14]!,
     leaseNumber: row[15]!,
+    rowBytes: Number(row[16]),
   };
 }
 

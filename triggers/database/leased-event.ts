@@ -9,6 +9,8 @@ export interface LeasedEvent {
   readonly triggerId: string;
   readonly schema: string;
   readonly table: string;
+  /** Of both rows, as JSON text. More than an event may have are counted and left in the database. */
+  readonly rowBytes: number;
   readonly oldRow: string | null;
   readonly newRow: string | null;
   readonly claims: string | null;

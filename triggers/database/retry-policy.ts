@@ -1,4 +1,4 @@
-import type { FunctionConfig, InvocationResult } from '../../invoker/index.ts';
+import { type FunctionConfig, type InvocationResult, MAX_EVENT_BYTES } from '../../invoker/index.ts';
 import { ERROR_CODES } from '../../runtime/index.ts';
 import type { Setback } from './event-store.ts';
 import { depthOf, type LeasedEvent, MAX_DEPTH } from './leased-event.ts';
@@ -22,6 +22,10 @@ export function refuseToRun(event: LeasedEvent, policy: DeliveryPolicy): Setback
   if (depth > MAX_DEPTH) {
     const message = `${depth} invocations led to this change, and ${MAX_DEPTH} may: a function fires itself in a circle`;
     return dead(event, { code: 'FUNCTION_ERROR', message, outcome: 'exception' });
+  }
+  if (event.rowBytes > MAX_EVENT_BYTES) {
+    const message = `the row has ${event.rowBytes} bytes as JSON, and an event may have ${MAX_EVENT_BYTES}`;
+    return dead(event, { code: 'FUNCTION_OUT_OF_MEMORY', message, outcome: 'exceeded_memory' });
   }
   if (Number(event.attempt) > policy.retry.maxAttempts) {
     // Only a lease that ran out brings an event here: every failure that we saw has been acknowledged.

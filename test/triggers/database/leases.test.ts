@@ -122,6 +122,21 @@ describe('a lease', () => {
     expect(rows).toEqual([{ attempt: 4, message: 'its node was lost in each of 4 attempts' }]);
   });
 
+  // ROW-01
+  test('of a row that no executor could take ends in a dead letter at once, and the row stays in the database', async () => {
+    await db.pool.query('create table wide (n int, data text)');
+    await installFunction(db.pool, databaseTrigger({ table: 'wide' }));
+    await db.pool.query(`insert into wide values (1, repeat('x', 70000000)), (2, 'small')`);
+    const invoker = new FakeInvoker();
+    const settled = await start({ invoker });
+    await settled.until({ dead: 1, finished: 1 });
+    expect(invoker.calls.map((call) => JSON.parse(call.eventJson).new.n)).toEqual([2]);
+    const { rows } = await db.pool.query(
+      `select attempt, last_error ->> 'code' as code, octet_length(new_row::text) > 70000000 as kept from postern.events`,
+    );
+    expect(rows).toEqual([{ attempt: 1, code: 'FUNCTION_OUT_OF_MEMORY', kept: true }]);
+  });
+
   // F6
   test('is renewed while the function runs, however long that takes', async () => {
     await installFunction(db.pool, databaseTrigger({ table: 'things' }));
