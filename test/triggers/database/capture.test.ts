@@ -135,7 +135,7 @@ describe('what is captured', () => {
       create domain positive as int check (value > 0);
       create table t_types (big bigint, num numeric, nan numeric, inf float8, f8 float8, bytes bytea, at timestamptz,
         forever timestamptz, span interval, feeling mood, duo pair, ints int[], texts text[], p positive, spot point,
-        doc json, docb jsonb, nothing text, bits bit(3), net inet, range int4range, stored int generated always as (p * 2) stored,
+        doc json, docb jsonb, nothing text, bits bit(3), net inet, range int4range, slot tstzrange, stored int generated always as (p * 2) stored,
         xmlish text, money_ money)`);
     const { id } = await installFunction(
       db.pool,
@@ -145,10 +145,11 @@ describe('what is captured', () => {
       await client.query(`set timezone = 'Asia/Kathmandu'; set intervalstyle = 'iso_8601'; set bytea_output = 'escape';
         set extra_float_digits = -5; set datestyle = 'German'`);
       await client.query(`insert into t_types (big, num, nan, inf, f8, bytes, at, forever, span, feeling, duo, ints, texts, p,
-          spot, doc, docb, nothing, bits, net, range, xmlish)
+          spot, doc, docb, nothing, bits, net, range, slot, xmlish)
         values (9007199254740993, 12345678901234567890.123456789, 'NaN', '-infinity', 0.1::float8 + 0.2, '\\x00ff',
           '2026-02-06 09:00:00.123456+00', 'infinity', '1 year 2 days 03:04:05', 'it''s "ok"', (1, 'x,"y'), '{1,null,3}',
           '{"a b",null,"\\"q\\""}', 5, '(1,2)', '{"b": 1, "a": "\\u0000", "b": 2}', '{"k": 1e400}', null, B'101', '10.0.0.0/8', '[1,5)',
+          '[2026-02-06 09:00+00,)',
           E'line\\nbreak \u2028 </script> \u001b[31m')`);
     });
     const [row] = await captured(id);
@@ -158,7 +159,7 @@ describe('what is captured', () => {
         '"bytes":"\\\\x00ff","at":"2026-02-06T09:00:00.123456+00:00","forever":"infinity","span":"1 year 2 days 03:04:05",' +
         '"feeling":"it\'s \\"ok\\"","duo":{"a":1,"b":"x,\\"y"},"ints":[1,null,3],"texts":["a b",null,"\\"q\\""],"p":5,' +
         `"spot":"(1,2)","doc":{"b": 1, "a": "\\u0000", "b": 2},"docb":{"k": 1${'0'.repeat(400)}},"nothing":null,"bits":"101",` +
-        '"net":"10.0.0.0/8","range":"[1,5)","stored":10,"xmlish":"line\\nbreak \u2028 </script> \\u001b[31m","money_":null}',
+        '"net":"10.0.0.0/8","range":"[1,5)","slot":"[\\"2026-02-06 09:00:00+00\\",)","stored":10,"xmlish":"line\\nbreak \u2028 </script> \\u001b[31m","money_":null}',
     );
     await db.pool.query('update t_types set p = 6');
     expect((await captured(id))[1]?.old).toBe(row?.new);
