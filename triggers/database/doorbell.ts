@@ -5,9 +5,9 @@
 
 import pg, { type ClientConfig } from 'pg';
 
-/** Both in the capture functions too. */
-const LOCK = [1886548846, 1] as const;
-const CHANNEL = 'postern_events';
+/** Both in the functions of migration 0003 too. */
+export const DOORBELL_LOCK = [1886548846, 1] as const;
+export const DOORBELL_CHANNEL = 'postern_events';
 
 /** A connection that answers nothing for so long is half-open (a network path that died without a word). */
 const ANSWER_TIMEOUT_MS = 5_000;
@@ -80,7 +80,7 @@ export class Doorbell {
     if (!this.#usable) return 'no';
     // Also proves, at each slow poll of a sleeping dispatcher, that the connection lives.
     if (this.#holding) return (await this.#ask('select 1 as state', [])) === null ? 'no' : 'yes';
-    const state = await this.#ask(ARM, LOCK);
+    const state = await this.#ask(ARM, DOORBELL_LOCK);
     if (state === null) return 'no';
     this.#holding = state === 'ours';
     return state === 'writers' ? 'writers' : 'yes';
@@ -90,7 +90,7 @@ export class Doorbell {
   disarm(): void {
     if (!this.#holding) return;
     this.#holding = false;
-    void this.#ask('select pg_advisory_unlock($1, $2) as state', LOCK);
+    void this.#ask('select pg_advisory_unlock($1, $2) as state', DOORBELL_LOCK);
   }
 
   async #ask(sql: string, values: readonly number[]): Promise<unknown> {
@@ -121,7 +121,7 @@ export class Doorbell {
     this.#client = client;
     try {
       await client.connect();
-      await client.query(`listen ${CHANNEL}`);
+      await client.query(`listen ${DOORBELL_CHANNEL}`);
       const { rows } = await client.query<{ max: number }>(
         `select current_setting('max_prepared_transactions')::integer as max`,
       );

@@ -1,6 +1,6 @@
 /** Whether the database still is as the installer left it. For `doctor` and a check at start: drift loses events silently. */
 
-import type { Pool } from 'pg';
+import type { Pool, PoolClient } from 'pg';
 import type { DatabaseTriggerConfig } from '../../invoker/index.ts';
 import { sqlTriggerPrefix } from './sql-triggers.ts';
 
@@ -53,8 +53,8 @@ function problemsOf({ id, config, hasTable, present }: TriggerRow): readonly str
 }
 
 /** The role that capture runs as: `postern_capture`, or our own user where that may not make roles (less of a wall). */
-export async function captureOwner(pool: Pool): Promise<string> {
-  const { rows } = await pool.query<{ owner: string }>(
+export async function captureOwner(database: Pool | PoolClient): Promise<string> {
+  const { rows } = await database.query<{ owner: string }>(
     `select pg_get_userbyid(proowner)::text as owner from pg_proc where oid = 'postern.capture_row()'::regprocedure`,
   );
   return rows[0]?.owner ?? '';

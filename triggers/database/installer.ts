@@ -4,8 +4,10 @@ import type { PoolClient } from 'pg';
 import { quoteIdentifier, quoteQualified, sqlState } from '../../database/index.ts';
 import type { DatabaseTriggerConfig, TriggerConfig, TriggerInstaller } from '../../invoker/index.ts';
 import { PosternError } from '../../runtime/index.ts';
+import { captureSignature } from './capture-function.ts';
 import { closest, enumerate } from './closest.ts';
 import { type ConditionColumn, ConditionError, readCondition } from './condition.ts';
+import { captureOwner } from './drift.ts';
 import { type SqlTrigger, sqlTriggerPrefix, sqlTriggers } from './sql-triggers.ts';
 import { findTable, TableError, type WatchedTable } from './watched-table.ts';
 
@@ -15,6 +17,8 @@ import { findTable, TableError, type WatchedTable } from './watched-table.ts';
  */
 const LOCK_TIMEOUT_MS = 3_000;
 const LOCK_NOT_AVAILABLE = '55P03';
+/** Installs take turns: two at once that change the rights in schema postern fail. 'pstn' in ASCII; 1 is the doorbell's. */
+const INSTALL_LOCK = [1886548846, 2] as const;
 
 export interface InstallerOptions {
   /** Default 3 s. */
@@ -26,7 +30,8 @@ export interface InstallerOptions {
 /**
  * Keeps the rows of postern.triggers, of every kind, and the SQL triggers of the database kind. Runs in the deploy's
  * transaction, which must have locked the function's row; nothing shows before that commits. A trigger whose
- * configuration did not change keeps its id and its SQL triggers: no lock is taken on its table.
+ * configuration did not change keeps its id and its SQL triggers: no lock is taken on its table. Only where those are of
+ * an earlier version and call the functions that all triggers shared, they are made anew.
  */
 export class DatabaseTriggerInstaller implements TriggerInstaller {
   readonly #log: (message: string) => void;
@@ -45,6 +50,8 @@ export class DatabaseTriggerInstaller implements TriggerInstaller {
   ): Promise<void> {
     await withLockTimeout(client, this.#lockTimeoutMs, async () => {
       const installed = await readInstalled(client, functionId);
+      // Before any lock on a table: nobody waits for a turn while he holds what another one needs.
+      if (triggers.some((config) => config.type === 'database')) await takeTurn(client);
       const plans = triggers.map((config) => ({ config, id: takeEqual(installed, config) }));
       // What is left has no equal in the new version. Gone first: the new ones may be for the same tables.
       for (const { id, config } of installed) await this.#retire(client, functionId, id, config);
@@ -205,21 +212,24 @@ function conditionRefusal(
   return refusal(label, `the condition \`${when}\` is refused: ${reason}`, details, cause);
 }
 
-/** Those of the trigger that are on this very table (it may have been dropped and made anew) and enabled as they should be. */
+/**
+ * Those of the trigger that are on this very table (it may have been dropped and made anew), enabled as they should be, and
+ * call a function of their own.
+ */
 async function readSqlTriggers(
   client: PoolClient,
   triggerId: string,
   table: WatchedTable,
 ): Promise<ReadonlySet<string>> {
   const { rows } = await client.query<{ name: string }>(
-    `select tgname::text as name from pg_trigger
-     where tgrelid = $1::regclass and starts_with(tgname::text, $2) and tgenabled in ('A', $3)`,
+    `select t.tgname::text as name from pg_trigger t join pg_proc p on p.oid = t.tgfoid and p.proname = t.tgname
+     where t.tgrelid = $1::regclass and starts_with(t.tgname::text, $2) and t.tgenabled in ('A', $3)`,
     [quoteQualified(table.schema, table.name), sqlTriggerPrefix(triggerId), table.owned ? 'A' : 'O'],
   );
   return new Set(rows.map((row) => row.name));
 }
 
-/** Drops the trigger's SQL triggers wherever they are by now, except the named ones. */
+/** Drops the trigger's SQL triggers wherever they are by now, and their functions, except the named ones. */
 async function dropSqlTriggers(client: PoolClient, triggerId: string, keep: readonly string[]): Promise<void> {
   const { rows } = await client.query<{ name: string; schema: string; table: string }>(
     `select t.tgname::text as name, n.nspname::text as schema, c.relname::text as table
@@ -232,6 +242,13 @@ async function dropSqlTriggers(client: PoolClient, triggerId: string, keep: read
       .query(`drop trigger ${quoteIdentifier(name)} on ${quoteQualified(schema, table)}`)
       .catch((error: unknown) => Promise.reject(lockedOr(error, `${schema}.${table}`)));
   }
+  // Looked up by themselves: a table that was dropped took its triggers along and left these.
+  const functions = await client.query<{ name: string }>(
+    `select proname::text as name from pg_proc
+     where pronamespace = 'postern'::regnamespace and starts_with(proname::text, $1) and proname <> all ($2::text[])`,
+    [sqlTriggerPrefix(triggerId), keep],
+  );
+  for (const { name } of functions.rows) await client.query(`drop function ${captureSignature(name)}`);
 }
 
 async function createSqlTrigger(
@@ -245,10 +262,42 @@ async function createSqlTrigger(
     await client.query(
       `drop trigger if exists ${quoteIdentifier(trigger.name)} on ${quoteQualified(config.schema, config.table)}`,
     );
+    // With the trigger on a table that had this name before: what the function reads need not be there.
+    await client.query(`drop function if exists ${captureSignature(trigger.name)} cascade`);
+    await client.query(trigger.createFunction);
     await client.query(trigger.create);
+    await disownFunction(client, trigger.name);
     if (trigger.enableAlways !== null) await client.query(trigger.enableAlways);
   } catch (error) {
     throw explain(error, label, config);
+  }
+}
+
+/**
+ * Leaves the function to the role that may write the outbox and nothing else (where there is one: database/migrations/
+ * 0003_create_capture.sql), and EXECUTE to nobody. Giving a function away takes, of all but superusers, that the new owner
+ * may create in the schema; so it may, until the next statement, which nobody sees before the commit.
+ */
+async function disownFunction(client: PoolClient, name: string): Promise<void> {
+  const signature = captureSignature(name);
+  await client.query(`revoke all on function ${signature} from public`);
+  const owner = await captureOwner(client);
+  if (owner !== 'postern_capture') return;
+  await client.query('grant create on schema postern to postern_capture');
+  await client.query(`alter function ${signature} owner to postern_capture`);
+  await client.query('revoke create on schema postern from postern_capture');
+}
+
+/** Until the transaction ends. */
+async function takeTurn(client: PoolClient): Promise<void> {
+  try {
+    await client.query('select pg_advisory_xact_lock($1, $2)', [...INSTALL_LOCK]);
+  } catch (error) {
+    if (sqlState(error) !== LOCK_NOT_AVAILABLE) throw error;
+    throw new PosternError('OVERLOADED', 'Another deploy is installing triggers. Nothing was changed; try again.', {
+      cause: error,
+      details: { retryAfterMs: 5_000 },
+    });
   }
 }
 

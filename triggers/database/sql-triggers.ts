@@ -1,11 +1,14 @@
 /** From a trigger's configuration to the SQL triggers on the user's table: at most one an operation. */
 
-import { quoteIdentifier, quoteLiteral, quoteQualified } from '../../database/index.ts';
+import { quoteIdentifier, quoteQualified } from '../../database/index.ts';
 import type { DatabaseTriggerConfig } from '../../invoker/index.ts';
+import { captureSignature, createCaptureFunction } from './capture-function.ts';
 import type { WatchedTable } from './watched-table.ts';
 
 export interface SqlTrigger {
   readonly name: string;
+  /** Its trigger function, which has its name. */
+  readonly createFunction: string;
   readonly create: string;
   /** Fires in sessions with session_replication_role = replica too. Null where we are not the table's owner. */
   readonly enableAlways: string | null;
@@ -29,27 +32,27 @@ export function sqlTriggers(
   triggerId: string,
 ): readonly SqlTrigger[] {
   const target = quoteQualified(table.schema, table.name);
-  const call = (name: string): string =>
-    `execute function postern.${name}(${quoteLiteral(String(functionId))}, ${quoteLiteral(triggerId)})`;
   // The line breaks keep a comment at the end of the condition from swallowing our parenthesis.
   const when = config.when === null ? '' : `when (\n${config.when}\n)`;
   const perStatement = table.statementTriggers && config.when === null;
   return config.operations.map((operation) => {
-    const name = quoteIdentifier(`${sqlTriggerPrefix(triggerId)}${operation.toLowerCase()}`);
-    const create = `create trigger ${name} after`;
-    const forEachRow = `on ${target} for each row ${when} ${call('capture_row')}`;
+    const name = `${sqlTriggerPrefix(triggerId)}${operation.toLowerCase()}`;
+    const create = `create trigger ${quoteIdentifier(name)} after`;
+    const call = `execute function ${captureSignature(name)}`;
+    const forEachRow = `on ${target} for each row ${when} ${call}`;
     return {
-      name: `${sqlTriggerPrefix(triggerId)}${operation.toLowerCase()}`,
+      name,
+      createFunction: createCaptureFunction({ name, operation, perStatement, functionId, triggerId }),
       create: {
         INSERT: perStatement
-          ? `${create} insert on ${target} referencing new table as new_rows for each statement ${call('capture_inserts')}`
+          ? `${create} insert on ${target} referencing new table as new_rows for each statement ${call}`
           : `${create} insert ${forEachRow}`,
         UPDATE: `${create} update ${columnList(config)} ${forEachRow}`,
         DELETE: perStatement
-          ? `${create} delete on ${target} referencing old table as old_rows for each statement ${call('capture_deletes')}`
+          ? `${create} delete on ${target} referencing old table as old_rows for each statement ${call}`
           : `${create} delete ${forEachRow}`,
       }[operation],
-      enableAlways: table.owned ? `alter table ${target} enable always trigger ${name}` : null,
+      enableAlways: table.owned ? `alter table ${target} enable always trigger ${quoteIdentifier(name)}` : null,
     };
   });
 }

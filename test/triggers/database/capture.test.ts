@@ -31,6 +31,26 @@ async function newRows(functionId: number): Promise<unknown[]> {
   return (await captured(functionId)).map((row) => (row.new === null ? null : JSON.parse(row.new)));
 }
 
+interface CaptureFunctionRow {
+  readonly signature: string;
+  readonly owner: string;
+  readonly definer: boolean;
+  readonly path: string | null;
+  readonly executable: string[];
+}
+
+async function captureFunctions(functionId: number): Promise<CaptureFunctionRow[]> {
+  const { rows } = await db.pool.query<CaptureFunctionRow>(
+    `select p.oid::regprocedure::text as signature, pg_get_userbyid(p.proowner)::text as owner, p.prosecdef as definer,
+       (select setting from unnest(p.proconfig) setting where setting like 'search_path=%') as path,
+       array(select a.grantee::regrole::text from aclexplode(p.proacl) a where a.grantee <> p.proowner) as executable
+     from postern.triggers t join pg_proc p on starts_with(p.proname::text, 'postern_' || t.id) where t.function_id = $1
+     order by p.proname`,
+    [functionId],
+  );
+  return rows;
+}
+
 /** A connection as another database user, who may do to the tables what `grants` says. */
 async function asUser<T>(grants: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
   const user = `w_${Math.random().toString(36).slice(2, 10)}`;
@@ -237,13 +257,13 @@ describe('when an event exists', () => {
   test('a write fails, and does not hang, while the outbox can not be written', async () => {
     await db.pool.query('create table t_locked (id int)');
     const { id } = await installFunction(db.pool, databaseTrigger({ table: 't_locked' }));
-    await db.pool.query(`alter function postern.capture_inserts() set lock_timeout = '50ms'`);
+    const [capture] = await captureFunctions(id);
+    await db.pool.query(`alter function ${capture?.signature} set lock_timeout = '50ms'`);
     await inSession(async (blocker) => {
       await blocker.query('begin; lock table postern.events in access exclusive mode');
       await expect(db.pool.query('insert into t_locked values (1)')).rejects.toMatchObject({ code: '55P03' });
       await blocker.query('rollback');
     });
-    await db.pool.query(`alter function postern.capture_inserts() set lock_timeout = '5s'`);
     expect(await captured(id)).toEqual([]);
     expect((await db.pool.query('select from t_locked')).rowCount).toBe(0);
   });
@@ -291,6 +311,7 @@ describe('the session that made the change', () => {
         'delete from postern.events',
         'truncate postern.events',
         'select postern.capture_row()',
+        `select ${(await captureFunctions(id))[0]?.signature}`,
         'set role postern_capture',
       ]) {
         await expect(client.query(sql), sql).rejects.toMatchObject({ code: '42501' });
@@ -329,10 +350,13 @@ describe('the session that made the change', () => {
 
   // ROW-11
   test('can not put our trigger functions on a table of its own', async () => {
-    await asUser('grant create on schema public to USER', async (client) => {
+    await db.pool.query('create table t_theirs (id int)');
+    const { id } = await installFunction(db.pool, databaseTrigger({ table: 't_theirs' }));
+    const [capture] = await captureFunctions(id);
+    await asUser('grant create on schema public to USER; grant usage on schema postern to USER', async (client) => {
       await client.query('create table mine (id int)');
-      for (const name of ['capture_row', 'capture_inserts', 'capture_deletes']) {
-        const sql = `create trigger t after insert on mine for each row execute function postern.${name}('1', gen)`;
+      for (const signature of ['postern.capture_row()', 'postern.capture_inserts()', capture?.signature]) {
+        const sql = `create trigger t after insert on mine for each row execute function ${signature}`;
         await expect(client.query(sql)).rejects.toMatchObject({ code: '42501' });
       }
     });
@@ -340,6 +364,24 @@ describe('the session that made the change', () => {
 });
 
 describe('capture runs as a role that', () => {
+  test('owns the function of each SQL trigger, which has a fixed search_path and nobody else may execute', async () => {
+    await db.pool.query('create table t_owned (id int)');
+    const { id } = await installFunction(
+      db.pool,
+      databaseTrigger({ table: 't_owned', operations: ['INSERT', 'UPDATE', 'DELETE'] }),
+    );
+    const functions = await captureFunctions(id);
+    expect(functions).toHaveLength(3);
+    for (const { signature: _, ...rest } of functions) {
+      expect(rest).toEqual({
+        owner: 'postern_capture',
+        definer: true,
+        path: 'search_path=pg_catalog, pg_temp',
+        executable: [],
+      });
+    }
+  });
+
   test('can not log in, owns nothing else, and may insert into the outbox and nothing more', async () => {
     expect(await captureOwner(db.pool)).toBe('postern_capture');
     const { rows } = await db.pool.query(

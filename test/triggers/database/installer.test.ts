@@ -1,6 +1,6 @@
 import type { PoolClient } from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { quoteIdentifier, withTransaction } from '../../../database/index.ts';
+import { createSystemPool, migrate, quoteIdentifier, withTransaction } from '../../../database/index.ts';
 import type { DatabaseTriggerConfig } from '../../../invoker/index.ts';
 import { DatabaseTriggerInstaller, findDrift } from '../../../triggers/database/index.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
@@ -53,10 +53,14 @@ async function sqlTriggers(id = functionId): Promise<SqlTriggerRow[]> {
   return rows;
 }
 
-async function strayTriggers(): Promise<number> {
+/** SQL triggers, and functions of SQL triggers, that belong to no trigger. */
+async function strays(): Promise<number> {
   const { rowCount } = await db.pool.query(
-    `select from pg_trigger g where starts_with(g.tgname::text, 'postern_')
-     and not exists (select from postern.triggers t where starts_with(g.tgname::text, 'postern_' || t.id))`,
+    `select from (
+       select tgname::text as name from pg_trigger
+       union all select proname::text from pg_proc where pronamespace = 'postern'::regnamespace) made
+     where starts_with(name, 'postern_')
+       and not exists (select from postern.triggers t where starts_with(name, 'postern_' || t.id))`,
   );
   return rowCount ?? 0;
 }
@@ -72,7 +76,7 @@ describe('installing', () => {
     ]);
     await uninstall();
     expect(await sqlTriggers()).toEqual([]);
-    expect(await strayTriggers()).toBe(0);
+    expect(await strays()).toBe(0);
   });
 
   test.each(['parted', 'parted_1', 'base', 'derived'])(
@@ -112,7 +116,7 @@ describe('installing', () => {
     expect(after.find((t) => t.table === 'shop.orders')?.name).toMatch(/_delete$/);
     await install();
     expect(await sqlTriggers()).toEqual([]);
-    expect(await strayTriggers()).toBe(0);
+    expect(await strays()).toBe(0);
   });
 
   test('two functions on one table, and one function twice, have triggers of their own', async () => {
@@ -144,7 +148,100 @@ describe('installing', () => {
     await db.pool.query('create table shop.orders (id int, status text)');
     await install(users);
     expect(await findDrift(db.pool)).toEqual([]);
+    await db.pool.query('drop table shop.orders');
     await uninstall();
+    expect(await strays()).toBe(0);
+    await db.pool.query('create table shop.orders (id int, status text)');
+  });
+
+  test('replaces a SQL trigger that an earlier version made, which called a function of all triggers', async () => {
+    const users = databaseTrigger({ table: 'users' });
+    await install(users);
+    const [made] = await sqlTriggers();
+    const name = quoteIdentifier(made!.name);
+    const id = made!.name.slice('postern_'.length, -'_insert'.length);
+    await db.pool.query(`drop trigger ${name} on users; drop function postern.${name}();
+      create trigger ${name} after insert on users referencing new table as new_rows for each statement
+        execute function postern.capture_inserts('${functionId}', '${id}');
+      alter table users enable always trigger ${name}`);
+    await db.pool.query('insert into users (id) values (1)');
+    await install(users);
+    const [after] = await sqlTriggers();
+    expect(after).toEqual({ ...made, oid: after?.oid });
+    await db.pool.query('insert into users (id) values (2)');
+    const { rows } = await db.pool.query(
+      `select new_row ->> 'id' as id, trigger_id from postern.events where function_id = $1 order by seq`,
+      [functionId],
+    );
+    expect(rows).toEqual([
+      { id: '1', trigger_id: id },
+      { id: '2', trigger_id: id },
+    ]);
+    await uninstall();
+    await db.pool.query('truncate users');
+  });
+
+  test('follows the name when the table was renamed and another one has its name now', async () => {
+    await db.pool.query(
+      'create table first (id int, day int) partition by list (day); create table first_1 partition of first default',
+    );
+    const config = databaseTrigger({ table: 'first' });
+    await install(config);
+    await db.pool.query('alter table first rename to second; create table first (id int, day int)');
+    await install(config);
+    await db.pool.query('insert into second values (1, 1); insert into first values (2, 2)');
+    const { rows } = await db.pool.query('select new_row from postern.events where function_id = $1', [functionId]);
+    expect(rows).toEqual([{ new_row: { id: 2, day: 2 } }]);
+    await uninstall();
+    expect(await strays()).toBe(0);
+    await db.pool.query('drop table first, second');
+  });
+
+  test('needs no superuser: a member of the capture role gives the functions to it, and it can create nothing after', async () => {
+    const user = `o_${functionId}_${process.pid}`;
+    const other = await createTestDatabase({ empty: true });
+    await other.pool.query(
+      `create role ${user} login createrole password 'x'; alter database ${other.name} owner to ${user}`,
+    );
+    await other.pool.query(`grant postern_capture to ${user}`);
+    const url = Object.assign(new URL(other.url), { username: user, password: 'x' }).href;
+    const pool = createSystemPool(url);
+    await migrate(pool);
+    await pool.query('create schema app; create table app.t (id int)');
+    const config = databaseTrigger({ schema: 'app', table: 't', operations: ['INSERT', 'DELETE'] });
+    const id = await newFunction(pool);
+    const apply = (...triggers: DatabaseTriggerConfig[]) =>
+      withTransaction(pool, (client) => installer.install(client, id, 'welcome', triggers));
+    await apply(config);
+    await pool.query('insert into app.t values (1)');
+    const { rows } = await pool.query(
+      `select pg_get_userbyid(p.proowner)::text as owner, count(*)::int as functions,
+         (select count(*)::int from postern.events) as events, has_schema_privilege('postern_capture', 'postern', 'create') as creates
+       from pg_proc p where starts_with(p.proname::text, 'postern_') group by 1`,
+    );
+    expect(rows).toEqual([{ owner: 'postern_capture', functions: 2, events: 1, creates: false }]);
+    await apply();
+    expect((await pool.query(`select from pg_proc where starts_with(proname::text, 'postern_')`)).rowCount).toBe(0);
+    await pool.end();
+    await other.drop();
+    await db.pool.query(`drop role ${user}`);
+  });
+
+  test('deploys at the same time all get their triggers', async () => {
+    const ids = await Promise.all(Array.from({ length: 4 }, () => newFunction(db.pool)));
+    const patient = new DatabaseTriggerInstaller();
+    const orders = databaseTrigger({ schema: 'shop', table: 'orders', operations: ['INSERT', 'UPDATE'] });
+    const triggers = [databaseTrigger({ table: 'users' }), orders];
+    await Promise.all(
+      ids.map((id, index) =>
+        withTransaction(db.pool, (client) =>
+          patient.install(client, id, 'f', index % 2 === 0 ? triggers : triggers.toReversed()),
+        ),
+      ),
+    );
+    for (const id of ids) expect(await sqlTriggers(id)).toHaveLength(3);
+    for (const id of ids) await withTransaction(db.pool, (client) => patient.uninstall(client, id));
+    expect(await strays()).toBe(0);
   });
 
   test('a failing install leaves the triggers of the version before', async () => {
