@@ -22,6 +22,14 @@ const FUNCTIONS = {
         case 'memory': { const a = []; for (;;) a.push(new Uint8Array(1 << 20)); }
         case 'stack': { const f = () => f() + 1; return f(); }
         case 'deep': return JSON.parse('['.repeat(1e6) + ']'.repeat(1e6));
+        case 'deep, caught': {
+          const list = JSON.parse('['.repeat(event.depth) + ']'.repeat(event.depth));
+          const names = [];
+          for (const attempt of [() => JSON.parse('['.repeat(1e6)), () => { let a = []; for (let i = 0; i < 1e5; i++) a = [a]; JSON.stringify(a); }]) {
+            try { attempt(); } catch (error) { names.push(error.name); }
+          }
+          return [JSON.stringify(list).length, ...names];
+        }
         case 'log': for (let i = 0; i < 3_000; i++) console.log('line ' + i, { i }); return 1;
         case 'hostile header': return { statusCode: 200, headers: { a: event.header } };
         case 'env': return context.env;
@@ -188,6 +196,11 @@ describe('an invocation', () => {
     expect(await node.invoke(name, event)).toMatchObject({ outcome, error: { code, message: expect.any(String) } });
     expect(await node.value('calm', { n: 7 })).toBe(8);
     expect([node.lost.length, node.pid]).toEqual([lost, pid]);
+  });
+
+  it('MEM-05 may catch that JSON is nested too deeply, and may nest it nine thousand deep', async () => {
+    const event = { do: 'deep, caught', depth: 9_000 };
+    expect(await node.value('misc', event)).toEqual([18_000, 'RangeError', 'RangeError']);
   });
 
   it.each([
