@@ -32,15 +32,32 @@ export function restoreWritten(image: Image, memory: Uint8Array): void {
     }
   }
   const words = new Uint32Array(memory.buffer, MAP_ADDRESS, (pages + 3) >>> 2);
+  // The first page of a run that was written; pages written often lie side by side.
+  let first = -1;
   for (let index = 0; index < words.length; index++) {
-    if (words[index] === 0) continue;
-    // A run of words: pages written often lie side by side, and copying four where one was written costs little.
-    let end = index + 1;
-    while (end < words.length && words[end] !== 0) end++;
-    words.fill(0, index, end);
-    restoreRange(image, memory, index << (TRACKED_PAGE_SHIFT + 2), (end << (TRACKED_PAGE_SHIFT + 2)) + SLACK_BYTES);
-    index = end;
+    const word = words[index] as number;
+    if (word === 0) {
+      if (first >= 0) restorePages(image, memory, first, index << 2);
+      first = -1;
+      continue;
+    }
+    words[index] = 0;
+    for (let lane = 0; lane < 4; lane++) {
+      const page = (index << 2) + lane;
+      const written = ((word >>> (lane << 3)) & 0xff) !== 0;
+      if (written && first < 0) first = page;
+      else if (!written && first >= 0) {
+        restorePages(image, memory, first, page);
+        first = -1;
+      }
+    }
   }
+  if (first >= 0) restorePages(image, memory, first, pages);
+}
+
+/** What is noted of a page may stand as many bytes behind it. */
+function restorePages(image: Image, memory: Uint8Array, first: number, end: number): void {
+  restoreRange(image, memory, first << TRACKED_PAGE_SHIFT, (end << TRACKED_PAGE_SHIFT) + SLACK_BYTES);
 }
 
 function restoreRange(image: Image, memory: Uint8Array, start: number, end: number): void {
