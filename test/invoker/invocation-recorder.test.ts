@@ -103,7 +103,7 @@ describe('a record', () => {
         const recorder = recorderOn(db.pool);
         const given = record(
           { outcome: 'exception', error: { code: 'FUNCTION_ERROR', message: text } },
-          { requestId: text, logs: [{ timeMs: 0, level: 'info', message: text } as InvocationRecord['logs'][number]] },
+          { requestId: text, logs: [{ timeMs: 0, level: 'INFO', message: text } as InvocationRecord['logs'][number]] },
         );
         recorder.push(given);
         await recorder.stop();
