@@ -12,6 +12,7 @@
 import { createHash, createHmac } from 'node:crypto';
 import pg, { type ClientConfig, type Pool } from 'pg';
 import { GuestRoleError } from './errors.ts';
+import { guestRoleProblem } from './guest-role.ts';
 import { quoteIdentifier, quoteLiteral } from './quoting.ts';
 import { scramVerifier } from './scram.ts';
 import { sqlState } from './transaction.ts';
@@ -173,32 +174,9 @@ async function requireOnlyMembership({ pool, role, login }: LoginPlan): Promise<
   }
 }
 
-/** A role that a guest may stand for: it can't get out of the database's own rights, and not into schema postern. */
 async function requireHarmless(pool: Pool, role: string): Promise<void> {
-  const { rows } = await pool.query<{ powers: boolean; bypasses: boolean; reaches: string | null; owns: boolean }>(
-    `select r.rolsuper or r.rolcreaterole or r.rolreplication as powers,
-            r.rolbypassrls as bypasses,
-            pg_has_role(r.oid, (select nspowner from pg_namespace where nspname = 'postern'), 'member') as owns,
-            (select min(p.rolname::text) from pg_roles p
-             where pg_has_role(r.oid, p.oid, 'member') and p.oid <> r.oid
-               and (p.rolsuper or p.rolcreaterole or p.rolreplication or p.rolbypassrls
-                    or p.rolname like 'pg\\_%' and p.rolname <> 'pg_database_owner')) as reaches
-     from pg_roles r where r.rolname = $1`,
-    [role],
-  );
-  const found = rows[0];
-  if (found === undefined) throw new GuestRoleError(`There is no database role ${role}.`);
-  if (role.startsWith('pg_')) throw new GuestRoleError(`The predefined role ${role} is not for functions.`);
-  if (found.powers) throw new GuestRoleError(`The database role ${role} is a superuser, makes roles or replicates.`);
-  if (found.owns) throw new GuestRoleError(`The database role ${role} owns schema postern, or may become its owner.`);
-  if (found.reaches !== null) {
-    throw new GuestRoleError(
-      `The database role ${role} is a member of ${found.reaches}, which is more than a guest may have.`,
-    );
-  }
-  if (found.bypasses && role !== 'service_role') {
-    throw new GuestRoleError(`The database role ${role} bypasses row-level security; only service_role may do that.`);
-  }
+  const problem = await guestRoleProblem(pool, role);
+  if (problem !== null) throw new GuestRoleError(`${problem[0]!.toUpperCase()}${problem.slice(1)}.`);
 }
 
 async function applySettings({ pool, login, limit }: LoginPlan): Promise<void> {
@@ -214,7 +192,10 @@ async function applySettings({ pool, login, limit }: LoginPlan): Promise<void> {
   if (rows[0]?.rolconnlimit !== limit) await pool.query(`alter role ${id} connection limit ${limit}`);
 }
 
-/** Schema postern is ours, so this changes nothing of the user's; default privileges may have opened it. */
+/**
+ * Schema postern is ours, so this changes nothing of the user's; default privileges may have opened it. Never called for a
+ * role of our own (`guestRoleProblem`): capture would lose its way to the outbox.
+ */
 async function closeSchema(pool: Pool, roles: readonly string[]): Promise<void> {
   const { rows } = await pool.query<{ role: string }>(
     `select role from unnest($1::text[]) as t(role)

@@ -5,6 +5,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Pool, PoolClient } from 'pg';
 import { MigrationError } from './errors.ts';
+import { restoreSchemaRights } from './schema-rights.ts';
 import { withTransaction } from './transaction.ts';
 
 const FOLDER = join(import.meta.dirname, 'migrations');
@@ -26,7 +27,8 @@ export interface MigrateOptions {
 }
 
 /**
- * Applies what is missing, each in a transaction of its own, and returns the names. Safe to run in several nodes at once.
+ * Applies what is missing, each in a transaction of its own, mends the rights that migrations gave, and returns the names.
+ * Safe to run in several nodes at once.
  * Rejects with MigrationError where the database is newer than this code, where an applied migration differs from the
  * file, or where a statement fails (that migration is rolled back then).
  */
@@ -35,7 +37,7 @@ export async function migrate(pool: Pool, options: MigrateOptions = {}): Promise
   const applied: string[] = [];
   for (;;) {
     // The lock ends with each transaction, so it works through a pooler too; hence the look at what is applied each time.
-    const name = await withTransaction(pool, (client) => applyNext(client, migrations));
+    const name = await withTransaction(pool, (client) => applyNext(client, migrations, options.log));
     if (name === null) return applied;
     options.log?.(`applied migration ${name}`);
     applied.push(name);
@@ -64,11 +66,18 @@ export async function readMigrations(folder = FOLDER): Promise<readonly Migratio
   );
 }
 
-async function applyNext(client: PoolClient, migrations: readonly Migration[]): Promise<string | null> {
+async function applyNext(
+  client: PoolClient,
+  migrations: readonly Migration[],
+  log?: (message: string) => void,
+): Promise<string | null> {
   await client.query('select pg_advisory_xact_lock($1)', [MIGRATION_LOCK]);
   await client.query(CREATE_MIGRATIONS_TABLE);
   const [next] = missing(migrations, await readApplied(client));
-  if (next === undefined) return null;
+  if (next === undefined) {
+    for (const role of await restoreSchemaRights(client)) log?.(`gave ${role} its right to use schema postern back`);
+    return null;
+  }
   try {
     await client.query(next.sql);
   } catch (cause) {

@@ -46,6 +46,21 @@ describe('migrations', () => {
     expect(await pendingMigrations(db.pool)).toEqual([]);
   });
 
+  test('a capture role that lost its way into the schema gets it back, once', async () => {
+    db = await createTestDatabase();
+    await db.pool.query('revoke all on schema postern from postern_capture');
+    const said: string[] = [];
+    const log = (message: string) => said.push(message);
+    await migrate(db.pool, { log });
+    await migrate(db.pool, { log });
+    expect(said).toEqual(['gave postern_capture its right to use schema postern back']);
+    const { rows } = await db.pool.query(
+      `select has_schema_privilege('postern_capture', 'postern', 'usage') as usage,
+              has_schema_privilege('postern_capture', 'postern', 'create') as create`,
+    );
+    expect(rows).toEqual([{ usage: true, create: false }]);
+  });
+
   test('a failing migration leaves nothing of itself and keeps those before it', async () => {
     db = await createTestDatabase({ empty: true });
     const broken = { ...TWO, sql: 'create table postern.half (); select 1/0' };

@@ -120,6 +120,25 @@ describe('guest logins', () => {
     await db.pool.query(`drop role ${role}`);
   });
 
+  test("no role of Postern's own gets a login, and capture keeps its way to the outbox", async () => {
+    const member = `c_${randomBytes(4).toString('hex')}`;
+    await db.pool.query(`create role ${member}; grant postern_capture to ${member}`);
+    for (const role of ['postern_capture', connections.anon.user]) {
+      await expect(ensureGuestLogin(db.pool, KEY, role), role).rejects.toThrow(
+        `The database role ${role} is one of Postern's own.`,
+      );
+    }
+    await expect(ensureGuestLogin(db.pool, KEY, member)).rejects.toThrow(
+      `The database role ${member} is a member of postern_capture, which is one of Postern's own.`,
+    );
+    const { rows } = await db.pool.query(
+      `select has_schema_privilege('postern_capture', 'postern', 'usage') as usage,
+              has_table_privilege('postern_capture', 'postern.events', 'insert') as insert`,
+    );
+    expect(rows).toEqual([{ usage: true, insert: true }]);
+    await db.pool.query(`drop role ${member}`);
+  });
+
   test('a role with an odd or very long name gets a login, and the passwords show nowhere', async () => {
     const logins = new GuestLogins(db.pool, KEY);
     for (const role of [
