@@ -63,7 +63,8 @@ const NAME_TEXT = `a name of 1 to 63 characters: a lower-case letter, then a-z, 
 const HANDLER_TEXT = 'the name of an export';
 const HOST_TEXT = "hosts such as 'api.stripe.com', '*.example.com', 'localhost:9000' or 'http://localhost:9000'";
 const RATE_TEXT = "{ requests: 1 to 10000, window: '10s' } or '100/10s'";
-const ROLE_TEXT = "'invoker', 'service_role' or a role of the database";
+/** Which roles of the database these are is checked against it, when the version is stored. */
+export const ROLE_TEXT = "'invoker', 'service_role' or a role of the database";
 const BACKOFF_TEXT = "'exponential', 'fixed' or { initial: '1s', factor: 2, max: '5m' }";
 const ENV_TEXT = 'a list of at most 100 names of letters, digits and underscores';
 

@@ -5,11 +5,12 @@
  */
 
 import type { Pool, PoolClient } from 'pg';
-import { withTransaction } from '../../database/index.ts';
+import { guestRoleProblem, withTransaction } from '../../database/index.ts';
 import { PosternError } from '../../runtime/index.ts';
-import { configFromJson, configToJson, type FunctionConfig } from '../function-config.ts';
+import { configFromJson, configToJson, type FunctionConfig, ROLE_TEXT } from '../function-config.ts';
 import type { BuiltProgram } from '../sandboxes.ts';
 import type { TriggerInstaller } from '../trigger-installer.ts';
+import { invalidConfig, spell } from './config-errors.ts';
 
 /** Locks are taken in one order everywhere (function, user tables, generation), but users' own DDL may cross it. */
 const DEADLOCK_ATTEMPTS = 3;
@@ -101,6 +102,7 @@ export class FunctionStore {
   deploy(version: NewVersion): Promise<Change> {
     const { name } = version.config;
     return this.#change(async (client) => {
+      await requireRole(client, version.config);
       const locked = await lockOrCreate(client, name);
       const known = await versionNumber(client, locked.id, version.versionId);
       const number = known ?? locked.next;
@@ -126,6 +128,7 @@ export class FunctionStore {
       // Deleted and deployed anew meanwhile: the number means another version now.
       if (locked?.id !== target.functionId) throw functionNotFound(name);
       if ((await versionNumber(client, locked.id, target.versionId)) === null) throw noVersion(name, target.version);
+      await requireRole(client, target.config);
       await this.#triggers.install(client, locked.id, name, target.config.triggers);
       await client.query(ACTIVATE, [locked.id, target.version]);
       const generation = await bumpGeneration(client, [name]);
@@ -201,6 +204,16 @@ export class FunctionStore {
   #change<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
     return withTransaction(this.#pool, work, { attempts: DEADLOCK_ATTEMPTS });
   }
+}
+
+/** A version must not become active whose every `db.query` would be refused: its role is gone, or more than a guest's. */
+async function requireRole(client: PoolClient, { db: { role } }: FunctionConfig): Promise<void> {
+  if (role === 'invoker') return;
+  const problem = await guestRoleProblem(client, role);
+  if (problem === null) return;
+  throw invalidConfig([
+    { field: 'db.role', given: spell(role), allowed: `${ROLE_TEXT} that a function may have; ${problem}` },
+  ]);
 }
 
 export function functionNotFound(name: string): PosternError {

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { storeImage } from '../../../invoker/functions/function-store.ts';
 import { Deployer } from '../../../invoker/functions/index.ts';
@@ -90,6 +91,32 @@ test('a trigger that can not be installed leaves nothing of the deploy behind', 
   await expect(deploy('never', 'new', { trigger })).rejects.toMatchObject({ code: 'INVALID_FUNCTION' });
   expect(await imageOf('watcher')).toContain('good');
   expect((await node.store.list()).map((one) => one.name)).not.toContain('never');
+});
+
+test('a role that a function may not have, or that is not there, is refused by field, value and reason', async () => {
+  const role = `d_${randomBytes(4).toString('hex')}`;
+  await db.pool.query(`create role ${role}; create role ${role}_free bypassrls`);
+  const refused: readonly [string, string][] = [
+    ['nobody_of_that_name', 'there is no database role nobody_of_that_name'],
+    ['postgres', 'the database role postgres is a superuser'],
+    ['pg_read_all_data', 'the predefined role pg_read_all_data is not for functions'],
+    ['postern_capture', "the database role postern_capture is one of Postern's own"],
+    [`${role}_free`, `the database role ${role}_free bypasses row-level security`],
+  ];
+  for (const [given, reason] of refused) {
+    const refusal = await deploy('roles', 'x', { db: { role: given } }).catch((error: unknown) => error);
+    expect(refusal, given).toMatchObject({
+      code: 'INVALID_FUNCTION',
+      message: expect.stringContaining(`db.role: "${given}" was given; allowed: 'invoker', 'service_role' or a role`),
+      details: { field: 'db.role' },
+    });
+    expect((refusal as Error).message).toContain(reason);
+  }
+  expect((await node.store.list()).map((one) => one.name)).not.toContain('roles');
+  await deploy('roles', 'one', { db: { role } });
+  await deploy('roles', 'two');
+  await db.pool.query(`drop role ${role}, ${role}_free`);
+  await expect(node.deployer.rollback('roles')).rejects.toThrow(`there is no database role ${role}`);
 });
 
 test('a module with only fetch() can not have a database trigger', async () => {
