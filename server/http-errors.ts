@@ -120,7 +120,9 @@ const UNREACHABLE_TEXT =
 
 function isDatabaseUnreachable(thrown: unknown): boolean {
   if (!(thrown instanceof Error)) return false;
-  const { code } = thrown as { code?: unknown };
+  const { code, severity } = thrown as { code?: unknown; severity?: unknown };
+  // A statement with a wrong number of parameters; as FATAL it is a pooler's word for "no connection".
+  if (code === '08P01') return severity === 'FATAL';
   if (typeof code === 'string')
     return UNREACHABLE_CODES.has(code) || (code.length === 5 && UNREACHABLE_STATE.test(code));
   return UNREACHABLE_TEXT.test(thrown.message);

@@ -69,6 +69,24 @@ test('an error tells the guest about its own statement, and not about functions,
   });
 });
 
+test('a wrong number of parameters is an error of the statement, not an outage', async () => {
+  await database.as({}, async (guest) => {
+    for (const [sql, params] of [
+      ['select $1::text', []],
+      ['select 1', ['one too many']],
+    ] as const) {
+      expect(await guest.refusal(sql, [...params])).toMatchObject({
+        name: 'DatabaseError',
+        code: '08P01',
+        message: expect.stringMatching(/^bind message supplies \d parameters/),
+      });
+    }
+    const tx = await guest.begin();
+    expect(await guest.refusal('select $1::text', [], tx)).toMatchObject({ code: '08P01' });
+    expect(await guest.refusal('select 1', [], tx)).toMatchObject({ code: '25P02' });
+  });
+});
+
 test('transactions commit, roll back, and see their own work', async () => {
   await database.as(service, async (guest) => {
     const tx = await guest.begin();
