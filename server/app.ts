@@ -98,7 +98,13 @@ function admit(request: FastifyRequest, reply: FastifyReply, stopping?: () => bo
 const HOST = /^(?:[a-z0-9_.-]{0,255}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?$/i;
 
 function answerError(log: Logger, error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const known = toPosternError(error);
+  const known = knownError(error, request);
+  if (known.code === 'CANCELED') {
+    log.info(
+      { code: known.code, request_id: request.id, method: request.method, url: request.url.slice(0, 500) },
+      known.message,
+    );
+  }
   if (known.fault === 'host' && known.code !== 'OVERLOADED') {
     log.error(
       { err: known, request_id: request.id, method: request.method, url: request.url.slice(0, 500) },
@@ -114,6 +120,13 @@ function answerError(log: Logger, error: unknown, request: FastifyRequest, reply
     .headers(answer.headers)
     .header('content-type', 'application/json; charset=utf-8')
     .send(JSON.stringify(answer.body));
+}
+
+/** An error of the request's own stream says that the caller broke off; its code (ECONNRESET) is one of a lost database too. */
+function knownError(error: unknown, { raw }: FastifyRequest): PosternError {
+  if (error === raw.errored && error !== null)
+    return new PosternError('CANCELED', 'the caller went away before its request was there');
+  return toPosternError(error);
 }
 
 /** Bytes that are no HTTP request, headers that are too large or too slow. There is no request to log and no id but this one. */

@@ -1,6 +1,7 @@
 /** THREATS 2.6: what a malicious HTTP caller sends, over real sockets. */
 
 import { Socket } from 'node:net';
+import pino from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { sendRaw, startTestServer, type TestServer, value } from './support.ts';
 
@@ -85,6 +86,41 @@ describe('HTTP-02 bodies over the cap', () => {
     await new Promise((resolve) => socket.resume().on('close', resolve));
     expect(server.functions.requests.length).toBe(before);
   });
+});
+
+test('LOG-02 a caller who breaks off an upload is a line of information, not an outage of the database', async () => {
+  const lines: Record<string, unknown>[] = [];
+  const logged = Promise.withResolvers<void>();
+  const log = pino(
+    { level: 'info' },
+    {
+      write: (line: string) => {
+        lines.push(JSON.parse(line));
+        logged.resolve();
+      },
+    },
+  );
+  const logging = await startTestServer({ app: { log } });
+  try {
+    const admitted = Promise.withResolvers<void>();
+    logging.functions.add('echo', { auth: 'none' }, () => value(1));
+    const { active } = logging.functions.catalog;
+    const noting = (name: string) => {
+      admitted.resolve();
+      return active(name);
+    };
+    Object.assign(logging.functions.catalog, { active: noting });
+    const socket = new Socket();
+    socket.connect(logging.port, '127.0.0.1').write(`${head('/functions/v1/echo', 'Content-Length: 10\r\n', 'POST')}{`);
+    await admitted.promise;
+    socket.resetAndDestroy();
+    await logged.promise;
+    expect(lines).toMatchObject([{ level: 30, code: 'CANCELED', method: 'POST', url: '/functions/v1/echo' }]);
+    expect(JSON.stringify(lines)).not.toContain('stack');
+    expect(logging.functions.requests).toHaveLength(0);
+  } finally {
+    await logging.stop();
+  }
 });
 
 describe('HTTP-03 requests that two readers would read differently', () => {
