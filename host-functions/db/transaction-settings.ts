@@ -34,9 +34,15 @@ export const CONNECTION_OPTIONS =
 /** Beyond this the server's clock is not needed, and its 32-bit setting would overflow. */
 const MAX_TIMEOUT_MS = 600_000;
 
+/**
+ * The server's clock is the backstop only. The host cancels at the deadline itself; were the server as fast, the guest
+ * could hear of its cancelled statement while it is still alive, and end as FUNCTION_ERROR instead of FUNCTION_TIMEOUT.
+ */
+const BACKSTOP_GRACE_MS = 500;
+
 /** role: the database role, of the same name as Postern's. remainingMs: until the invocation's deadline. */
 export function settingsStep(scope: DatabaseScope, role: string, remainingMs: number): PipelineStep {
-  const timeoutMs = String(Math.min(Math.max(Math.ceil(remainingMs), 1), MAX_TIMEOUT_MS));
+  const timeoutMs = String(Math.min(Math.max(Math.ceil(remainingMs), 0) + BACKSTOP_GRACE_MS, MAX_TIMEOUT_MS));
   const depth = String(scope.depth);
   return { text: SETTINGS, values: [timeoutMs, timeoutMs, claimsText(scope.identity, role), depth, role] };
 }

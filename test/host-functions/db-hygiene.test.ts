@@ -98,11 +98,14 @@ test("DB-06 a query is cancelled in the server within a second of its invocation
   expect(performance.now() - startMs).toBeLessThan(1_000);
 });
 
-test("DB-05 a statement ends with the invocation's time by the server's own clock, even if nobody cancels it", async () => {
+test("DB-05 a statement ends soon after the invocation's time by the server's own clock, even if nobody cancels it", async () => {
   await database.as({ role: 'anon', remainingMs: 300 }, async (guest) => {
     const startMs = performance.now();
     expect(await guest.refusal('select pg_sleep(30), 5')).toMatchObject({ name: 'DatabaseError', code: '57014' });
-    expect(performance.now() - startMs).toBeLessThan(1_500);
+    const tookMs = performance.now() - startMs;
+    expect(tookMs).toBeLessThan(2_000);
+    // Never before the host has ended the guest, which would hear of it as its own error.
+    expect(tookMs).toBeGreaterThan(600);
   });
 });
 
