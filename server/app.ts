@@ -7,6 +7,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import type { Logger } from 'pino';
 import { PosternError } from '../runtime/index.ts';
 import { errorAnswer, toPosternError } from './http-errors.ts';
+import { drainBeforeClose } from './unread-body.ts';
 
 /** Headers have to be there after 10 s, the whole request after 60 s: 6 MB at 0.8 Mbit/s (HTTP-01). */
 const HEADERS_TIMEOUT_MS = 10_000;
@@ -111,6 +112,7 @@ function answerError(log: Logger, error: unknown, request: FastifyRequest, reply
       'request failed',
     );
   }
+  drainBeforeClose(request.raw);
   const answer = errorAnswer(known, request.id);
   // What a function or a route had begun to say does not belong to the error.
   reply.removeHeader('content-type');

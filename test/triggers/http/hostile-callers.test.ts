@@ -67,6 +67,41 @@ describe('HTTP-02 bodies over the cap', () => {
     expect(server.functions.requests.length).toBe(before);
   });
 
+  test.each([
+    ['declared', () => new Uint8Array(20 * 2 ** 20)],
+    ['chunked', () => ReadableStream.from(Array.from({ length: 20 }, () => new Uint8Array(2 ** 20)))],
+  ])('%s: a client that sends all of it before it reads gets the answer', async (_what, body) => {
+    for (let attempt = 0; attempt < 5; attempt++) {
+      const response = await server.fetch('/functions/v1/echo', {
+        method: 'POST',
+        body: body(),
+        duplex: 'half',
+        headers: JSON_TYPE,
+      } as RequestInit);
+      expect(response.status).toBe(413);
+      expect(await response.json()).toMatchObject({ code: 'PAYLOAD_TOO_LARGE' });
+    }
+  });
+
+  test('a body that does not stop is read for two seconds or 64 MB after the answer, and the connection closed', async () => {
+    const length = 2 ** 40;
+    const silent = sendRaw(server.port, head('/functions/v1/echo', `Content-Length: ${length}\r\n`, 'POST'));
+    let sent = 0;
+    const socket = new Socket();
+    socket.on('error', () => {});
+    await new Promise<void>((resolve) => socket.connect(server.port, '127.0.0.1', resolve));
+    const chunk = Buffer.alloc(2 ** 20);
+    const send = (): void => {
+      sent += chunk.length;
+      if (socket.writable) socket.write(chunk, send);
+    };
+    socket.write(head('/functions/v1/echo', `Content-Length: ${length}\r\n`, 'POST'), send);
+    await new Promise((resolve) => socket.resume().on('close', resolve));
+    // In two seconds it would be ten times as much.
+    expect(sent).toBeLessThan(160 * 2 ** 20);
+    expect(statusOf(await silent)).toBe(413);
+  });
+
   test('exactly 6 MB goes through', async () => {
     const response = await post(`"${'x'.repeat(MAX - 2)}"`);
     expect(response.status).toBe(200);
