@@ -16,7 +16,7 @@ import type { ExecutorProcess } from './executor/executor-process.ts';
 import { HostCalls } from './host-calls.ts';
 import type { InvocationRequest, InvocationResult, Invoker, Outcome, Usage } from './invocation.ts';
 import type { InvocationRecorder } from './invocation-recorder.ts';
-import { type Ending, readEnding, readResponse } from './outcome.ts';
+import { type Answer, type Ending, readEnding, readResponse } from './outcome.ts';
 import { MAX_EVENT_BYTES } from './protocol/messages.ts';
 
 /** Collects what a function logs; made once an invocation, at its first line. */
@@ -289,11 +289,20 @@ class Attempt {
     if (ending.outcome === 'ok') {
       const { answer } = ending;
       const known = answer !== undefined && answer.body.length <= this.#maxResultBytes;
-      const response = known ? readResponse(answer) : undefined;
-      if (response !== undefined) return { ...base, outcome: 'ok', response };
-      return { ...base, outcome: 'invalid_result', error: toError({ outcome: 'invalid_result' }, this.#version) };
+      const response = known ? readResponse(this.#answered(answer)) : '';
+      if (typeof response !== 'string') return { ...base, outcome: 'ok', response };
+      const invalid: Ending = { outcome: 'invalid_result', message: response };
+      return { ...base, outcome: 'invalid_result', error: toError(invalid, this.#version) };
     }
     return { ...base, outcome: ending.outcome, error: toError(ending, this.#version) };
+  }
+
+  /** Nobody is answered for a row change: a `statusCode` of any kind is a value there, and no reason to try again. */
+  #answered(answer: Answer): Answer {
+    const { trigger } = this.#request;
+    return answer.kind === 'status' && trigger !== 'http' && trigger !== 'manual'
+      ? { ...answer, kind: 'value' }
+      : answer;
   }
 
   #end(result: InvocationResult): void {

@@ -79,42 +79,68 @@ function readRetryAfter(said: unknown): number | undefined {
   return Math.min(said, MAX_RETRY_AFTER_MS);
 }
 
-/** undefined where the guest's description of a response makes no sense. */
-export function readResponse(answer: Answer): FunctionResponse | undefined {
+/** A string says what makes no sense in the guest's description of a response. */
+export function readResponse(answer: Answer): FunctionResponse | string {
   if (answer.kind === 'value') return { kind: 'value', json: answer.body.toString() };
   if (answer.kind === 'status') return readStatusResult(answer.body);
   const { status, headers, base64 } = parseObject(answer.meta);
-  if (typeof status !== 'number' || !Array.isArray(headers) || !headers.every(isHeader)) return undefined;
+  if (typeof status !== 'number' || !Array.isArray(headers) || !headers.every(isHeader)) return '';
   const body = base64 === true ? Buffer.from(answer.body.toString('latin1'), 'base64') : answer.body.toString();
   return { kind: 'http', status, headers, body };
 }
 
 /** `{statusCode, headers?, body?, isBase64Encoded?}`; a body that is no text goes out as JSON. */
-function readStatusResult(json: Buffer): FunctionResponse | undefined {
-  if (!mayParse(json)) return undefined;
+function readStatusResult(json: Buffer): FunctionResponse | string {
+  if (!mayParse(json)) return 'it is nested too deeply, or has too many headers';
   const { statusCode, headers, body, isBase64Encoded } = parseObject(json.toString());
-  if (typeof statusCode !== 'number') return undefined;
-  const pairs: [string, string][] = [];
-  for (const [name, value] of Object.entries(isRecord(headers) ? headers : {})) {
-    for (const one of Array.isArray(value) ? value : [value]) {
-      // String() of an object runs what the guest wrote: `{"toString":1,"valueOf":1}` throws, so does a deep array.
-      if (typeof one === 'object' && one !== null) return undefined;
-      pairs.push([name, String(one)]);
-    }
+  const status = readStatus(statusCode);
+  if (status === undefined) return 'its statusCode is not a number from 200 to 599';
+  const pairs = readHeaders(headers);
+  if (typeof pairs === 'string') return pairs;
+  if (body === undefined || body === null) return { kind: 'http', status, headers: pairs, body: '' };
+  if (isBase64Encoded === true) {
+    const bytes = typeof body === 'string' ? decodeBase64(body) : undefined;
+    if (bytes === undefined) return 'its body is not base64, as isBase64Encoded says';
+    return { kind: 'http', status, headers: pairs, body: bytes };
   }
-  if (body === undefined || body === null) return { kind: 'http', status: statusCode, headers: pairs, body: '' };
-  if (typeof body === 'string') {
-    const bytes = isBase64Encoded === true ? Buffer.from(body, 'base64') : body;
-    return { kind: 'http', status: statusCode, headers: pairs, body: bytes };
-  }
+  if (typeof body === 'string') return { kind: 'http', status, headers: pairs, body };
   const hasType = pairs.some(([name]) => name.toLowerCase() === 'content-type');
   if (!hasType) pairs.push(['content-type', 'application/json; charset=utf-8']);
   try {
-    return { kind: 'http', status: statusCode, headers: pairs, body: JSON.stringify(body) };
+    return { kind: 'http', status, headers: pairs, body: JSON.stringify(body) };
   } catch {
     // Nested deeper than the stack allows.
-    return undefined;
+    return '';
   }
+}
+
+const STATUS_TEXT = /^[2-5]\d\d$/;
+
+/** Also `'500'`: taken for a body, it would make a success of an error. */
+function readStatus(given: unknown): number | undefined {
+  if (typeof given === 'string') return STATUS_TEXT.test(given) ? Number(given) : undefined;
+  return typeof given === 'number' && Number.isInteger(given) && given >= 200 && given <= 599 ? given : undefined;
+}
+
+function readHeaders(headers: unknown): [string, string][] | string {
+  if (headers === undefined) return [];
+  if (!isRecord(headers)) return 'its headers are not an object';
+  const pairs: [string, string][] = [];
+  for (const [name, value] of Object.entries(headers)) {
+    for (const one of Array.isArray(value) ? value : [value]) {
+      // null too: as text it would be 'null'. String() of an object runs what the guest wrote, e.g. `{"toString":1}`.
+      if (typeof one === 'object') return `the value of its header ${JSON.stringify(name.slice(0, 80))} is not text`;
+      pairs.push([name, String(one)]);
+    }
+  }
+  return pairs;
+}
+
+/** Either alphabet, with or without padding. Node drops what is neither, and so decodes less than the length says. */
+function decodeBase64(text: string): Buffer | undefined {
+  const digits = text.length - (text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0);
+  const bytes = Buffer.from(text, 'base64');
+  return digits % 4 !== 1 && bytes.length === Math.floor((digits * 3) / 4) ? bytes : undefined;
 }
 
 function textOf(value: unknown): string {

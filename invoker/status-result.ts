@@ -2,7 +2,7 @@
 
 import { MAX_META_BYTES } from '../runtime/index.ts';
 
-/** Deeper than the sandbox's own JSON.stringify gets (it ends between 4,000 and 8,000 on its 256 KB of stack). */
+/** Deeper than any answer is meant to be. */
 const MAX_DEPTH = 10_000;
 /** So little is parsed in no time, however it is nested. */
 const SMALL_BYTES = 16 * 1024;

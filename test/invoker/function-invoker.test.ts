@@ -32,6 +32,8 @@ const FUNCTIONS = {
         }
         case 'log': for (let i = 0; i < 3_000; i++) console.log('line ' + i, { i }); return 1;
         case 'hostile header': return { statusCode: 200, headers: { a: event.header } };
+        case 'result': return event.result;
+        case 'headers of a class': return { statusCode: 200, headers: event.map ? new Map([['a', '1']]) : new Headers({ a: '1' }) };
         case 'env': return context.env;
         case 'forgotten call': { const notify = async () => { throw new Error('no server'); }; notify(); await null; return 'done'; }
         case 'failed call': return db.query('fail').catch((e) => ({ name: e.name, message: e.message, code: e.code, stack: e.stack, keys: Object.keys(e) }));
@@ -216,6 +218,58 @@ describe('an invocation', () => {
     waiting[0]?.answer(NO_ROWS);
     expect((await bystander).outcome).toBe('ok');
     expect([node.lost.length, node.pid]).toEqual([lost, pid]);
+  });
+
+  it.each([
+    ['text', { statusCode: '404', body: 'no' }, 404, 'no'],
+    ['a number', { statusCode: 201, headers: { a: 1, b: [true, 'x'] } }, 201, ''],
+    ['base64 without padding', { statusCode: 200, body: 'aGk', isBase64Encoded: true }, 200, 'hi'],
+    ['base64 of no bytes', { statusCode: 200, body: '', isBase64Encoded: true }, 200, ''],
+  ])('whose statusCode is %s answers with it', async (_name, result, status, body) => {
+    const { outcome, response } = await node.invoke('misc', { do: 'result', result });
+    expect(outcome).toBe('ok');
+    expect(response).toMatchObject({ kind: 'http', status });
+    if (response?.kind === 'http') expect(Buffer.from(response.body as string).toString()).toBe(body);
+  });
+
+  it.each([
+    ['a status of four digits', { statusCode: '5000' }, 'its statusCode is not a number from 200 to 599'],
+    ['a status of 1xx', { statusCode: 100 }, 'its statusCode'],
+    ['a status in words', { statusCode: 'ok' }, 'its statusCode'],
+    ['a status of null', { statusCode: null }, 'its statusCode'],
+    ['a status with a fraction', { statusCode: 200.5 }, 'its statusCode'],
+    ['a list of headers', { statusCode: 200, headers: [['a', '1']] }, 'headers must be a plain object'],
+    ['headers as text', { statusCode: 200, headers: 'a: 1' }, 'its headers are not an object'],
+    ['a header of null', { statusCode: 200, headers: { a: null } }, 'the value of its header "a" is not text'],
+    [
+      'text that is not base64',
+      { statusCode: 200, body: 'no base64!', isBase64Encoded: true },
+      'its body is not base64',
+    ],
+    ['base64 cut short', { statusCode: 200, body: 'aGkhI', isBase64Encoded: true }, 'its body is not base64'],
+    ['an object as base64', { statusCode: 200, body: {}, isBase64Encoded: true }, 'its body is not base64'],
+  ])('that answers with %s is invalid, and says so', async (_name, result, message) => {
+    expect(await node.invoke('misc', { do: 'result', result })).toMatchObject({
+      outcome: 'invalid_result',
+      error: { code: 'INVALID_RESULT', message: expect.stringContaining(message) },
+    });
+  });
+
+  it('that answers with Headers or a Map for its headers is invalid: they would get lost', async () => {
+    for (const map of [true, false]) {
+      expect(await node.invoke('misc', { do: 'headers of a class', map })).toMatchObject({
+        outcome: 'invalid_result',
+        error: { message: expect.stringContaining('headers must be a plain object') },
+      });
+    }
+  });
+
+  it('for a row change may return a statusCode of any kind: nobody is answered', async () => {
+    const result = { statusCode: 'shipped' };
+    expect(await node.invoke('misc', { do: 'result', result }, { trigger: 'database' })).toMatchObject({
+      outcome: 'ok',
+      response: { kind: 'value', json: JSON.stringify(result) },
+    });
   });
 
   it('CPU-01 that spins is over within the limit and 250 ms', async () => {

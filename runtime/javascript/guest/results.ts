@@ -6,6 +6,7 @@ import { bytesToBase64 } from './web/base64.ts';
 import { Response, takeResponse, type WireResponse } from './web/index.ts';
 
 const { stringify } = JSON;
+const { getPrototypeOf, prototype: ObjectPrototype } = Object;
 
 type Fail = (thrown: unknown) => void;
 type Kind = (kind: number) => number;
@@ -14,9 +15,10 @@ export function isResponse(value: unknown): value is Response {
   return value instanceof Response;
 }
 
-/** An object with a numeric `statusCode` is a response; anything else is the body, as JSON. */
+/** An object with a `statusCode` is a response, and the node says whether a valid one; anything else is the body, as JSON. */
 export function finishValue(value: unknown, kind: Kind): void {
-  if (value !== null && typeof value === 'object' && typeof (value as StatusResult).statusCode === 'number') {
+  if (value !== null && typeof value === 'object' && (value as StatusResult).statusCode !== undefined) {
+    requirePlainHeaders((value as StatusResult).headers);
     finish(kind(FINISH.status), '', stringify(withTextBody(value as StatusResult)));
     return;
   }
@@ -28,8 +30,16 @@ export function finishValue(value: unknown, kind: Kind): void {
 }
 
 interface StatusResult {
-  readonly statusCode: number;
+  readonly statusCode: unknown;
+  readonly headers?: unknown;
   readonly body?: unknown;
+}
+
+/** `Headers`, a Map and their like are `{}` as JSON: a response would lose its headers without a word. */
+function requirePlainHeaders(headers: unknown): void {
+  if (typeof headers !== 'object' || headers === null) return;
+  const prototype = getPrototypeOf(headers);
+  if (prototype !== ObjectPrototype && prototype !== null) throw new TypeError('headers must be a plain object');
 }
 
 function withTextBody(result: StatusResult): object {
