@@ -166,6 +166,12 @@ describe('the response', () => {
     expect(text).not.toContain('four');
   });
 
+  test('a function can not say another request id than the one in logs and records', async () => {
+    server.functions.add('renamed', { auth: 'none' }, () => http(200, [['X-Request-Id', 'mine']], 'body'));
+    const response = await server.fetch('/functions/v1/renamed');
+    expect(response.headers.get('x-request-id')).toBe(server.functions.last.requestId);
+  });
+
   test('hop-by-hop headers, framing and what Connection names are dropped', async () => {
     server.functions.add('framing', { auth: 'none' }, () =>
       http(
