@@ -13,14 +13,17 @@ export const MIN_REDACTED_LENGTH = 6;
 const keepAll: Redactor = (text) => text;
 
 export function createRedactor(values: Iterable<string>): Redactor {
-  const forms = new Set<string>();
+  /** Pattern of each form, by its text. */
+  const forms = new Map<string, string>();
   for (const value of values) {
-    if (value.length >= MIN_REDACTED_LENGTH) for (const form of formsOf(value)) forms.add(form);
+    if (value.length < MIN_REDACTED_LENGTH) continue;
+    for (const form of formsOf(value)) forms.set(form, RegExp.escape(form));
+    for (const { core, pattern } of base64FormsOf(value)) forms.set(core, pattern);
   }
   if (forms.size === 0) return keepAll;
   // Longest first: of two secrets where one begins with the other, the whole is taken.
-  const sorted = [...forms].sort((a, b) => b.length - a.length);
-  const pattern = new RegExp(sorted.map((form) => RegExp.escape(form)).join('|'), 'g');
+  const sorted = [...forms].sort(([a], [b]) => b.length - a.length);
+  const pattern = new RegExp(sorted.map(([, form]) => form).join('|'), 'g');
   return (text) => (text.length < MIN_REDACTED_LENGTH ? text : text.replace(pattern, REDACTED));
 }
 
@@ -31,12 +34,6 @@ function* formsOf(value: string): Generator<string> {
   const hex = bytes.toString('hex');
   yield hex;
   yield hex.toUpperCase();
-  for (let shift = 0; shift < 3; shift++) {
-    const core = base64Core(bytes, shift);
-    if (core.length < MIN_REDACTED_LENGTH) continue;
-    yield core;
-    yield core.replaceAll('+', '-').replaceAll('/', '_');
-  }
   if (!value.isWellFormed()) return;
   const encoded = encodeURIComponent(value);
   yield encoded;
@@ -44,8 +41,22 @@ function* formsOf(value: string): Generator<string> {
   yield encoded.replaceAll(/%[0-9A-F]{2}/g, (triplet) => triplet.toLowerCase());
 }
 
-/** The characters of base64 that depend on `bytes` alone when `shift` other bytes stand before them. */
-function base64Core(bytes: Buffer, shift: number): string {
-  const text = Buffer.concat([Buffer.alloc(shift), bytes]).toString('base64');
-  return text.slice(Math.ceil((shift * 8) / 6), Math.floor(((shift + bytes.length) * 8) / 6));
+/**
+ * For `shift` bytes of something else before the value: `core` are the characters that depend on it alone. The groups of
+ * four at both ends hold a few bits of it as well, so the pattern takes them whole, with their padding.
+ */
+function* base64FormsOf(value: string): Generator<{ readonly core: string; readonly pattern: string }> {
+  const bytes = Buffer.from(value);
+  for (let shift = 0; shift < 3; shift++) {
+    const start = Math.ceil((shift * 8) / 6);
+    const end = Math.floor(((shift + bytes.length) * 8) / 6);
+    const standard = Buffer.concat([Buffer.alloc(shift), bytes])
+      .toString('base64')
+      .slice(start, end);
+    if (standard.length < MIN_REDACTED_LENGTH) continue;
+    const before = start === 0 ? '' : `[\\w+/-]{0,${start}}`;
+    const after = end % 4 === 0 ? '' : `[\\w+/=-]{0,${4 - (end % 4)}}`;
+    for (const core of [standard, standard.replaceAll('+', '-').replaceAll('/', '_')])
+      yield { core, pattern: before + RegExp.escape(core) + after };
+  }
 }
