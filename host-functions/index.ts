@@ -6,7 +6,7 @@ export { Environment, plainVariables, type ResolvedEnv, type SecretSource } from
 export { createRedactor, REDACTED, type Redactor } from './env/redactor.ts';
 export { type SecretInfo, SecretStore, VARIABLE_NAME } from './env/secret-store.ts';
 export type { HostLog } from './host-log.ts';
-export { AllowList } from './http/allow-list.ts';
+export { AllowList, parseAllowEntry } from './http/allow-list.ts';
 export { createHttpHostFunction, type HttpHostFunctionOptions } from './http/http-host-function.ts';
 export { HTTP_LIMITS, type HttpLimits } from './http/http-session.ts';
 export {

@@ -8,6 +8,8 @@
 
 import { basename, dirname } from 'node:path';
 import { z } from 'zod';
+import { parseAllowEntry } from '../host-functions/index.ts';
+import { PosternError } from '../runtime/index.ts';
 import {
   closestName,
   type FieldProblem,
@@ -68,9 +70,18 @@ export const ROLE_TEXT = "'invoker', 'service_role' or a role of the database";
 const BACKOFF_TEXT = "'exponential', 'fixed' or { initial: '1s', factor: 2, max: '5m' }";
 const ENV_TEXT = 'a list of at most 100 names of letters, digits and underscores';
 
-// Scheme, one leading wildcard label, a DNS name, IPv4 or [IPv6], a port. A lone '*' would be no allow-list (NET-17).
-const HOST_ENTRY =
-  /^(?:https?:\/\/)?(?:(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9_])?|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?$/i;
+/** As at run time, or an entry would be refused there that a deploy has accepted. */
+const allowEntry = z
+  .string({ error: HOST_TEXT })
+  .max(300, { error: HOST_TEXT })
+  .check(({ value, issues }) => {
+    try {
+      parseAllowEntry(value);
+    } catch (error) {
+      if (!(error instanceof PosternError)) throw error;
+      issues.push({ code: 'custom', input: value, message: `${HOST_TEXT} (${error.message})` });
+    }
+  });
 
 const rateLimit = z
   .preprocess(
@@ -147,7 +158,7 @@ const settings = z.strictObject({
     .strictObject(
       {
         allow: z
-          .array(z.string({ error: HOST_TEXT }).regex(HOST_ENTRY, { error: HOST_TEXT }), {
+          .array(allowEntry, {
             error: `a list of ${HOST_TEXT}`,
           })
           .max(100, { error: 'at most 100 hosts' })

@@ -28,7 +28,7 @@ export interface AllowEntry {
 
 /** The WHATWG fetch standard's bad ports, and databases that answer to text. */
 const BLOCKED_PORTS: ReadonlySet<number> = new Set([
-  1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109, 110,
+  0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109, 110,
   111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531, 532,
   540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1433, 1521, 1719, 1720, 1723, 2049, 2375, 2376, 2379,
   3306, 3659, 4045, 4190, 5060, 5061, 5432, 6000, 6379, 6432, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
@@ -95,9 +95,12 @@ export function parseAllowEntry(text: string): AllowEntry {
 
 function checkWildcard(text: string, host: string): void {
   if (canonicalAddress(host) !== undefined) throw invalidEntry(text, 'puts a wildcard before an address');
-  if (!host.includes('.'))
-    throw invalidEntry(text, 'is too wide: a wildcard needs two labels behind it, as in *.example.com');
+  if (!host.includes('.') || REGISTRY.test(host))
+    throw invalidEntry(text, 'is too wide: a wildcard needs a name of somebody behind it, as in *.example.com');
 }
+
+/** What anybody may register under, of two labels: `co.uk`, `com.au`. Best effort: the whole list has ten thousand entries. */
+const REGISTRY = /^(?:ac|co|com|edu|gob|gov|gouv|mil|ne|net|nom|or|org|sch)\.[a-z]{2}$/;
 
 function matches(entry: AllowEntry, host: string): boolean {
   return entry.wildcard ? host.endsWith(entry.host) && host.length > entry.host.length : host === entry.host;

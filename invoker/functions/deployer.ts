@@ -88,8 +88,9 @@ export interface DeployerOptions {
 interface Draft {
   readonly source: StoredSource;
   readonly outer: RawConfig;
-  readonly fileName: string;
   readonly asModule: boolean;
+  /** Undefined for code without a file: then nothing but the configuration names the function. */
+  readonly fileName: string | undefined;
 }
 
 interface Built {
@@ -155,7 +156,7 @@ export class Deployer {
    */
   async #build(draft: Draft): Promise<Built> {
     // Refuses bad fields of manifest and request before anything runs, but for a name that the code may still give.
-    const first = parseFunctionConfig({ name: 'unnamed', ...draft.outer }, { fileName: draft.fileName });
+    const first = parseFunctionConfig({ name: 'unnamed', ...draft.outer }, fileOf(draft));
     let built = await this.#buildWith(draft, first);
     const { handler, memoryBytes } = built.config;
     if (handler !== first.handler || memoryBytes !== first.memoryBytes)
@@ -186,7 +187,7 @@ export class Deployer {
         throw withPosition(error, new SourceLocator(bundle.sourceMap, source.files));
       });
     const inCode = readCodeConfig(program.configJson, source.main);
-    const config = parseFunctionConfig(mergeConfigs(inCode, draft.outer), { fileName: draft.fileName });
+    const config = parseFunctionConfig(mergeConfigs(inCode, draft.outer), fileOf(draft));
     return { config, bundle: bundle.code, sourceMap: bundle.sourceMap, warnings: bundle.warnings, program };
   }
 }
@@ -215,9 +216,13 @@ function draftOf(request: DeployRequest): Draft {
   return {
     source,
     outer: nameFile === undefined ? outer : { ...outer, name: nameFromFile(nameFile) },
-    fileName: fileName ?? source.main,
     asModule: request.asModule ?? manifest.asModule ?? false,
+    fileName: fileName ?? (given === undefined ? source.main : undefined),
   };
+}
+
+function fileOf({ fileName }: Draft): { readonly fileName?: string } {
+  return fileName === undefined ? {} : { fileName };
 }
 
 function isTypeScript(outer: RawConfig): boolean {

@@ -27,10 +27,19 @@ export function parseFunctionTarget(target: string): FunctionTarget {
   const match = FUNCTION_PATH.exec(path);
   if (match === null) throw new PosternError('NOT_FOUND', 'there is no such route');
   const subpath = match[2]!;
+  // `invoke` is nobody's name: what follows it was meant as one.
+  if (match[1] === 'invoke') throw notAName(subpath);
   if (subpath !== '' && DOT_SEGMENT.test(subpath)) {
     throw new PosternError('INVALID_REQUEST', "the path has a '.' or '..' segment");
   }
   return { name: match[1]!, path, subpath, query: mark === -1 ? '' : target.slice(mark + 1) };
+}
+
+function notAName(subpath: string): PosternError {
+  const name = subpath.split('/', 2)[1] ?? '';
+  return name === ''
+    ? new PosternError('NOT_FOUND', 'there is no such route')
+    : new PosternError('FUNCTION_NOT_FOUND', `there is no function '${name.slice(0, 100)}'`);
 }
 
 /** The id of `/invoke/{id}`: a function's name, or the 64 hex digits of a version. */

@@ -61,6 +61,15 @@ test('the code may configure itself, and the request wins', async () => {
   expect(config).toMatchObject({ name: 'self', timeoutMs: 4_000, auth: 'optional' });
 });
 
+test('code that nothing names is refused, and no function of a made-up name is there', async () => {
+  await expect(node.deployer.deploy({ source: 'x' })).rejects.toMatchObject({
+    code: 'INVALID_FUNCTION',
+    message: expect.stringMatching(/^name: nothing was given; allowed: a name of 1 to 63 characters/),
+    details: { field: 'name' },
+  });
+  expect((await node.store.list()).map((one) => one.name)).not.toContain('function');
+});
+
 test('the code is evaluated again under its own limits where it states other ones', async () => {
   node.builder.requests.length = 0;
   await deploy('own-limits', '// config {"memory":"32MB"}\nx');

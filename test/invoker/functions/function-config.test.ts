@@ -156,12 +156,21 @@ describe('refusals name the field, what was given and what is allowed', () => {
     expect(refusal({ name: 'f', language }).message).toContain(`'${language}' is not supported yet`);
   });
 
-  test.each([['*'], ['https://*'], ['a b.com'], ['http://x/path'], ['user@host'], [''], [7]])(
-    'http.allow entry %j is refused',
-    (entry) => {
-      expect(refusal({ name: 'f', http: { allow: [entry] } }).message).toContain('http.allow[0]');
-    },
-  );
+  test.each([
+    ['*.com'],
+    ['*.co.uk'],
+    ['a.com:70000'],
+    ['a.com:0'],
+    ['*'],
+    ['https://*'],
+    ['a b.com'],
+    ['http://x/path'],
+    ['user@host'],
+    [''],
+    [7],
+  ])('http.allow entry %j is refused', (entry) => {
+    expect(refusal({ name: 'f', http: { allow: [entry] } }).message).toContain('http.allow[0]');
+  });
 
   test('__proto__ and constructor are unknown fields like any other', () => {
     expect(refusal(JSON.parse('{"name":"f","__proto__":{"auth":"none"}}')).message).toContain(

@@ -182,6 +182,15 @@ describe('HTTP-03 requests that two readers would read differently', () => {
 });
 
 describe('HTTP-04 paths', () => {
+  test('what is no name is named in the answer as it was asked for', async () => {
+    const response = await server.fetch('/functions/v1/invoke/ECHO/x');
+    expect(response.status).toBe(404);
+    expect(await response.json()).toMatchObject({
+      code: 'FUNCTION_NOT_FOUND',
+      message: "there is no function 'ECHO'",
+    });
+  });
+
   test.each([
     '/functions/v1//echo',
     '//functions/v1/echo',
