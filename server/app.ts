@@ -1,7 +1,7 @@
 /** The Fastify instance: limits against bad clients, request ids, errors. What it serves is registered by `create-server.ts`. */
 
 import { randomUUID } from 'node:crypto';
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
@@ -36,6 +36,8 @@ export function createApp(options: AppOptions): FastifyInstance {
     requestTimeout: timeouts.requestMs ?? REQUEST_TIMEOUT_MS,
     keepAliveTimeout: timeouts.keepAliveMs ?? KEEP_ALIVE_TIMEOUT_MS,
     http: {
+      // Node's own refusal has no body; `admit` says it in our words.
+      requireHostHeader: false,
       headersTimeout: timeouts.headersMs ?? HEADERS_TIMEOUT_MS,
       connectionsCheckingInterval: Math.min(CHECK_CONNECTIONS_MS, timeouts.headersMs ?? CHECK_CONNECTIONS_MS),
     },
@@ -53,6 +55,7 @@ export function createApp(options: AppOptions): FastifyInstance {
     exposeHeadRoutes: false,
   });
   app.server.maxConnections = MAX_CONNECTIONS;
+  app.server.on('checkExpectation', answerExpectation);
   // Bodies and answers are checked by zod where they are read; JSON schemas are for the document only.
   app.setValidatorCompiler(() => () => true);
   app.setSerializerCompiler(() => JSON.stringify);
@@ -91,6 +94,10 @@ function admit(request: FastifyRequest, reply: FastifyReply, stopping?: () => bo
   }
   if (hosts > 1) return new PosternError('INVALID_REQUEST', 'there is more than one Host header');
   const { host } = request.headers;
+  if (host === undefined && request.raw.httpVersion === '1.1') {
+    reply.header('connection', 'close');
+    return new PosternError('INVALID_REQUEST', 'there is no Host header');
+  }
   if (host !== undefined && !HOST.test(host))
     return new PosternError('INVALID_REQUEST', 'the Host header is not valid');
   return null;
@@ -138,10 +145,30 @@ function answerUnreadable(this: FastifyInstance, error: Error & { code?: string 
     return;
   }
   const [line, message] = UNREADABLE[error.code ?? ''] ?? ['400 Bad Request', 'the request is not valid HTTP'];
-  const body = JSON.stringify({ error: line, message, code: 'INVALID_REQUEST', request_id: randomUUID() });
-  socket.end(
-    `HTTP/1.1 ${line}\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
-  );
+  const { headers, body } = refusal(line, message);
+  const head = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(`HTTP/1.1 ${line}\r\n${head.join('')}\r\n${body}`);
+}
+
+/** An `Expect` other than `100-continue`, which Node sees to itself. */
+function answerExpectation(_request: IncomingMessage, response: ServerResponse): void {
+  const { headers, body } = refusal('417 Expectation Failed', 'the Expect header asks for nothing that is known');
+  response.writeHead(417, headers).end(body);
+}
+
+/** What is answered where there is no request that Fastify knows of. */
+function refusal(line: string, message: string): { headers: Record<string, string>; body: string } {
+  const id = randomUUID();
+  const body = JSON.stringify({ error: line, message, code: 'INVALID_REQUEST', request_id: id });
+  return {
+    headers: {
+      'content-type': 'application/json; charset=utf-8',
+      'content-length': String(Buffer.byteLength(body)),
+      'x-request-id': id,
+      connection: 'close',
+    },
+    body,
+  };
 }
 
 const UNREADABLE: Readonly<Record<string, readonly [string, string]>> = {

@@ -181,6 +181,25 @@ describe('HTTP-03 requests that two readers would read differently', () => {
   });
 });
 
+test.each([
+  [400, 'no Host', 'GET /functions/v1/echo HTTP/1.1\r\n\r\n'],
+  [400, 'no HTTP', 'hello\r\n\r\n'],
+  [417, 'an unknown expectation', head('/functions/v1/echo', 'Expect: foo\r\n')],
+  [431, 'headers that are too large', head('/functions/v1/echo', `X-A: ${'a'.repeat(20_000)}\r\n`)],
+])('%i for %s has the body and the id of every error, and the connection is closed', async (status, _what, bytes) => {
+  const before = server.functions.requests.length;
+  const [lines, body] = (await server.raw(bytes)).split('\r\n\r\n') as [string, string];
+  expect(statusOf(lines)).toBe(status);
+  const { error, code, message, request_id: id } = JSON.parse(body);
+  expect([error, code, typeof message]).toEqual([expect.stringContaining(String(status)), 'INVALID_REQUEST', 'string']);
+  expect(lines.toLowerCase()).toContain(`x-request-id: ${id}`);
+  expect(server.functions.requests.length).toBe(before);
+});
+
+test('HTTP/1.0 needs no Host', async () => {
+  expect(statusOf(await server.raw('GET /functions/v1/echo HTTP/1.0\r\n\r\n'))).toBe(200);
+});
+
 describe('HTTP-04 paths', () => {
   test('what is no name is named in the answer as it was asked for', async () => {
     const response = await server.fetch('/functions/v1/invoke/ECHO/x');
