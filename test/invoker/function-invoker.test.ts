@@ -36,6 +36,7 @@ const FUNCTIONS = {
         case 'headers of a class': return { statusCode: 200, headers: event.map ? new Map([['a', '1']]) : new Headers({ a: '1' }) };
         case 'env': return context.env;
         case 'forgotten call': { const notify = async () => { throw new Error('no server'); }; notify(); await null; return 'done'; }
+        case 'context': console.log(context); return { copy: Object.assign({}, context), keys: Object.keys(context), json: JSON.parse(JSON.stringify(context)) };
         case 'failed call': return db.query('fail').catch((e) => ({ name: e.name, message: e.message, code: e.code, stack: e.stack, keys: Object.keys(e) }));
         case 'calls': { const all = await Promise.allSettled(Array.from({ length: event.n }, () => db.query('x'))); return all.filter((one) => one.status === 'fulfilled').length; }
       }
@@ -262,6 +263,33 @@ describe('an invocation', () => {
         error: { message: expect.stringContaining('headers must be a plain object') },
       });
     }
+  });
+
+  it('sees the fields of its context in a copy, as JSON and in the log', async () => {
+    const recordsBefore = node.records.length;
+    const { copy, keys, json } = (await node.value('misc', { do: 'context' })) as Record<string, unknown>;
+    const fields = {
+      functionName: 'misc',
+      functionVersion: 1,
+      requestId: 'request',
+      attempt: 1,
+      role: 'anon',
+      env: {},
+    };
+    expect(copy).toMatchObject(fields);
+    expect(json).toEqual(copy);
+    expect(keys).toEqual([
+      'functionName',
+      'functionVersion',
+      'invocationId',
+      'requestId',
+      'attempt',
+      'userId',
+      'role',
+      'env',
+    ]);
+    await node.whenRecorded(recordsBefore + 1);
+    expect(node.records.at(-1)?.logs[0]?.message).toContain("functionName: 'misc'");
   });
 
   it('for a row change may return a statusCode of any kind: nobody is answered', async () => {

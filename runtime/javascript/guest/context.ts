@@ -29,39 +29,42 @@ export function readMeta(): InvocationMeta {
   return parsed;
 }
 
+/** What a handler reads of its context. */
+const FIELDS: Readonly<Record<string, () => unknown>> = {
+  functionName: () => readMeta().functionName,
+  functionVersion: () => readMeta().version,
+  invocationId: () => readMeta().invocationId,
+  requestId: () => readMeta().requestId,
+  attempt: () => readMeta().attempt,
+  userId: () => readMeta().userId,
+  role: () => readMeta().role,
+  env: () => readMeta().env,
+};
+
+const INSPECT = Symbol.for('nodejs.util.inspect.custom');
+
 export class Context {
   readonly #hold: (work: unknown) => void;
+  declare readonly functionName: string;
+  declare readonly functionVersion: number;
+  declare readonly invocationId: string;
+  declare readonly requestId: string;
+  /** 1 for the first try of an event. */
+  declare readonly attempt: number;
+  declare readonly userId: string | null;
+  declare readonly role: string;
+  /** The variables and secrets that the function's `env` lists. */
+  declare readonly env: Record<string, string>;
 
+  /**
+   * Made once, before the capture. The fields are its own and enumerable, so that a copy or `JSON.stringify` has them, and
+   * getters, so that an invocation that looks at none of them parses nothing.
+   */
   constructor(hold: (work: unknown) => void) {
     this.#hold = hold;
+    for (const [name, get] of Object.entries(FIELDS)) Object.defineProperty(this, name, { get, enumerable: true });
   }
 
-  get functionName(): string {
-    return readMeta().functionName;
-  }
-  get functionVersion(): number {
-    return readMeta().version;
-  }
-  get invocationId(): string {
-    return readMeta().invocationId;
-  }
-  get requestId(): string {
-    return readMeta().requestId;
-  }
-  /** 1 for the first try of an event. */
-  get attempt(): number {
-    return readMeta().attempt;
-  }
-  get userId(): string | null {
-    return readMeta().userId;
-  }
-  get role(): string {
-    return readMeta().role;
-  }
-  /** The variables and secrets that the function's `env` lists. */
-  get env(): Record<string, string> {
-    return readMeta().env;
-  }
   /** Milliseconds until the invocation is ended. */
   getRemainingTimeMs(): number {
     return Math.max(0, readMeta().deadline - Date.now());
@@ -69,6 +72,10 @@ export class Context {
   /** The answer goes out at once; the sandbox lives until `work` has settled, or the deadline. */
   waitUntil(work: unknown): void {
     this.#hold(work);
+  }
+  /** `console.log` shows the values, and not that they are read through getters. */
+  [INSPECT](): object {
+    return { ...this };
   }
   /** For code written for Workers; a Postern function has no origin behind it. */
   passThroughOnException(): void {}
