@@ -18,6 +18,7 @@ import type { InvocationRequest, InvocationResult, Invoker, Outcome, Usage } fro
 import type { InvocationRecorder } from './invocation-recorder.ts';
 import { type Answer, type Ending, readEnding, readResponse } from './outcome.ts';
 import { MAX_EVENT_BYTES } from './protocol/messages.ts';
+import { WorkEstimate } from './work-estimate.ts';
 
 /** Collects what a function logs; made once an invocation, at its first line. */
 export interface InvocationLog {
@@ -54,6 +55,7 @@ const NO_USAGE: Usage = { durationMs: 0, cpuMs: 0, fuel: 0, peakMemoryBytes: 0, 
 export class FunctionInvoker implements Invoker {
   readonly #options: FunctionInvokerOptions;
   readonly #providers = new Map<string, HostFunctionProvider>();
+  readonly #work = new WorkEstimate();
   readonly #maxResultBytes: number;
 
   constructor(options: FunctionInvokerOptions) {
@@ -79,13 +81,13 @@ export class FunctionInvoker implements Invoker {
     const { pool } = this.#options;
     // Lost ones are replaced: who comes meanwhile waits.
     if (pool.isDown) await pool.whenUp(MAX_EXECUTOR_WAIT_MS);
-    const executor = pool.choose();
+    const executor = pool.choose(this.#work.of(version));
     if (executor === undefined) {
       admission.leave(version.name);
       return this.#refused(request, new PosternError('OVERLOADED', 'no executor can take more', RETRY_SOON));
     }
     const attempt = new Attempt(request, version, this.#options, this.#providers, this.#maxResultBytes);
-    return attempt.run(executor);
+    return attempt.run(executor, this.#work);
   }
 
   #lookup(request: InvocationRequest): FunctionVersion | Promise<FunctionVersion> {
@@ -182,7 +184,7 @@ class Attempt {
     );
   }
 
-  run(executor: ExecutorProcess): Promise<InvocationResult> {
+  run(executor: ExecutorProcess, work: WorkEstimate): Promise<InvocationResult> {
     const { config } = this.#version;
     this.#executor = executor;
     const kill = (): void => {
@@ -205,9 +207,13 @@ class Attempt {
         onHostCall: (callId, operation, payload) => this.#onHostCall(callId, operation, payload),
         onCast: (operation, payload) => this.#onCast(operation, payload),
         onAnswered: (message) => this.#onAnswered(readEnding(message.kind, message.meta, message.body)),
-        onEnded: (message) => this.#onEnded(readEnding(message.kind, message.meta, message.body), message),
+        onEnded: (message) => {
+          work.learn(this.#version, countable(message.cpuMs));
+          this.#onEnded(readEnding(message.kind, message.meta, message.body), message);
+        },
         onLost: (reason) => this.#onLost(reason),
       },
+      work.of(this.#version),
     );
     this.#watchSignal(executor);
     return this.#settled.promise;

@@ -43,6 +43,8 @@ interface Slot {
   /** The version whose image this slot's invocation may ask for. */
   readonly versionId: string | undefined;
   readonly owner: SlotOwner;
+  /** Of the executor's thread, as far as can be told. */
+  readonly workMs: number;
   openCalls: number;
   calls: number;
   casts: number;
@@ -50,6 +52,8 @@ interface Slot {
   answered: boolean;
 }
 
+/** A top level is evaluated, compiled and captured. */
+export const BUILD_WORK_MS = 50;
 /** More than an honest executor would ever have open or send (see `runtime/javascript/execution.ts`). */
 const MAX_OPEN_CALLS = 32;
 const MAX_CALLS = 1_000;
@@ -87,6 +91,7 @@ export class ExecutorProcess {
   #lastPongAt = performance.now();
   #lastBeatAt = performance.now();
   #openPayloadBytes = 0;
+  #workMs = 0;
   #killReason: string | undefined;
   #dead = false;
   #booted = false;
@@ -163,19 +168,24 @@ export class ExecutorProcess {
     return this.#slots.size;
   }
 
+  /** Work that its invocations are expected to be, in milliseconds of its thread. */
+  get workMs(): number {
+    return this.#workMs;
+  }
+
   get backlogBytes(): number {
     return this.#connection.backlogBytes;
   }
 
-  invoke(message: Omit<Invoke, 'type' | 'slot' | 'token'>, owner: SlotOwner): number {
+  invoke(message: Omit<Invoke, 'type' | 'slot' | 'token'>, owner: SlotOwner, workMs: number): number {
     this.#invocations++;
-    const slot = this.#open(owner, message.versionId as string);
+    const slot = this.#open(owner, workMs, message.versionId as string);
     this.#send({ ...message, type: 'invoke', ...slot });
     return slot.slot;
   }
 
   build(message: Omit<Build, 'type' | 'slot' | 'token'>, owner: SlotOwner): number {
-    const slot = this.#open(owner);
+    const slot = this.#open(owner, BUILD_WORK_MS);
     this.#send({ ...message, type: 'build', ...slot });
     return slot.slot;
   }
@@ -225,13 +235,22 @@ export class ExecutorProcess {
     if (this.#connection.backlogBytes > MAX_UNREAD_BYTES) this.kill('it does not read what it is sent');
   }
 
-  #open(owner: SlotOwner, versionId?: string): { slot: number; token: number } {
+  #open(owner: SlotOwner, workMs: number, versionId?: string): { slot: number; token: number } {
     do this.#lastSlot = (this.#lastSlot + 1) >>> 0;
     while (this.#slots.has(this.#lastSlot));
     const slot = this.#lastSlot;
     const token = randomInt(2 ** 32);
-    this.#slots.set(slot, { token, versionId, owner, openCalls: 0, calls: 0, casts: 0, castBytes: 0, answered: false });
+    const nothingYet = { openCalls: 0, calls: 0, casts: 0, castBytes: 0, answered: false };
+    this.#slots.set(slot, { token, versionId, owner, workMs, ...nothingYet });
+    this.#workMs += workMs;
     return { slot, token };
+  }
+
+  #close(slot: number): void {
+    const entry = this.#slots.get(slot);
+    if (entry === undefined || !this.#slots.delete(slot)) return;
+    // At zero at the latest the sum of many fractions is exact again.
+    this.#workMs = this.#slots.size === 0 ? 0 : this.#workMs - entry.workMs;
   }
 
   #onMessage(message: ExecutorOutput): void {
@@ -282,7 +301,7 @@ export class ExecutorProcess {
         const { owner } = this.#slot(message);
         if (owner.onEnded === undefined) throw new ProtocolError('the end of an invocation for what is none');
         owner.onEnded(message);
-        this.#slots.delete(message.slot);
+        this.#close(message.slot);
         this.#endIfSpent();
         return;
       }
@@ -290,7 +309,7 @@ export class ExecutorProcess {
         const { owner } = this.#slot(message);
         if (owner.onBuilt === undefined) throw new ProtocolError('the end of a build for what is none');
         owner.onBuilt(message);
-        this.#slots.delete(message.slot);
+        this.#close(message.slot);
         this.#endIfSpent();
         return;
       }

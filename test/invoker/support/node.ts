@@ -198,7 +198,7 @@ export class TestNode {
 
   /** Resolves when an executor can take invocations. */
   async whenReady(): Promise<void> {
-    while (this.pool.choose() === undefined) await new Promise<void>((resolve) => this.#startWaiters.push(resolve));
+    while (this.pool.choose(0) === undefined) await new Promise<void>((resolve) => this.#startWaiters.push(resolve));
   }
 
   async whenRecorded(count: number): Promise<void> {
