@@ -1,7 +1,7 @@
 /** Secrets that `dev` makes for itself, so that the first start needs no thought: `<dataDir>/secrets.json`, mode 0600. */
 
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { StartError } from './options.ts';
@@ -13,13 +13,18 @@ export type DevSecrets = z.output<typeof schema>;
 export async function devSecrets(dataDir: string): Promise<DevSecrets> {
   const file = join(dataDir, 'secrets.json');
   await mkdir(dataDir, { recursive: true });
+  const draft = `${file}.${randomBytes(8).toString('hex')}`;
   const fresh = { jwtSecret: random(), masterKey: random() };
   try {
-    await writeFile(file, `${JSON.stringify(fresh, null, 2)}\n`, { mode: 0o600, flag: 'wx' });
+    await writeFile(draft, `${JSON.stringify(fresh, null, 2)}\n`, { mode: 0o600, flag: 'wx' });
+    // Takes the name with all of the contents, and fails where another was first.
+    await link(draft, file);
     return fresh;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    return readSecrets(file);
+    return await readSecrets(file);
+  } finally {
+    await rm(draft, { force: true });
   }
 }
 

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -83,8 +83,10 @@ describe('options', () => {
 describe('secrets of dev', () => {
   test('are made once, for the owner only, and kept', async () => {
     const dataDir = join(folder, 'fresh');
-    const [one, two] = await Promise.all([devSecrets(dataDir), devSecrets(dataDir)]);
-    expect(two).toEqual(one);
+    const all = await Promise.all(Array.from({ length: 32 }, () => devSecrets(dataDir)));
+    const [one] = all as [(typeof all)[0]];
+    expect(all).toEqual(Array.from({ length: 32 }, () => one));
+    expect(await readdir(dataDir)).toEqual(['secrets.json']);
     expect(Buffer.byteLength(one.jwtSecret)).toBeGreaterThanOrEqual(32);
     expect(one.jwtSecret).not.toBe(one.masterKey);
     expect((await stat(join(dataDir, 'secrets.json'))).mode & 0o777).toBe(0o600);
