@@ -414,6 +414,18 @@ test('a function makes so many requests per window, redirects counted, and is to
   expect((await fetchFrom(guest, `http://localhost:${port}/one`)).status).toBe(200);
 });
 
+test('a request that is open at the deadline says nothing before its invocation ends', async () => {
+  routes.set('/never', () => {});
+  const guest = local({ remainingMs: 20 });
+  const order: string[] = [];
+  const call = fetchFrom(guest, `http://localhost:${port}/never`).catch(() => order.push('answer'));
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  order.push('end');
+  await guest.end();
+  await call;
+  expect(order).toEqual(['end', 'answer']);
+});
+
 test('a request ends with its invocation, and within its time', async () => {
   routes.set('/never', () => {});
   const guest = local();
