@@ -185,6 +185,24 @@ describe('what is captured', () => {
     expect((await captured(id))[1]?.old).toBe(row?.new);
   });
 
+  test('and leaves the settings of the session as they were, in the transaction and behind it', async () => {
+    await db.pool.query('create table t_settings (at timestamptz)');
+    const { id } = await installFunction(db.pool, databaseTrigger({ table: 't_settings' }));
+    const shown = `select current_setting('timezone') as zone, current_setting('datestyle') as dates,
+      current_setting('intervalstyle') as spans, current_setting('bytea_output') as bytes,
+      current_setting('extra_float_digits') as digits`;
+    const expected = { zone: 'Asia/Kathmandu', dates: 'German, DMY', spans: 'iso_8601', bytes: 'escape', digits: '-5' };
+    await inSession(async (client) => {
+      await client.query(`set timezone = 'Asia/Kathmandu'; set datestyle = 'German'; set bytea_output = 'escape'`);
+      await client.query(`begin; set intervalstyle = 'iso_8601'; set local extra_float_digits = -5`);
+      await client.query(`insert into t_settings values ('2026-02-06 09:00+00')`);
+      expect((await client.query(shown)).rows).toEqual([expected]);
+      await client.query('commit');
+      expect((await client.query(shown)).rows).toEqual([{ ...expected, digits: '1' }]);
+    });
+    expect((await captured(id))[0]?.new).toBe('{"at":"2026-02-06T09:00:00+00:00"}');
+  });
+
   // ROW-02
   test('columns called __proto__ and constructor, as data', async () => {
     await db.pool.query('create table t_proto ("__proto__" text, "constructor" int)');
