@@ -9,7 +9,7 @@ import {
   type LogLine,
   PosternError,
 } from '../runtime/index.ts';
-import type { Admission } from './admission.ts';
+import { type Admission, overloaded } from './admission.ts';
 import type { FunctionCatalog, FunctionVersion } from './catalog.ts';
 import type { ExecutorPool } from './executor/executor-pool.ts';
 import type { ExecutorProcess } from './executor/executor-process.ts';
@@ -79,12 +79,15 @@ export class FunctionInvoker implements Invoker {
       return this.#refused(request, PosternError.from(error));
     }
     const { pool } = this.#options;
-    // Lost ones are replaced: who comes meanwhile waits.
-    if (pool.isDown) await pool.whenUp(MAX_EXECUTOR_WAIT_MS);
-    const executor = pool.choose(this.#work.of(version));
+    let executor = pool.choose(this.#work.of(version));
+    if (executor === undefined && pool.isDown) {
+      // Lost ones are replaced: who comes meanwhile waits.
+      await pool.whenUp(MAX_EXECUTOR_WAIT_MS);
+      executor = pool.choose(this.#work.of(version));
+    }
     if (executor === undefined) {
       admission.leave(version.name);
-      return this.#refused(request, new PosternError('OVERLOADED', 'no executor can take more', RETRY_SOON));
+      return this.#refused(request, overloaded('no executor can take more'));
     }
     const attempt = new Attempt(request, version, this.#options, this.#providers, this.#maxResultBytes);
     return attempt.run(executor, this.#work);

@@ -6,7 +6,6 @@ import {
   buildProgram,
   createEngine,
   DEFAULT_POOL_OPTIONS,
-  type Engine,
   Execution,
   type ExecutionEnd,
   type ExecutionLimits,
@@ -40,11 +39,8 @@ export class LocalFunction {
     this.#scheduler = scheduler;
   }
 
-  static async create(
-    source: string,
-    transform: (engine: Engine) => Engine = (engine) => engine,
-  ): Promise<LocalFunction> {
-    const engine = transform(createEngine(await loadEngineSource()));
+  static async create(source: string): Promise<LocalFunction> {
+    const engine = createEngine(await loadEngineSource());
     const base = await buildBaseImage(engine);
     const scheduler = new Scheduler();
     const limits = { timeoutMs: 30_000, memoryPages: 2_048 };

@@ -1,4 +1,5 @@
 import type { Identity, InvocationScope } from '../../runtime/index.ts';
+import { BACKSTOP_GRACE_MS } from '../backstop.ts';
 import type { PipelineStep } from './pipeline.ts';
 
 /** A scope that also says how many functions fired one another before this invocation; absent means 0. */
@@ -33,12 +34,6 @@ export const CONNECTION_OPTIONS =
 
 /** Beyond this the server's clock is not needed, and its 32-bit setting would overflow. */
 const MAX_TIMEOUT_MS = 600_000;
-
-/**
- * The server's clock is the backstop only. The host cancels at the deadline itself; were the server as fast, the guest
- * could hear of its cancelled statement while it is still alive, and end as FUNCTION_ERROR instead of FUNCTION_TIMEOUT.
- */
-const BACKSTOP_GRACE_MS = 500;
 
 /** role: the database role, of the same name as Postern's. remainingMs: until the invocation's deadline. */
 export function settingsStep(scope: DatabaseScope, role: string, remainingMs: number): PipelineStep {

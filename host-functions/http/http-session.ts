@@ -1,5 +1,6 @@
 import { type Dispatcher, errors } from 'undici';
 import { HostCallError, type HostFunctionSession, type InvocationScope } from '../../runtime/index.ts';
+import { BACKSTOP_GRACE_MS } from '../backstop.ts';
 import type { HostLog } from '../host-log.ts';
 import { limitError } from '../limit-error.ts';
 import { invalidPayload, parsePayload } from '../payload.ts';
@@ -18,12 +19,6 @@ export interface HttpLimits extends RequestLimits {
   /** Requests of one invocation at once. */
   readonly maxOutstanding: number;
 }
-
-/**
- * The invocation's end aborts what it has open; this clock is for a call that nobody ends. Were it as fast, the guest could
- * hear of its timeout while it is still alive, and end as FUNCTION_ERROR instead of FUNCTION_TIMEOUT.
- */
-const BACKSTOP_GRACE_MS = 500;
 
 export const HTTP_LIMITS: HttpLimits = {
   maxRequestBytes: 10 * 1024 * 1024,

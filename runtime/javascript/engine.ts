@@ -56,7 +56,6 @@ const HOST_EXPORTS: ReadonlySet<string> = new Set([
   'qjs_is_exception',
   'qjs_is_string',
   'qjs_is_number',
-  'qjs_is_promise',
   'qjs_get_float64',
   'qjs_get_string_len',
   'qjs_free_cstring',

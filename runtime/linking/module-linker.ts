@@ -128,7 +128,7 @@ export class ModuleLinker {
     for (;;) {
       const opcode = reader.u8();
       if (opcode === Op.end) return stack.pop() ?? 0;
-      if (opcode === Op.i32Const) stack.push(readS32(reader));
+      if (opcode === Op.i32Const) stack.push(reader.s32());
       else if (opcode === I32_ADD) stack.push((stack.pop() ?? 0) + (stack.pop() ?? 0));
       else {
         refuseUnless(opcode === Op.globalGet, 'constant expressions other than sums');
@@ -155,7 +155,7 @@ export class ModuleLinker {
       this.#globalAccess(opcode, this.#global(immediates.u32()), out);
     } else if (BLOCKS.includes(opcode) && isTypeIndex(immediates.peek())) {
       out.u8(opcode);
-      out.s32(this.#placement.firstType + readS32(immediates));
+      out.s32(this.#placement.firstType + immediates.s32());
     } else if (opcode === Op.bulk) {
       this.#bulk(immediates, out);
       out.copy(reader.bytes, immediates.offset, reader.offset);
@@ -193,16 +193,6 @@ function isTypeIndex(blockType: number): boolean {
 function onlyTable(index: number): number {
   refuseUnless(index === 0, 'more than one table');
   return index;
-}
-
-export function readS32(reader: ByteReader): number {
-  let value = 0;
-  for (let shift = 0; ; shift += 7) {
-    const byte = reader.u8();
-    value |= (byte & 0x7f) << shift;
-    if (byte >= 0x80) continue;
-    return shift < 25 && (byte & 0x40) !== 0 ? value | (-1 << (shift + 7)) : value;
-  }
 }
 
 /** The modules are ours: what the linker does not know is a defect of the release, not of an upload. */

@@ -17,7 +17,7 @@
  */
 
 import { ByteReader } from '../wasm/byte-reader.ts';
-import { ByteWriter } from '../wasm/byte-writer.ts';
+import { ByteWriter, name, s32, u32 } from '../wasm/byte-writer.ts';
 import { ModuleRefusedError } from '../wasm/errors.ts';
 import { skipInstruction } from '../wasm/instructions.ts';
 import { type ParsedModule, parseModule, SECTION, SECTION_ORDER } from '../wasm/module-parser.ts';
@@ -94,7 +94,7 @@ export function trackWrites(bytes: Uint8Array, mapAddress: number): Uint8Array {
         out,
         module,
         id,
-        added.map(({ type }) => leb(module.types.length + type)),
+        added.map(({ type }) => u32(module.types.length + type)),
       );
     else if (id === SECTION.global && module.memory !== undefined) append(out, module, id, [pagesGlobal(module)]);
     else if (id === SECTION.export && module.memory !== undefined) append(out, module, id, [pagesExport(module)]);
@@ -102,12 +102,6 @@ export function trackWrites(bytes: Uint8Array, mapAddress: number): Uint8Array {
   }
   customs(true);
   return out.view().slice();
-}
-
-function leb(value: number): number[] {
-  const writer = new ByteWriter(8);
-  writer.u32(value);
-  return [...writer.view()];
 }
 
 function emit(out: ByteWriter, id: number, content: Uint8Array): void {
@@ -129,16 +123,13 @@ function append(out: ByteWriter, module: ParsedModule, id: number, items: readon
 }
 
 function pagesGlobal(module: ParsedModule): number[] {
-  const initial = new ByteWriter(8);
-  initial.s32(module.memory?.min ?? 0);
-  return [I32, 1, Op.i32Const, ...initial.view(), Op.end];
+  return [I32, 1, Op.i32Const, ...s32(module.memory?.min ?? 0), Op.end];
 }
 
 const GLOBAL_KIND = 3;
 
 function pagesExport(module: ParsedModule): number[] {
-  const name = new TextEncoder().encode(TRACKED_PAGES_EXPORT);
-  return [name.length, ...name, GLOBAL_KIND, ...leb(module.importedGlobals + module.globals.length)];
+  return [...name(TRACKED_PAGES_EXPORT), GLOBAL_KIND, ...u32(module.importedGlobals + module.globals.length)];
 }
 
 class WriteTracker {
@@ -382,8 +373,8 @@ class WriteTracker {
    */
   #growBody(): Uint8Array {
     const body = new ByteWriter(64);
-    const pages = [Op.globalGet, ...leb(this.#pages)];
-    const setPages = [Op.globalSet, ...leb(this.#pages)];
+    const pages = [Op.globalGet, ...u32(this.#pages)];
+    const setPages = [Op.globalSet, ...u32(this.#pages)];
     const [GT_U, GT_S, EQ] = [0x4b, 0x4a, 0x46];
     const minusOne = [Op.i32Const, 0x7f];
     body.append([1, 1, I32]);

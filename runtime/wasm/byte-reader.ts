@@ -40,6 +40,17 @@ export class ByteReader {
     throw new ModuleRefusedError('invalid module', `integer too long at ${this.offset}`);
   }
 
+  s32(): number {
+    let value = 0;
+    for (let shift = 0; shift < 35; shift += 7) {
+      const byte = this.u8();
+      value |= (byte & 0x7f) << shift;
+      if (byte >= 0x80) continue;
+      return shift < 25 && (byte & 0x40) !== 0 ? value | (-1 << (shift + 7)) : value;
+    }
+    throw new ModuleRefusedError('invalid module', `integer too long at ${this.offset}`);
+  }
+
   /** A count of items of which each takes a byte at least: a forged count cannot make us allocate. */
   count(): number {
     const value = this.u32();
