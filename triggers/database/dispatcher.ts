@@ -5,7 +5,7 @@ import type { DispatcherMetrics, DispatcherOptions } from './dispatcher-options.
 import { Doorbell } from './doorbell.ts';
 import { deleteOrphans, leaseEvents, renewLeases } from './event-store.ts';
 import { Janitor } from './janitor.ts';
-import { depthOf, eventJson, type LeasedEvent } from './leased-event.ts';
+import { depthOf, eventJson, kindOf, type LeasedEvent } from './leased-event.ts';
 import { DEFAULT_POLICY, type DeliveryPolicy, handBack, refuseToRun, setbackOf } from './retry-policy.ts';
 import { Settler } from './settler.ts';
 import { Shares } from './share.ts';
@@ -255,7 +255,7 @@ export class Dispatcher {
     this.#metrics.startLagMs?.(Date.now() - Date.parse(event.occurredAt));
     const result = await this.#options.invoker.invoke({
       functionName: event.functionName,
-      trigger: 'database',
+      trigger: kindOf(event),
       triggerId: event.triggerId,
       eventJson: eventJson(event),
       requestId: randomUUID(),

@@ -2,5 +2,6 @@ export * from './dead-letters.ts';
 export { Dispatcher } from './dispatcher.ts';
 export type { DispatcherMetrics, DispatcherOptions } from './dispatcher-options.ts';
 export { captureOwner, type Drift, findDrift } from './drift.ts';
+export { type FiredEvent, fireEvents } from './fire-event.ts';
 export { DatabaseTriggerInstaller, type InstallerOptions } from './installer.ts';
 export type { DeliveryPolicy } from './retry-policy.ts';

@@ -32,14 +32,27 @@ export function depthOf(event: LeasedEvent): number {
   return event.depth !== null && /^\d{1,6}$/.test(event.depth) ? Number(event.depth) + 1 : 0;
 }
 
+/**
+ * An event that no row change made, a tick or a delivery, is kept as `new_row` alone: the event of SPEC 3 without its id and
+ * attempt, a JSON object that begins with `{"trigger":"<kind>"` and has one key more at least. It names no table.
+ */
+const FIRED = /^\{"trigger":"(schedule|webhook)",/;
+
+/** What made it. */
+export function kindOf({ table, newRow }: LeasedEvent): 'database' | 'schedule' | 'webhook' {
+  const kind = table === '' ? FIRED.exec(newRow ?? '')?.[1] : undefined;
+  return kind === 'schedule' || kind === 'webhook' ? kind : 'database';
+}
+
 /** The event of SPEC 3, as JSON text. */
 export function eventJson(event: LeasedEvent): string {
   const { oldRow, newRow } = event;
+  const end = `"event_id":"${event.id}","attempt":${event.attempt}}`;
+  if (newRow !== null && kindOf(event) !== 'database') return `${newRow.slice(0, newRow.lastIndexOf('}'))},${end}`;
   const operation = oldRow === null ? 'INSERT' : newRow === null ? 'DELETE' : 'UPDATE';
   const head = `{"trigger":"database","schema":${JSON.stringify(event.schema)},"table":${JSON.stringify(event.table)}`;
   const rows = `"old":${rowJson(oldRow)},"new":${rowJson(newRow)}`;
-  const tail = `"timestamp":"${event.occurredAt}","event_id":"${event.id}","attempt":${event.attempt}}`;
-  return `${head},"operation":"${operation}",${rows},${tail}`;
+  return `${head},"operation":"${operation}",${rows},"timestamp":"${event.occurredAt}",${end}`;
 }
 
 function rowJson(row: string | null): string {

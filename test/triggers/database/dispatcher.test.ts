@@ -8,6 +8,7 @@ import {
   DatabaseTriggerInstaller,
   Dispatcher,
   type DispatcherOptions,
+  fireEvents,
   listEvents,
   redriveEvent,
   showEvent,
@@ -74,6 +75,20 @@ async function asleep(): Promise<void> {
 }
 
 describe('an event', () => {
+  test('that was fired reaches the function as it was written, with its id and attempt, and is gone after it succeeded', async () => {
+    const { id, name } = await installFunction(db.pool, databaseTrigger({ table: 'things' }));
+    const invoker = new FakeInvoker();
+    const { settled } = await dispatch({ invoker });
+    const triggerId = randomUUID();
+    const json = '{"trigger":"webhook","headers":{},"body":{"amount":1000.00}}';
+    await fireEvents(db.pool, [{ functionId: id, triggerId, json }]);
+    await settled.until({ finished: 1 });
+    const [call] = invoker.calls;
+    expect(call).toMatchObject({ functionName: name, trigger: 'webhook', triggerId, attempt: 1 });
+    expect(call?.eventJson).toBe(`${json.slice(0, -1)},"event_id":"${call?.eventId}","attempt":1}`);
+    expect(await eventCount()).toBe(0);
+  });
+
   test('reaches the function in the shape of SPEC 3, and is gone after it succeeded', async () => {
     const { name } = await installFunction(db.pool, databaseTrigger({ table: 'things' }));
     const invoker = new FakeInvoker();
