@@ -19,6 +19,7 @@ import {
   unknownField,
 } from './functions/config-errors.ts';
 import type { FunctionConfig, Language } from './functions/config-types.ts';
+import { DEFAULT_RETRY, retrySchema } from './functions/retry-config.ts';
 import { parseTriggers } from './functions/trigger-config.ts';
 import { duration, readRate, size } from './functions/units.ts';
 
@@ -29,6 +30,8 @@ export type {
   FunctionConfig,
   HttpTriggerConfig,
   Language,
+  RetryConfig,
+  RetryRule,
   TriggerConfig,
 } from './functions/config-types.ts';
 export { DATABASE_OPERATIONS } from './functions/config-types.ts';
@@ -67,7 +70,6 @@ const HOST_TEXT = "hosts such as 'api.stripe.com', '*.example.com', 'localhost:9
 const RATE_TEXT = "{ requests: 1 to 10000, window: '10s' } or '100/10s'";
 /** Which roles of the database these are is checked against it, when the version is stored. */
 export const ROLE_TEXT = "'invoker', 'service_role' or a role of the database";
-const BACKOFF_TEXT = "'exponential', 'fixed' or { initial: '1s', factor: 2, max: '5m' }";
 const ENV_TEXT = 'a list of at most 100 names of letters, digits and underscores';
 
 /** As at run time, or an entry would be refused there that a deploy has accepted. */
@@ -97,35 +99,10 @@ const rateLimit = z
   )
   .transform(({ requests, window, windowMs }) => ({ requests, windowMs: windowMs ?? window ?? 10_000 }));
 
-const ms = duration(1, 24 * 3_600_000);
-const backoff = z.union(
-  [
-    z.literal('exponential').transform(() => ({})),
-    z.literal('fixed').transform(() => ({ factor: 1 })),
-    z
-      .strictObject({
-        initial: ms.optional(),
-        initialMs: ms.optional(),
-        factor: z.number().min(1, { error: BACKOFF_TEXT }).max(10, { error: BACKOFF_TEXT }).optional(),
-        max: ms.optional(),
-        maxMs: ms.optional(),
-      })
-      .transform(({ initial, initialMs = initial, factor, max, maxMs = max }) => ({
-        ...(initialMs === undefined ? {} : { initialMs }),
-        ...(factor === undefined ? {} : { factor }),
-        ...(maxMs === undefined ? {} : { maxMs }),
-      })),
-  ],
-  { error: BACKOFF_TEXT },
-);
-
-const DEFAULT_BACKOFF = { initialMs: 1_000, factor: 2, maxMs: 300_000 };
-
 const object = (shape: string) => ({
   error: (issue: { code?: string }) => (issue.code === 'unrecognized_keys' ? undefined : shape),
 });
 
-const MAX_ATTEMPTS_TEXT = 'a whole number from 1 to 100';
 const CONCURRENCY_TEXT = 'a whole number from 1 to 10000';
 const CPU_TEXT = "a positive whole number of metered instructions, or 'unlimited'";
 
@@ -180,19 +157,7 @@ const settings = z.strictObject({
     )
     .default({ role: 'invoker' }),
   auth: z.enum(['required', 'optional', 'none'], { error: "'required', 'optional' or 'none'" }).default('required'),
-  retry: z
-    .strictObject(
-      {
-        maxAttempts: z
-          .int({ error: MAX_ATTEMPTS_TEXT })
-          .min(1, { error: MAX_ATTEMPTS_TEXT })
-          .max(100, { error: MAX_ATTEMPTS_TEXT })
-          .default(5),
-        backoff: backoff.default({}),
-      },
-      object('{ maxAttempts, backoff }'),
-    )
-    .default({ maxAttempts: 5, backoff: {} }),
+  retry: retrySchema.default(DEFAULT_RETRY),
   concurrency: z
     .int({ error: CONCURRENCY_TEXT })
     .min(1, { error: CONCURRENCY_TEXT })
@@ -238,14 +203,12 @@ export function parseFunctionConfig(raw: unknown, options: ParseOptions = {}): F
   const parsed = settings.safeParse(rest);
   if (!parsed.success) problems.push(...problemsOf(parsed.error, rest, '', CONFIG_FIELDS));
   if (problems.length > 0 || !parsed.success) throw invalidConfig(problems, options.where);
-  const { timeout, memory, retry, http, ...others } = parsed.data;
+  const { timeout, memory, ...others } = parsed.data;
   return deepFreeze({
     ...checked,
     ...others,
-    http,
     timeoutMs: timeout,
     memoryBytes: memory,
-    retry: { maxAttempts: retry.maxAttempts, backoff: { ...DEFAULT_BACKOFF, ...retry.backoff } },
   });
 }
 

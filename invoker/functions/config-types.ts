@@ -20,6 +20,28 @@ export interface DatabaseTriggerConfig {
   readonly when: string | null;
 }
 
+export interface BackoffConfig {
+  readonly initialMs: number;
+  readonly factor: number;
+  readonly maxMs: number;
+}
+
+/** What may differ for one class of errors. */
+export interface RetryRule {
+  readonly maxAttempts?: number;
+  readonly backoff?: BackoffConfig;
+}
+
+export interface RetryConfig {
+  /** The first one included. */
+  readonly maxAttempts: number;
+  readonly backoff: BackoffConfig;
+  /** Since the change, tick or delivery; no further attempt begins after it. No bound where absent. */
+  readonly maxAgeMs?: number;
+  /** By class: `timeout`, `memory`, `cpu`, `panic`, or the name of the error that the function threw. */
+  readonly on?: Readonly<Record<string, RetryRule>>;
+}
+
 export type AuthMode = 'required' | 'optional' | 'none';
 export type Language = 'javascript' | 'typescript';
 
@@ -39,10 +61,8 @@ export interface FunctionConfig {
   };
   readonly db: { readonly role: string };
   readonly auth: AuthMode;
-  readonly retry: {
-    readonly maxAttempts: number;
-    readonly backoff: { readonly initialMs: number; readonly factor: number; readonly maxMs: number };
-  };
+  /** What a trigger's own `retry` does not say otherwise. */
+  readonly retry: RetryConfig;
   /** Most invocations at once on a node; null for the node's own limit. */
   readonly concurrency: number | null;
 }
