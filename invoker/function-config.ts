@@ -25,11 +25,15 @@ import { duration, readRate, size } from './functions/units.ts';
 
 export type {
   AuthMode,
+  BackoffConfig,
+  BatchConfig,
   DatabaseOperation,
   DatabaseTriggerConfig,
+  EventFormat,
   FunctionConfig,
   HttpTriggerConfig,
   Language,
+  PoisonPolicy,
   RetryConfig,
   RetryRule,
   TriggerConfig,

@@ -2,7 +2,8 @@
 
 import type { ErrorRecord, Identity } from '../runtime/index.ts';
 
-export type TriggerKind = 'http' | 'database' | 'schedule' | 'webhook' | 'manual';
+/** `dead_letter`: an event of another function, whose attempts have all failed. */
+export type TriggerKind = 'http' | 'database' | 'schedule' | 'webhook' | 'dead_letter' | 'manual';
 
 /**
  * How an attempt ended. `ok`; `exception`: the function threw; `panic`: trap or engine failure; `exceeded_*`: we stopped

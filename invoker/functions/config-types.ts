@@ -18,6 +18,37 @@ export interface DatabaseTriggerConfig {
   readonly columns: readonly string[];
   /** SQL over `old` and `new`, or null. */
   readonly when: string | null;
+  // Absent is the default below: what a trigger of an earlier version does not have must not make it another one.
+  /** How the event is written. Default `native`, as in SPEC 3. */
+  readonly format?: EventFormat;
+  /** Columns; events with equal values in them run one at a time, in the order of their changes. */
+  readonly orderingKey?: readonly string[];
+  /** What becomes of a key whose event is dead. Default `block`. */
+  readonly poisoned?: PoisonPolicy;
+  /** One invocation gets several events. */
+  readonly batch?: BatchConfig;
+  /** One invocation gets all that a transaction changed. */
+  readonly transaction?: true;
+  /** In place of the function's. */
+  readonly retry?: RetryConfig;
+  /** The function that each dead letter is handed to. */
+  readonly deadLetter?: string;
+}
+
+export const EVENT_FORMATS = ['native', 'supabase', 'hasura', 'cloudevents'] as const;
+export type EventFormat = (typeof EVENT_FORMATS)[number];
+
+/**
+ * `block`: the events behind it wait until it is redriven or discarded. `skip`: they go on without it. `park`: they become
+ * dead letters too, and can be redriven in their order.
+ */
+export const POISON_POLICIES = ['block', 'skip', 'park'] as const;
+export type PoisonPolicy = (typeof POISON_POLICIES)[number];
+
+export interface BatchConfig {
+  readonly maxSize: number;
+  /** How long the first event waits for others. */
+  readonly maxWaitMs: number;
 }
 
 export interface BackoffConfig {

@@ -2,7 +2,16 @@
 
 import { z } from 'zod';
 import { type FieldProblem, problemsOf, spell, unknownField } from './config-errors.ts';
-import { DATABASE_OPERATIONS, type DatabaseOperation, type TriggerConfig } from './config-types.ts';
+import {
+  DATABASE_OPERATIONS,
+  type DatabaseOperation,
+  type DatabaseTriggerConfig,
+  EVENT_FORMATS,
+  POISON_POLICIES,
+  type TriggerConfig,
+} from './config-types.ts';
+import { retrySchema } from './retry-config.ts';
+import { duration } from './units.ts';
 
 const MAX_IDENTIFIER_BYTES = 63;
 const MAX_WHEN_CHARS = 10_000;
@@ -10,7 +19,38 @@ const MAX_TRIGGERS = 50;
 const LATER_TYPES = ['schedule', 'webhook'] as const;
 const TYPES = "'http' or 'database'";
 
-const DATABASE_FIELDS = ['type', 'schema', 'table', 'operations', 'events', 'columns', 'when'] as const;
+const DATABASE_FIELDS = [
+  'type',
+  'schema',
+  'table',
+  'operations',
+  'events',
+  'columns',
+  'when',
+  'format',
+  'orderingKey',
+  'poisoned',
+  'batch',
+  'transaction',
+  'retry',
+  'deadLetter',
+] as const;
+const MAX_KEY_COLUMNS = 16;
+const KEY_TEXT = `a column name, or a list of 1 to ${MAX_KEY_COLUMNS}`;
+const BATCH_TEXT = "{ maxSize: 2 to 1000, maxWait: '0ms' to '60s' }";
+const DEAD_LETTER_TEXT = 'the name of a function';
+const oneOf = (names: readonly string[]): string => names.map((name) => `'${name}'`).join(', ');
+
+const batch = z
+  .strictObject(
+    {
+      maxSize: z.int({ error: BATCH_TEXT }).min(2, { error: BATCH_TEXT }).max(1_000, { error: BATCH_TEXT }),
+      maxWait: duration(0, 60_000).optional(),
+      maxWaitMs: duration(0, 60_000).optional(),
+    },
+    { error: (issue) => (issue.code === 'unrecognized_keys' ? undefined : BATCH_TEXT) },
+  )
+  .transform(({ maxSize, maxWait, maxWaitMs = maxWait ?? 0 }) => ({ maxSize, maxWaitMs }));
 
 const identifier = z.string().refine(isIdentifier);
 const identifierText = 'a name of 1 to 63 bytes without NUL';
@@ -42,6 +82,24 @@ const databaseSchema = z.strictObject({
     .max(MAX_WHEN_CHARS, { error: `an SQL condition of at most ${MAX_WHEN_CHARS} characters` })
     .nullable()
     .default(null),
+  format: z.enum(EVENT_FORMATS, { error: oneOf(EVENT_FORMATS) }).default('native'),
+  orderingKey: z
+    .union(
+      [
+        identifier.transform((one) => [one]),
+        z.array(identifier).min(1, { error: KEY_TEXT }).max(MAX_KEY_COLUMNS, { error: KEY_TEXT }),
+      ],
+      { error: KEY_TEXT },
+    )
+    .optional(),
+  poisoned: z.enum(POISON_POLICIES, { error: oneOf(POISON_POLICIES) }).optional(),
+  batch: batch.optional(),
+  transaction: z.boolean({ error: 'true or false' }).default(false),
+  retry: retrySchema.optional(),
+  deadLetter: z
+    .string({ error: DEAD_LETTER_TEXT })
+    .regex(/^[a-z][a-z0-9_-]{0,62}$/, { error: DEAD_LETTER_TEXT })
+    .optional(),
 });
 
 /** Parses `triggers`: a list, or one. Problems are added to `problems`; what could be read is returned. */
@@ -87,21 +145,13 @@ function parseDatabase(raw: object, field: string, problems: FieldProblem[]): Tr
     problems.push({ field: `${field}.events`, given: 'events beside operations', allowed: 'one of the two' });
     return [];
   }
-  if (trigger.orderingKey !== undefined) {
-    problems.push({
-      field: `${field}.orderingKey`,
-      given: spell(trigger.orderingKey),
-      allowed: 'nothing: not supported yet',
-    });
-    return [];
-  }
   if (events !== undefined) trigger.operations = events;
   const parsed = databaseSchema.safeParse(trigger);
   if (!parsed.success) {
     problems.push(...problemsOf(parsed.error, trigger, field, DATABASE_FIELDS));
     return [];
   }
-  const { schema, table, operations: chosen = [...DATABASE_OPERATIONS], columns, when } = parsed.data;
+  const { schema, table, operations: chosen = [...DATABASE_OPERATIONS], columns, when, ...delivery } = parsed.data;
   const target = schema === undefined ? splitTable(table) : isIdentifier(table) ? { schema, table } : undefined;
   if (target === undefined) {
     problems.push({
@@ -119,7 +169,51 @@ function parseDatabase(raw: object, field: string, problems: FieldProblem[]): Tr
     });
     return [];
   }
-  return [{ type: 'database', ...target, operations: chosen, columns: [...new Set(columns)], when }];
+  const clash = deliveryClash(delivery);
+  if (clash !== undefined) {
+    problems.push({ field: `${field}.${clash.field}`, given: spell(delivery[clash.field]), allowed: clash.allowed });
+    return [];
+  }
+  return [
+    {
+      type: 'database',
+      ...target,
+      operations: chosen,
+      columns: [...new Set(columns)],
+      when,
+      ...deliveryConfig(delivery),
+    },
+  ];
+}
+
+type GivenDelivery = Pick<
+  z.output<typeof databaseSchema>,
+  'format' | 'orderingKey' | 'poisoned' | 'batch' | 'transaction' | 'retry' | 'deadLetter'
+>;
+
+/** Options that say two things of one matter. */
+function deliveryClash(given: GivenDelivery): { field: keyof GivenDelivery; allowed: string } | undefined {
+  if (given.poisoned !== undefined && given.orderingKey === undefined) {
+    return { field: 'poisoned', allowed: 'this only beside orderingKey' };
+  }
+  if (!given.transaction) return undefined;
+  if (given.orderingKey !== undefined) return { field: 'orderingKey', allowed: 'orderingKey or transaction, not both' };
+  if (given.batch !== undefined) return { field: 'batch', allowed: 'batch or transaction, not both' };
+  return undefined;
+}
+
+/** Without what is the default. */
+function deliveryConfig(given: GivenDelivery): Partial<DatabaseTriggerConfig> {
+  const { format, orderingKey, poisoned, batch: batches, transaction, retry, deadLetter } = given;
+  return {
+    ...(format === 'native' ? {} : { format }),
+    ...(orderingKey === undefined ? {} : { orderingKey: [...new Set(orderingKey)] }),
+    ...(poisoned === undefined || poisoned === 'block' ? {} : { poisoned }),
+    ...(batches === undefined ? {} : { batch: batches }),
+    ...(transaction ? { transaction } : {}),
+    ...(retry === undefined ? {} : { retry }),
+    ...(deadLetter === undefined ? {} : { deadLetter }),
+  };
 }
 
 /**

@@ -6,8 +6,8 @@
  * asynchronous commit, tenth percentile). The settings are read once a row for that: 0.4 of 6 microseconds in a large statement.
  */
 
-import { quoteLiteral, quoteQualified } from '../../database/index.ts';
-import type { DatabaseTriggerConfig } from '../../invoker/index.ts';
+import { quoteIdentifier, quoteLiteral, quoteQualified } from '../../database/index.ts';
+import type { DatabaseTriggerConfig, PoisonPolicy } from '../../invoker/index.ts';
 import { DOORBELL_CHANNEL, DOORBELL_LOCK } from './doorbell.ts';
 
 type Operation = DatabaseTriggerConfig['operations'][number];
@@ -19,7 +19,18 @@ export interface CaptureFunction {
   readonly perStatement: boolean;
   readonly functionId: number;
   readonly triggerId: string;
+  /** What the events' ordering key is made of; see database/migrations/0013_extend_delivery.sql. */
+  readonly ordering?: Ordering;
 }
+
+export type Ordering =
+  | {
+      readonly by: 'columns';
+      readonly table: string;
+      readonly columns: readonly string[];
+      readonly poisoned: PoisonPolicy;
+    }
+  | { readonly by: 'transaction' };
 
 const HEADER = `returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -60,14 +71,20 @@ export function createCaptureFunction(capture: CaptureFunction): string {
   return `create function ${captureSignature(capture.name)} ${HEADER} as ${quoteLiteral(body(capture))}`;
 }
 
-function body({ operation, perStatement, functionId, triggerId }: CaptureFunction): string {
-  const { columns, rows, from } = imagesOf(operation, perStatement);
+function body({ operation, perStatement, functionId, triggerId, ordering }: CaptureFunction): string {
+  const { columns, rows, from, row } = imagesOf(operation, perStatement);
+  const key = ordering === undefined ? undefined : keyOf(ordering, row);
   const insert = `
-    insert into postern.events (function_id, trigger_id, ${columns}, claims, writer, depth)
+    insert into postern.events (function_id, trigger_id, ${columns}, claims, writer, depth${key === undefined ? '' : ', ordering_key'})
     select ${quoteLiteral(String(functionId))}::bigint, ${quoteLiteral(triggerId)}::uuid, ${rows},
       current_setting('request.jwt.claims', true),
       case when current_setting('request.jwt.claims', true) <> '' then session_user end,
-      current_setting('postern.depth', true)
+      current_setting('postern.depth', true)${
+        key === undefined
+          ? ''
+          : `,
+      ${key}`
+      }
     ${from};`;
   // Assignments, since `perform` would set `found`. Where the insert fails, the settings are rolled back with it.
   return `
@@ -89,18 +106,30 @@ begin
 end`;
 }
 
-function imagesOf(operation: Operation, perStatement: boolean): { columns: string; rows: string; from: string } {
+/** A hash of the columns' text, which is the same in all sessions while rows are captured. */
+function keyOf(ordering: Ordering, row: string): string {
+  if (ordering.by === 'transaction') return "'t' || pg_current_xact_id()::text";
+  const columns = ordering.columns.map((column) => `${row}.${quoteIdentifier(column)}`).join(', ');
+  const policy = { block: 'b', skip: 's', park: 'p' }[ordering.poisoned];
+  return `'${policy}' || md5(${quoteLiteral(`${ordering.table}:`)} || row(${columns})::text)`;
+}
+
+/** `row`: what stands for the row that the key is read from. */
+function imagesOf(
+  operation: Operation,
+  perStatement: boolean,
+): { columns: string; rows: string; from: string; row: string } {
   switch (operation) {
     case 'INSERT':
       return perStatement
-        ? { columns: 'new_row', rows: 'row_to_json(changed)', from: 'from new_rows changed' }
-        : { columns: 'new_row', rows: 'row_to_json(new)', from: '' };
+        ? { columns: 'new_row', rows: 'row_to_json(changed)', from: 'from new_rows changed', row: 'changed' }
+        : { columns: 'new_row', rows: 'row_to_json(new)', from: '', row: 'new' };
     case 'UPDATE':
-      return { columns: 'old_row, new_row', rows: 'row_to_json(old), row_to_json(new)', from: '' };
+      return { columns: 'old_row, new_row', rows: 'row_to_json(old), row_to_json(new)', from: '', row: 'new' };
     case 'DELETE':
       return perStatement
-        ? { columns: 'old_row', rows: 'row_to_json(changed)', from: 'from old_rows changed' }
-        : { columns: 'old_row', rows: 'row_to_json(old)', from: '' };
+        ? { columns: 'old_row', rows: 'row_to_json(changed)', from: 'from old_rows changed', row: 'changed' }
+        : { columns: 'old_row', rows: 'row_to_json(old)', from: '', row: 'old' };
     default:
       return operation satisfies never;
   }

@@ -1,15 +1,19 @@
 import { randomUUID } from 'node:crypto';
 import type { InvocationResult } from '../../invoker/index.ts';
-import { PosternError } from '../../runtime/index.ts';
+import { type Identity, PosternError } from '../../runtime/index.ts';
+import { Batcher, MAX_BATCH_BYTES } from './batcher.ts';
+import { deliveryJson, failedOf, PARTLY_FAILED, withDeadLetter } from './delivery.ts';
 import type { DispatcherMetrics, DispatcherOptions } from './dispatcher-options.ts';
 import { Doorbell } from './doorbell.ts';
-import { deleteOrphans, leaseEvents, renewLeases } from './event-store.ts';
+import { kindOf } from './event-format.ts';
+import { deleteOrphans, leaseEvents, leaseGroup, renewLeases } from './event-store.ts';
 import { Janitor } from './janitor.ts';
-import { depthOf, eventJson, kindOf, type LeasedEvent } from './leased-event.ts';
+import { depthOf, type LeasedEvent } from './leased-event.ts';
 import { DEFAULT_POLICY, type DeliveryPolicy, handBack, refuseToRun, setbackOf } from './retry-policy.ts';
 import { Settler } from './settler.ts';
 import { Shares } from './share.ts';
-import { WriterClaims } from './writer-claims.ts';
+import { type TriggerOptions, TriggerOptionsCache } from './trigger-options.ts';
+import { ANONYMOUS, WriterClaims } from './writer-claims.ts';
 
 const CONCURRENCY = 128;
 const LEASE_MS = 30_000;
@@ -29,13 +33,18 @@ const GATHER_MS = 4;
 const CALL_FOR_HELP_MS = 200;
 const ERROR_DELAY_MIN_MS = 50;
 const ERROR_DELAY_MAX_MS = 5_000;
+/** Of one transaction, in one invocation; a larger one comes in parts, in order. */
+const MAX_TRANSACTION_EVENTS = 1_000;
+/** Events in our memory, most of them in batches that are being gathered. */
+const MAX_IN_FLIGHT = 10_000;
 /** After the budget of `stop`: for cancelled invocations to end, and for the last acknowledgements. */
 const CANCEL_MS = 1_000;
 const DRAIN_MS = 5_000;
 
 interface InFlight {
   readonly event: LeasedEvent;
-  readonly controller: AbortController;
+  /** Of the invocation that it is part of. */
+  controller: AbortController;
   /** By our own monotonic clock, from before the lease was asked for: it never ends later than Postgres thinks. */
   leaseUntil: number;
   /** Somebody else may have the event by now. It is stopped, and what it says is not sent. */
@@ -62,7 +71,12 @@ export class Dispatcher {
   readonly #claims: WriterClaims;
   readonly #shares: Shares;
   readonly #janitor: Janitor;
+  readonly #triggers: TriggerOptionsCache;
+  /** Leased, and not acknowledged. */
   readonly #inFlight = new Map<string, InFlight>();
+  readonly #batcher = new Batcher<InFlight>((entries) => void this.#deliver(entries));
+  /** Invocations: each takes a place, however many events it has. */
+  #running = 0;
 
   #loop: Promise<void> | undefined;
   #renewals: NodeJS.Timeout | undefined;
@@ -92,6 +106,7 @@ export class Dispatcher {
     const { pool, nodeId, connection } = options;
     this.#shares = new Shares(this.#concurrency);
     this.#claims = new WriterClaims(pool, this.#log);
+    this.#triggers = new TriggerOptionsCache(pool);
     this.#doorbell = new Doorbell({ connection, log: this.#log, onRing: () => this.#ring() });
     this.#janitor = new Janitor(pool, this.#log);
     this.#settler = new Settler({
@@ -128,6 +143,7 @@ export class Dispatcher {
     this.#ring();
     await this.#loop;
     await this.#doorbell.stop();
+    this.#batcher.flush();
     await this.#emptied(budgetMs);
     for (const { controller } of this.#inFlight.values()) controller.abort();
     await this.#emptied(CANCEL_MS);
@@ -167,15 +183,16 @@ export class Dispatcher {
 
   /** Looks once; where it finds nothing, waits for what makes looking worthwhile. */
   async #turn(): Promise<void> {
-    const limit = this.#concurrency - this.#inFlight.size;
+    const limit = this.#concurrency - this.#running;
     // A database that takes leases and no acknowledgements must not fill our memory.
-    if (limit <= 0 || this.#settler.backlog > 4 * this.#concurrency) return this.#wait(this.#pollMs);
+    const full = this.#settler.backlog > 4 * this.#concurrency || this.#inFlight.size > MAX_IN_FLIGHT;
+    if (limit <= 0 || full) return this.#wait(this.#pollMs);
     const found = await this.#lease(limit);
     if (found === 0) return this.#rest();
     this.#foundAt = performance.now();
     this.#armed = false;
     this.#doorbell.disarm();
-    if (this.#inFlight.size >= this.#concurrency) this.#callForHelp();
+    if (this.#running >= this.#concurrency) this.#callForHelp();
   }
 
   async #lease(limit: number): Promise<number> {
@@ -188,10 +205,65 @@ export class Dispatcher {
     });
     for (const event of events) {
       if (this.#stopped) this.#settler.setBack(handBack(event));
-      else void this.#handle({ event, controller: new AbortController(), leaseUntil, lost: false });
+      else await this.#admit(this.#hold(event, leaseUntil));
     }
     if (events.length > 0) this.#metrics.leased?.(events.length);
     return events.length;
+  }
+
+  /** From now on its lease is renewed. */
+  #hold(event: LeasedEvent, leaseUntil: number): InFlight {
+    const entry = { event, controller: new AbortController(), leaseUntil, lost: false };
+    this.#inFlight.set(keyOf(event), entry);
+    this.#metrics.inFlight?.(this.#inFlight.size);
+    return entry;
+  }
+
+  /** Waits only for a trigger that is seen for the first time: what is leased next depends on what has begun. */
+  async #admit(entry: InFlight): Promise<void> {
+    try {
+      this.#route(entry, await this.#triggers.of(entry.event.triggerId));
+    } catch (error) {
+      this.#giveUp([entry], error);
+    }
+  }
+
+  /** Alone, with what follows it under its key, or with what comes within a moment. */
+  #route(entry: InFlight, { batch, transaction }: TriggerOptions): void {
+    const { event } = entry;
+    if (event.orderingKey !== null && (transaction === true || batch !== undefined)) {
+      void this.#deliverGroup(entry, (batch?.maxSize ?? MAX_TRANSACTION_EVENTS) - 1);
+    } else if (batch !== undefined && event.orderingKey === null) {
+      // One invocation acts for one caller.
+      const key = `${event.triggerId} ${event.writer ?? ''} ${event.claims ?? ''}`;
+      this.#batcher.add(key, entry, event.rowBytes, batch);
+    } else void this.#deliver([entry]);
+  }
+
+  async #deliverGroup(first: InFlight, limit: number): Promise<void> {
+    this.#begin(first.event.functionId);
+    const { pool, nodeId } = this.#options;
+    const leaseUntil = performance.now() + this.#leaseMs;
+    let entries: InFlight[] = [first];
+    try {
+      const events = first.event.parked
+        ? []
+        : await leaseGroup(pool, first.event, { nodeId, limit, leaseMs: this.#leaseMs });
+      entries = [first, ...events.map((event) => this.#hold(event, leaseUntil))];
+    } catch (error) {
+      this.#log(`what follows event ${first.event.id} could not be leased`, error);
+    }
+    const together = withinBytes(entries);
+    this.#release(entries.slice(together));
+    await this.#finishDelivery(entries.slice(0, together));
+  }
+
+  /** As if they had not been leased. */
+  #release(entries: readonly InFlight[]): void {
+    for (const entry of entries) {
+      this.#inFlight.delete(keyOf(entry.event));
+      this.#acknowledge(entry, handBack(entry.event));
+    }
   }
 
   /** From busy to asleep. After arming it returns, so that there is one more look before the sleep. */
@@ -220,63 +292,110 @@ export class Dispatcher {
     }
   }
 
-  /** One event, from the lease to the acknowledgement. Never rejects. */
-  async #handle(entry: InFlight): Promise<void> {
-    const { event } = entry;
-    const key = `${event.seq}:${event.leaseNumber}`;
-    this.#inFlight.set(key, entry);
-    this.#shares.started(event.functionId);
-    this.#metrics.inFlight?.(this.#inFlight.size);
+  #begin(functionId: string): void {
+    this.#running += 1;
+    this.#shares.started(functionId);
+  }
+
+  /** The events of one invocation, to their acknowledgement. Never rejects. */
+  #deliver(entries: readonly InFlight[]): Promise<void> {
+    this.#begin(entries[0]!.event.functionId);
+    return this.#finishDelivery(entries);
+  }
+
+  async #finishDelivery(entries: readonly InFlight[]): Promise<void> {
+    const { functionId } = entries[0]!.event;
     try {
-      await this.#attempt(entry);
+      await this.#attempt(entries);
     } catch (error) {
-      // A lookup of claims failed with the database. The lease is still ours; another try costs nothing.
-      this.#log(`event ${event.id} of function ${event.functionName} could not be started`, error);
-      this.#acknowledge(entry, { ...handBack(event), delayMs: ERROR_DELAY_MAX_MS * Math.random() });
+      this.#giveUp(entries, error);
     } finally {
-      this.#inFlight.delete(key);
-      this.#shares.ended(event.functionId);
+      this.#running -= 1;
+      for (const { event } of entries) this.#inFlight.delete(keyOf(event));
+      this.#shares.ended(functionId);
       this.#metrics.inFlight?.(this.#inFlight.size);
       this.#placeFreed();
     }
   }
 
-  async #attempt(entry: InFlight): Promise<void> {
-    const { event } = entry;
-    const policy = await this.#policyOf(event.functionName);
-    this.#shares.limit(event.functionId, policy.concurrency);
-    const refused = refuseToRun(event, policy);
-    if (refused !== null) {
-      this.#log(`event ${event.id} of function ${event.functionName} is dead: ${refused.error?.message}`);
-      return this.#acknowledge(entry, refused);
+  /** A lookup failed with the database. The lease is still ours; another try costs nothing. */
+  #giveUp(entries: readonly InFlight[], error: unknown): void {
+    const { id, functionName } = entries[0]!.event;
+    this.#log(`event ${id} of function ${functionName} could not be started`, error);
+    const delayMs = ERROR_DELAY_MAX_MS * Math.random();
+    for (const entry of entries) {
+      this.#inFlight.delete(keyOf(entry.event));
+      this.#acknowledge(entry, { ...handBack(entry.event), delayMs });
     }
-    const identity = await this.#claims.identityOf(event);
-    if (entry.lost) return;
-    this.#metrics.startLagMs?.(Date.now() - Date.parse(event.occurredAt));
+  }
+
+  async #attempt(held: readonly InFlight[]): Promise<void> {
+    const { event: first } = held[0]!;
+    const options = await this.#triggers.of(first.triggerId);
+    const policy = await this.#policyOf(first.functionName, options);
+    this.#shares.limit(first.functionId, policy.concurrency);
+    const entries = held.filter((entry) => !this.#refused(entry, policy, options));
+    const identity = await this.#identityOf(entries);
+    // The lookups took their time, with a database that is away all of it.
+    this.#loseExpired(entries);
+    const running = entries.filter((entry) => !entry.lost);
+    const [leader] = running;
+    if (leader === undefined) return;
+    for (const { event } of running) this.#metrics.startLagMs?.(Date.now() - Date.parse(event.occurredAt));
+    for (const entry of running) entry.controller = leader.controller;
+    const { event } = leader;
     const result = await this.#options.invoker.invoke({
       functionName: event.functionName,
       trigger: kindOf(event),
       triggerId: event.triggerId,
-      eventJson: eventJson(event),
+      eventJson: deliveryJson(running, options, policy),
       requestId: randomUUID(),
       identity,
       eventId: event.id,
       attempt: Number(event.attempt),
-      depth: depthOf(event),
-      signal: entry.controller.signal,
+      depth: Math.max(...running.map((entry) => depthOf(entry.event))),
+      signal: leader.controller.signal,
     });
     this.#metrics.attempted?.(event.functionName, result.outcome);
-    this.#conclude(entry, result, policy);
+    this.#conclude(running, result, policy, options);
   }
 
-  #conclude(entry: InFlight, result: InvocationResult, policy: DeliveryPolicy): void {
-    if (result.outcome === 'ok') {
-      if (!entry.lost) this.#settler.finish(entry.event);
-      return;
+  /** Acknowledges an event that must not run. */
+  #refused(entry: InFlight, policy: DeliveryPolicy, options: TriggerOptions): boolean {
+    const { event } = entry;
+    const refused = refuseToRun(event, policy);
+    if (refused === null) return false;
+    this.#log(`event ${event.id} of function ${event.functionName} is dead: ${refused.error?.message ?? 'too old'}`);
+    this.#acknowledge(entry, withDeadLetter(refused, options));
+    return true;
+  }
+
+  /** Of several that do not act for the same caller: nobody's. */
+  #identityOf(entries: readonly InFlight[]): Identity | Promise<Identity> {
+    const [first] = entries;
+    const same = entries.every(
+      ({ event }) => event.claims === first?.event.claims && event.writer === first.event.writer,
+    );
+    return first !== undefined && same ? this.#claims.identityOf(first.event) : ANONYMOUS;
+  }
+
+  #conclude(
+    entries: readonly InFlight[],
+    result: InvocationResult,
+    policy: DeliveryPolicy,
+    options: TriggerOptions,
+  ): void {
+    const failed = result.outcome === 'ok' ? failedOf(entries, result, options) : new Set(entries);
+    const failure: InvocationResult = result.outcome === 'ok' ? { ...result, ...PARTLY_FAILED } : result;
+    for (const entry of entries) {
+      if (!failed.has(entry)) {
+        if (!entry.lost) this.#settler.finish(entry.event);
+        continue;
+      }
+      const setback = setbackOf(entry.event, failure, policy);
+      if (result.outcome === 'overloaded') this.#shares.pause(entry.event.functionId, setback.delayMs ?? 0);
+      this.#acknowledge(entry, withDeadLetter(setback, options));
     }
-    const setback = setbackOf(entry.event, result, policy);
-    if (result.outcome === 'overloaded') this.#shares.pause(entry.event.functionId, setback.delayMs ?? 0);
-    this.#acknowledge(entry, setback);
   }
 
   #acknowledge(entry: InFlight, setback: Parameters<Settler['setBack']>[0]): void {
@@ -287,9 +406,10 @@ export class Dispatcher {
     this.#settler.setBack(setback);
   }
 
-  async #policyOf(functionName: string): Promise<DeliveryPolicy> {
+  async #policyOf(functionName: string, { retry }: TriggerOptions): Promise<DeliveryPolicy> {
     try {
-      return await this.#options.policy(functionName);
+      const policy = await this.#options.policy(functionName);
+      return retry === undefined ? policy : { ...policy, retry };
     } catch (error) {
       if (PosternError.from(error).code !== 'FUNCTION_NOT_FOUND') {
         this.#log(
@@ -312,7 +432,7 @@ export class Dispatcher {
         const ours = await renewLeases(this.#options.pool, this.#options.nodeId, events, this.#leaseMs);
         for (const entry of held) {
           if (ours.has(entry.event.seq)) entry.leaseUntil = sentAt + this.#leaseMs;
-          else if (this.#inFlight.has(`${entry.event.seq}:${entry.event.leaseNumber}`)) this.#lose(entry);
+          else if (this.#inFlight.has(keyOf(entry.event))) this.#lose(entry);
         }
       } catch (error) {
         this.#log(`${held.length} leases could not be renewed`, error);
@@ -320,7 +440,12 @@ export class Dispatcher {
         this.#renewing = false;
       }
     }
-    for (const entry of this.#inFlight.values()) if (entry.leaseUntil <= performance.now()) this.#lose(entry);
+    this.#loseExpired(this.#inFlight.values());
+  }
+
+  #loseExpired(entries: Iterable<InFlight>): void {
+    const now = performance.now();
+    for (const entry of entries) if (entry.leaseUntil <= now) this.#lose(entry);
   }
 
   #lose(entry: InFlight): void {
@@ -341,7 +466,7 @@ export class Dispatcher {
 
   /** Leasing for each place by itself would cost a query an event; a quarter of the places free makes a batch. */
   #placeFreed(): void {
-    if (this.#concurrency - this.#inFlight.size >= this.#concurrency / 4) {
+    if (this.#concurrency - this.#running >= this.#concurrency / 4) {
       clearTimeout(this.#gather);
       this.#gather = undefined;
       this.#ring();
@@ -372,4 +497,18 @@ export class Dispatcher {
     }
     this.#rung = false;
   }
+}
+
+function keyOf({ seq, leaseNumber }: LeasedEvent): string {
+  return `${seq}:${leaseNumber}`;
+}
+
+/** How many of them, from the first, fit into one invocation; one at least. */
+function withinBytes(entries: readonly InFlight[]): number {
+  let bytes = 0;
+  const over = entries.findIndex(({ event }) => {
+    bytes += event.rowBytes;
+    return bytes > MAX_BATCH_BYTES;
+  });
+  return over === -1 ? entries.length : Math.max(1, over);
 }

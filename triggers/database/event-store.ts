@@ -23,29 +23,47 @@ export interface Setback {
   /** The attempt did not count. */
   readonly givenBack: boolean;
   readonly error: { readonly code: string; readonly message: string; readonly outcome: string } | null;
+  /** For a dead one: the function that is told, and the event that it gets, without id and attempt. */
+  readonly deadLetter?: { readonly functionName: string; readonly json: string };
 }
 
-/** See database/migrations/0004_create_lease.sql. */
-const LEASE_EVENTS = `
+/** See database/migrations/0013_extend_delivery.sql. */
+const selectLeased = (call: string): string => `
   select e.event_seq, e.event_id, e.event_function_id, e.function_name, e.event_trigger_id,
     coalesce(e.event_schema, t.config ->> 'schema', ''), coalesce(e.event_table, t.config ->> 'table', ''),
     case when size.bytes <= ${MAX_EVENT_BYTES} then e.event_old_row end,
     case when size.bytes <= ${MAX_EVENT_BYTES} then e.event_new_row end, e.event_claims, e.event_writer, e.event_depth,
-    e.event_occurred_at, e.event_run_at, e.event_attempt, e.event_lease_number, size.bytes
-  from postern.lease_events($1, $2, $3, $4, $5, $6) e
+    e.event_occurred_at, e.event_run_at, e.event_attempt, e.event_lease_number, size.bytes, e.event_ordering_key,
+    e.event_parked, e.event_age_ms
+  from ${call} e
     left join postern.triggers t on t.id = e.event_trigger_id,
     lateral (select coalesce(octet_length(e.event_old_row::text), 0)
       + coalesce(octet_length(e.event_new_row::text), 0) as bytes) size`;
+const LEASE_EVENTS = selectLeased('postern.lease_events($1, $2, $3, $4, $5, $6)');
+const LEASE_GROUP = `${selectLeased('postern.lease_group($1, $2, $3, $4, $5, $6)')} order by e.event_seq`;
 
 const AS_TEXT = { getTypeParser: () => (value: string | Buffer) => value };
 
 type Columns = readonly (string | null)[];
 
-export async function leaseEvents(pool: Pool, request: LeaseRequest): Promise<LeasedEvent[]> {
+export function leaseEvents(pool: Pool, request: LeaseRequest): Promise<LeasedEvent[]> {
   const { nodeId, limit, leaseMs, quotas, otherwise } = request;
+  return lease(pool, LEASE_EVENTS, [nodeId, limit, leaseMs, otherwise, [...quotas.keys()], [...quotas.values()]]);
+}
+
+/** What follows `first`, which the node holds, under its ordering key; in that order, without gaps. */
+export function leaseGroup(
+  pool: Pool,
+  first: LeasedEvent,
+  { nodeId, limit, leaseMs }: Pick<LeaseRequest, 'nodeId' | 'limit' | 'leaseMs'>,
+): Promise<LeasedEvent[]> {
+  return lease(pool, LEASE_GROUP, [nodeId, limit, leaseMs, first.functionId, first.orderingKey, first.seq]);
+}
+
+async function lease(pool: Pool, text: string, values: readonly unknown[]): Promise<LeasedEvent[]> {
   const { rows } = await pool.query<Columns & (string | null)[]>({
-    text: LEASE_EVENTS,
-    values: [nodeId, limit, leaseMs, otherwise, [...quotas.keys()], [...quotas.values()]],
+    text,
+    values: [...values],
     rowMode: 'array',
     types: AS_TEXT,
   });
@@ -71,6 +89,9 @@ function eventOf(row: Columns): LeasedEvent {
     attempt: row[14]!,
     leaseNumber: row[15]!,
     rowBytes: Number(row[16]),
+    orderingKey: row[17] ?? null,
+    parked: row[18] === 't',
+    ageMs: Number(row[19]),
   };
 }
 
@@ -86,7 +107,9 @@ const FINISH_EVENTS = `
   using unnest(${KEYS}) as a (function_id, run_at, seq, lease_number)
   where ${OURS}`;
 
+/** What a function is told about a dead letter is in the outbox with its death, or neither is. */
 const SET_EVENTS_BACK = `
+with set_back as (
   update postern.events e
   set run_at = case
         when a.dead then 'infinity'
@@ -99,9 +122,16 @@ const SET_EVENTS_BACK = `
       last_error = coalesce(a.last_error, e.last_error),
       leased_by = null,
       lease_expires_at = null
-  from unnest(${KEYS}, $6::float8[], $7::boolean[], $8::boolean[], $9::jsonb[])
-    as a (function_id, run_at, seq, lease_number, delay_ms, dead, given_back, last_error)
-  where ${OURS}`;
+  from unnest(${KEYS}, $6::float8[], $7::boolean[], $8::boolean[], $9::jsonb[], $10::text[], $11::text[])
+    as a (function_id, run_at, seq, lease_number, delay_ms, dead, given_back, last_error, told_function, told_json)
+  where ${OURS}
+  returning e.depth, a.told_function, a.told_json
+), told as (
+  insert into postern.events (function_id, trigger_id, new_row, depth, occurred_at)
+  select f.id, gen_random_uuid(), s.told_json::json, s.depth, clock_timestamp()
+  from set_back s join postern.functions f on f.name = s.told_function
+)
+select count(*)::integer as count from set_back`;
 
 const RENEW_LEASES = `
   update postern.events e
@@ -127,7 +157,7 @@ export async function finishEvents(pool: Pool, nodeId: string, events: readonly 
 
 /** Makes events pending or dead; returns how many of them were still ours. */
 export async function setEventsBack(pool: Pool, nodeId: string, setbacks: readonly Setback[]): Promise<number> {
-  const { rowCount } = await pool.query(SET_EVENTS_BACK, [
+  const { rows } = await pool.query<{ count: number }>(SET_EVENTS_BACK, [
     nodeId,
     ...keysOf(setbacks.map(({ event }) => event)),
     setbacks.map(({ delayMs }) => delayMs),
@@ -135,8 +165,10 @@ export async function setEventsBack(pool: Pool, nodeId: string, setbacks: readon
     setbacks.map(({ givenBack }) => givenBack),
     // jsonb has no NUL; a function's error message may.
     setbacks.map(({ error }) => (error === null ? null : JSON.stringify(error).replaceAll('\\u0000', '\\ufffd'))),
+    setbacks.map(({ deadLetter }) => deadLetter?.functionName ?? null),
+    setbacks.map(({ deadLetter }) => deadLetter?.json ?? null),
   ]);
-  return rowCount ?? 0;
+  return rows[0]?.count ?? 0;
 }
 
 /** Returns the `seq` of those that are still ours. */

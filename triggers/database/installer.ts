@@ -164,6 +164,7 @@ async function checkConfig(label: string, config: DatabaseTriggerConfig, table: 
     throw refusal(label, '`columns` is for UPDATE, which is not among its operations', { field: 'columns' });
   }
   for (const column of config.columns) requireColumn(label, column, table, { field: 'columns' });
+  for (const column of config.orderingKey ?? []) requireColumn(label, column, table, { field: 'orderingKey' });
   if (config.when !== null) await checkCondition(label, config, config.when, table);
 }
 

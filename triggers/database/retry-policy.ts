@@ -1,10 +1,18 @@
-import { type FunctionConfig, type InvocationResult, MAX_EVENT_BYTES } from '../../invoker/index.ts';
+import { type FunctionConfig, type InvocationResult, MAX_EVENT_BYTES, type RetryConfig } from '../../invoker/index.ts';
 import { ERROR_CODES } from '../../runtime/index.ts';
 import type { Setback } from './event-store.ts';
 import { depthOf, type LeasedEvent, MAX_DEPTH } from './leased-event.ts';
 
-/** The part of a function's configuration that delivery obeys. */
+/** The part of a function's configuration that delivery obeys; `retry` is the trigger's own, where it has one. */
 export type DeliveryPolicy = Pick<FunctionConfig, 'retry' | 'concurrency'>;
+
+/** Classes of errors that a policy can have rules for, beside the names of errors. */
+const ERROR_CLASSES: Partial<Record<InvocationResult['outcome'], string>> = {
+  exceeded_time: 'timeout',
+  exceeded_memory: 'memory',
+  exceeded_cpu: 'cpu',
+  panic: 'panic',
+};
 
 /** For an event whose function can not be looked up just now. SPEC 2's defaults. */
 export const DEFAULT_POLICY: DeliveryPolicy = {
@@ -26,6 +34,16 @@ export function refuseToRun(event: LeasedEvent, policy: DeliveryPolicy): Setback
   if (event.rowBytes > MAX_EVENT_BYTES) {
     const message = `the row has ${event.rowBytes} bytes as JSON, and an event may have ${MAX_EVENT_BYTES}`;
     return dead(event, { code: 'FUNCTION_OUT_OF_MEMORY', message, outcome: 'exceeded_memory' });
+  }
+  if (event.parked) {
+    const message = 'an event before it, of the same ordering key, is dead';
+    return { ...dead(event, { code: 'FUNCTION_ERROR', message, outcome: 'parked' }), givenBack: true };
+  }
+  const { maxAgeMs = Number.POSITIVE_INFINITY } = policy.retry;
+  // The first attempt is never too late: nothing has failed yet.
+  if (event.ageMs > maxAgeMs && Number(event.attempt) > 1) {
+    // Its last error stays.
+    return { ...dead(event, null), givenBack: true };
   }
   if (Number(event.attempt) > policy.retry.maxAttempts) {
     // Only a lease that ran out brings an event here: every failure that we saw has been acknowledged.
@@ -56,12 +74,23 @@ export function setbackOf(
     outcome: result.outcome,
   };
   const attempt = Number(event.attempt);
+  const { maxAttempts, backoff } = ruleFor(result, policy.retry);
   // A function that is gone takes its events with it; "not found" is a cache that is behind, or a deploy half done.
   const hopeless =
     details.noRetry === true || (!ERROR_CODES[error.code].retryable && error.code !== 'FUNCTION_NOT_FOUND');
-  if (hopeless || attempt >= policy.retry.maxAttempts) return dead(event, error);
-  const delayMs = asked ?? backoffMs(attempt, policy.retry.backoff) * random();
+  const delayMs = asked ?? backoffMs(attempt, backoff) * random();
+  const tooLate = event.ageMs + delayMs > (policy.retry.maxAgeMs ?? Number.POSITIVE_INFINITY);
+  if (hopeless || attempt >= maxAttempts || tooLate) return dead(event, error);
   return { event, delayMs, dead: false, givenBack: false, error };
+}
+
+function ruleFor(
+  { outcome, error }: InvocationResult,
+  { maxAttempts, backoff, on = {} }: RetryConfig,
+): Pick<RetryConfig, 'maxAttempts' | 'backoff'> {
+  const name = ERROR_CLASSES[outcome] ?? error?.name ?? '';
+  const rule = Object.hasOwn(on, name) ? on[name] : undefined;
+  return { maxAttempts: rule?.maxAttempts ?? maxAttempts, backoff: rule?.backoff ?? backoff };
 }
 
 /** Before the next try after `attempt` tries, without jitter. Full jitter spreads best what failed at the same moment. */
@@ -74,6 +103,6 @@ export function handBack(event: LeasedEvent): Setback {
   return { event, delayMs: null, dead: false, givenBack: true, error: null };
 }
 
-function dead(event: LeasedEvent, error: NonNullable<Setback['error']>): Setback {
+function dead(event: LeasedEvent, error: Setback['error']): Setback {
   return { event, delayMs: null, dead: true, givenBack: false, error };
 }

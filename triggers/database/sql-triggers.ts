@@ -2,7 +2,7 @@
 
 import { quoteIdentifier, quoteQualified } from '../../database/index.ts';
 import type { DatabaseTriggerConfig } from '../../invoker/index.ts';
-import { captureSignature, createCaptureFunction } from './capture-function.ts';
+import { captureSignature, createCaptureFunction, type Ordering } from './capture-function.ts';
 import type { WatchedTable } from './watched-table.ts';
 
 export interface SqlTrigger {
@@ -35,6 +35,7 @@ export function sqlTriggers(
   // The line breaks keep a comment at the end of the condition from swallowing our parenthesis.
   const when = config.when === null ? '' : `when (\n${config.when}\n)`;
   const perStatement = table.statementTriggers && config.when === null;
+  const ordering = orderingOf(config);
   return config.operations.map((operation) => {
     const name = `${sqlTriggerPrefix(triggerId)}${operation.toLowerCase()}`;
     const create = `create trigger ${quoteIdentifier(name)} after`;
@@ -42,7 +43,14 @@ export function sqlTriggers(
     const forEachRow = `on ${target} for each row ${when} ${call}`;
     return {
       name,
-      createFunction: createCaptureFunction({ name, operation, perStatement, functionId, triggerId }),
+      createFunction: createCaptureFunction({
+        name,
+        operation,
+        perStatement,
+        functionId,
+        triggerId,
+        ...(ordering === undefined ? {} : { ordering }),
+      }),
       create: {
         INSERT: perStatement
           ? `${create} insert on ${target} referencing new table as new_rows for each statement ${call}`
@@ -55,6 +63,18 @@ export function sqlTriggers(
       enableAlways: table.owned ? `alter table ${target} enable always trigger ${quoteIdentifier(name)}` : null,
     };
   });
+}
+
+function orderingOf({
+  schema,
+  table,
+  orderingKey,
+  poisoned = 'block',
+  transaction,
+}: DatabaseTriggerConfig): Ordering | undefined {
+  if (transaction === true) return { by: 'transaction' };
+  if (orderingKey === undefined) return undefined;
+  return { by: 'columns', table: `${schema}.${table}`, columns: orderingKey, poisoned };
 }
 
 function columnList({ columns }: DatabaseTriggerConfig): string {

@@ -2,7 +2,7 @@ import type { Pool } from 'pg';
 import type { Identity } from '../../runtime/index.ts';
 import type { LeasedEvent } from './leased-event.ts';
 
-const ANONYMOUS: Identity = { role: 'anon', claims: null, userId: null };
+export const ANONYMOUS: Identity = { role: 'anon', claims: null, userId: null };
 const REMEMBERED_MS = 60_000;
 const MAX_REMEMBERED = 1_000;
 

@@ -270,7 +270,14 @@ describe('triggers', () => {
       "columns only with the operation 'UPDATE'",
     ],
     [{ type: 'database', table: 't', when: ' ' }, 'an SQL condition'],
-    [{ type: 'database', table: 't', orderingKey: 'id' }, 'not supported yet'],
+    [{ type: 'database', table: 't', orderingKey: [] }, 'trigger.orderingKey'],
+    [{ type: 'database', table: 't', poisoned: 'skip' }, 'this only beside orderingKey'],
+    [{ type: 'database', table: 't', transaction: true, batch: { maxSize: 5 } }, 'batch or transaction, not both'],
+    [{ type: 'database', table: 't', transaction: true, orderingKey: 'id' }, 'orderingKey or transaction, not both'],
+    [{ type: 'database', table: 't', batch: { maxSize: 1 } }, 'maxSize: 2 to 1000'],
+    [{ type: 'database', table: 't', format: 'aws' }, "'hasura'"],
+    [{ type: 'database', table: 't', retry: { on: { timeout: { maxAttempts: 0 } } } }, 'a whole number from 1 to 100'],
+    [{ type: 'database', table: 't', deadLetter: 'No Name' }, 'the name of a function'],
     [42, "an object with a type: 'http' or 'database'"],
   ])('%j is refused', (trigger, text) => {
     expect(refusal({ name: 'f', trigger }).message).toContain(text);
