@@ -28,6 +28,7 @@ export const ERROR_CODES = {
   EXECUTOR_LOST: { fault: 'host', retryable: true, text: 'the executor process of the invocation ended' },
   CANCELED: { fault: 'caller', retryable: false, text: 'the caller went away' },
   DATABASE_UNAVAILABLE: { fault: 'host', retryable: true, text: "Postern's own database can not be reached" },
+  JWKS_UNAVAILABLE: { fault: 'host', retryable: true, text: 'the issuer of tokens can not be asked for its keys' },
   INTERNAL_ERROR: { fault: 'host', retryable: true, text: 'a defect in Postern' },
 } as const satisfies Record<string, { fault: Fault; retryable: boolean; text: string }>;
 

@@ -105,6 +105,9 @@ function admit(request: FastifyRequest, reply: FastifyReply, stopping?: () => bo
 
 const HOST = /^(?:[a-z0-9_.-]{0,255}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?$/i;
 
+/** Any number of callers can bring these about; that there is something to mend is logged once, where it is found. */
+const TOLD_ELSEWHERE: ReadonlySet<string> = new Set(['OVERLOADED', 'JWKS_UNAVAILABLE']);
+
 function answerError(log: Logger, error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const known = knownError(error, request);
   if (known.code === 'CANCELED') {
@@ -113,7 +116,7 @@ function answerError(log: Logger, error: unknown, request: FastifyRequest, reply
       known.message,
     );
   }
-  if (known.fault === 'host' && known.code !== 'OVERLOADED') {
+  if (known.fault === 'host' && !TOLD_ELSEWHERE.has(known.code)) {
     log.error(
       { err: known, request_id: request.id, method: request.method, url: request.url.slice(0, 500) },
       'request failed',

@@ -25,6 +25,7 @@ export const HTTP_STATUS = {
   // nginx's number for "the client closed the request": nobody reads it, but it stands in access logs.
   CANCELED: 499,
   DATABASE_UNAVAILABLE: 503,
+  JWKS_UNAVAILABLE: 503,
   INTERNAL_ERROR: 500,
 } as const satisfies Record<ErrorCode, number>;
 
@@ -54,6 +55,8 @@ export function errorAnswer(thrown: unknown, requestId: string): ErrorAnswer {
   const status = HTTP_STATUS[code];
   const headers: Record<string, string> = {};
   if (status === 401) headers['www-authenticate'] = 'Bearer';
+  // supabase-js tells by it that the function was not reached (FunctionsRelayError) from what a function answered.
+  if (status === 503) headers['x-relay-error'] = 'true';
   if (status === 429 || status === 503) headers['retry-after'] = retryAfterSeconds(error);
   const body: ErrorBody = {
     error: `${status} ${STATUS_CODES[status] ?? 'Client Closed Request'}`,

@@ -45,7 +45,7 @@ import {
   type TriggerInstaller,
 } from '../invoker/index.ts';
 import type { EngineSource, HostFunctionProvider } from '../runtime/index.ts';
-import { TokenVerifier } from '../triggers/index.ts';
+import { RemoteKeySet, TokenVerifier } from '../triggers/index.ts';
 import { type AdminAccess, requireAdminKey, requireLoopback } from './control/admin-auth.ts';
 import type { EventAdmin } from './control/event-routes.ts';
 import { createServer } from './create-server.ts';
@@ -96,8 +96,8 @@ export interface RunningPostern {
   readonly port: number;
   readonly databaseUrl: string;
   readonly embedded: boolean;
-  /** To sign tokens for `dev`. */
-  readonly jwtSecret: string;
+  /** To sign tokens for `dev`, which always has one. */
+  readonly jwtSecret: string | undefined;
   readonly deployer: Deployer;
   readonly functions: FunctionStore;
   readonly invoker: Invoker;
@@ -125,7 +125,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   const access = adminAccess(options);
   const { log } = parts;
   const keys = await nodeSecrets(options);
-  const tokens = tokenVerifier(options, keys.jwtSecret);
+  const tokens = tokenVerifier(options, keys.jwtSecret, log, shutdown);
   const nodeId = randomUUID();
 
   const { pool, databaseUrl, embedded } = await openDatabase(options, parts, shutdown);
@@ -300,26 +300,47 @@ function adminAccess({ mode, adminKey, host }: StartOptions): AdminAccess {
   );
 }
 
-function tokenVerifier({ jwtIssuer, jwtAudience }: StartOptions, secret: string): TokenVerifier {
+function tokenVerifier(
+  { jwksUrl, jwtIssuer, jwtAudience }: StartOptions,
+  secret: string | undefined,
+  log: Logger,
+  shutdown: Shutdown,
+): TokenVerifier {
+  const keys =
+    jwksUrl === undefined
+      ? undefined
+      : new RemoteKeySet({ url: jwksUrl, log: (message, err) => log.warn(err === undefined ? {} : { err }, message) });
+  if (keys !== undefined && jwtIssuer === undefined && jwtAudience === undefined) {
+    log.warn(
+      'POSTERN_JWKS_URL is set without POSTERN_JWT_AUDIENCE or POSTERN_JWT_ISSUER: every token of its keys is accepted, those for other applications too',
+    );
+  }
   try {
-    return new TokenVerifier({
-      secret,
+    const verifier = new TokenVerifier({
+      ...(secret === undefined ? {} : { secret }),
+      ...(keys === undefined ? {} : { keys }),
       ...(jwtIssuer === undefined ? {} : { issuer: jwtIssuer }),
       ...(jwtAudience === undefined ? {} : { audience: jwtAudience }),
     });
+    if (keys !== undefined) {
+      keys.start();
+      shutdown.add('keys for tokens', () => keys.stop());
+    }
+    return verifier;
   } catch (cause) {
     throw new StartError(`POSTERN_JWT_SECRET: ${(cause as Error).message}`, { cause });
   }
 }
 
-async function nodeSecrets(options: StartOptions): Promise<{ jwtSecret: string; masterKey: Buffer }> {
+async function nodeSecrets(options: StartOptions): Promise<{ jwtSecret: string | undefined; masterKey: Buffer }> {
   let { jwtSecret, masterKey } = options;
-  if (jwtSecret === undefined || masterKey === undefined) {
+  const incomplete = jwtSecret === undefined || masterKey === undefined;
+  if (options.mode === 'dev' && incomplete) {
     const made = await devSecrets(options.dataDir);
     jwtSecret ??= made.jwtSecret;
     masterKey ??= made.masterKey;
   }
-  return { jwtSecret, masterKey: Buffer.from(masterKey, 'utf8') };
+  return { jwtSecret, masterKey: Buffer.from(masterKey!, 'utf8') };
 }
 
 async function openDatabase(

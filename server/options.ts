@@ -12,6 +12,8 @@ export interface StartOptions {
   readonly databaseUrl?: string;
   readonly adminKey?: string;
   readonly jwtSecret?: string;
+  /** https, or http on a loopback address. */
+  readonly jwksUrl?: string;
   readonly jwtIssuer?: string;
   readonly jwtAudience?: string;
   readonly masterKey?: string;
@@ -39,6 +41,7 @@ export function readStartOptions(
   const text = (name: string): string | undefined => (environment[name] === '' ? undefined : environment[name]);
   const origin = text('POSTERN_PUBLIC_URL');
   const origins = text('POSTERN_CORS_ORIGINS');
+  const jwks = text('POSTERN_JWKS_URL');
   const read = {
     host: text('POSTERN_HOST') ?? '127.0.0.1',
     port: wholeNumber('POSTERN_PORT', text('POSTERN_PORT'), 0, 65_535) ?? DEFAULT_PORT,
@@ -46,6 +49,7 @@ export function readStartOptions(
     databaseUrl: text('DATABASE_URL'),
     adminKey: text('POSTERN_ADMIN_KEY'),
     jwtSecret: text('POSTERN_JWT_SECRET'),
+    jwksUrl: jwks === undefined ? undefined : jwksUrlOf(jwks),
     jwtIssuer: text('POSTERN_JWT_ISSUER'),
     jwtAudience: text('POSTERN_JWT_AUDIENCE'),
     masterKey: text('POSTERN_MASTER_KEY'),
@@ -62,7 +66,7 @@ export function requireServeOptions(options: StartOptions): void {
   const missing = Object.entries({
     DATABASE_URL: options.databaseUrl,
     POSTERN_ADMIN_KEY: options.adminKey,
-    POSTERN_JWT_SECRET: options.jwtSecret,
+    'POSTERN_JWT_SECRET or POSTERN_JWKS_URL': options.jwtSecret ?? options.jwksUrl,
     POSTERN_MASTER_KEY: options.masterKey,
   }).flatMap(([name, value]) => (value === undefined ? [name] : []));
   if (missing.length > 0) throw new StartError(`serve needs ${missing.join(', ')} in the environment`);
@@ -83,6 +87,18 @@ function originOf(name: string, value: string): string {
   const url = URL.parse(value);
   if (url !== null && /^https?:$/.test(url.protocol) && url.pathname === '/' && url.search === '') return url.origin;
   throw new StartError(`${name} is ${JSON.stringify(value)}; it has to be like https://functions.example.com`);
+}
+
+const LOOPBACK_NAME = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/;
+
+/** Whoever can change what this URL answers can sign for everyone, so nobody between may. */
+function jwksUrlOf(value: string): string {
+  const url = URL.parse(value);
+  const safe = url?.protocol === 'https:' || (url?.protocol === 'http:' && LOOPBACK_NAME.test(url.hostname));
+  if (url !== null && safe && url.username === '' && url.password === '') return url.href;
+  throw new StartError(
+    'POSTERN_JWKS_URL has to be like https://auth.example.com/.well-known/jwks.json; http is for this machine only, and names and passwords have no place in it',
+  );
 }
 
 /** `auto`, `off`, or origins with commas between; `*` for all. */

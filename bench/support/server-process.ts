@@ -11,6 +11,6 @@ const postern = await startPostern(readStartOptions(process.env, { mode: 'dev', 
 for (const { name, source, config } of functions) {
   await postern.deployer.deploy({ source, fileName: `${name}.js`, config: { name, ...config } });
 }
-const token = await signToken(postern.jwtSecret, 'authenticated');
+const token = await signToken(postern.jwtSecret!, 'authenticated');
 process.stdout.write(`ready ${JSON.stringify({ url: postern.url, token, databaseUrl: postern.databaseUrl })}\n`);
 process.on('SIGTERM', () => void postern.stop().then(() => process.exit(0)));

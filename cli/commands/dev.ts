@@ -57,7 +57,7 @@ async function welcome(
 ): Promise<void> {
   const { url, jwtSecret } = running;
   const tokens = Object.fromEntries(
-    await Promise.all(DEV_ROLES.map(async (role) => [role, await signToken(jwtSecret, role)] as const)),
+    await Promise.all(DEV_ROLES.map(async (role) => [role, await signToken(jwtSecret!, role)] as const)),
   );
   const functions = session.deployed;
   if (output.json) {

@@ -6,7 +6,7 @@ export function serveCommand(io: CommandIo): Command {
   const command = new Command('serve')
     .summary('run a node in production')
     .description(
-      'Runs a node over the database that DATABASE_URL names: migrates it, serves HTTP, runs what its rows fire. Needs DATABASE_URL,\nPOSTERN_ADMIN_KEY, POSTERN_JWT_SECRET and POSTERN_MASTER_KEY. SIGTERM stops it: what is under way is finished first.',
+      'Runs a node over the database that DATABASE_URL names: migrates it, serves HTTP, runs what its rows fire. Needs DATABASE_URL,\nPOSTERN_ADMIN_KEY, POSTERN_JWT_SECRET or POSTERN_JWKS_URL, and POSTERN_MASTER_KEY. SIGTERM stops it: what is under way is finished first.',
     )
     .option('--json', 'print the URL as JSON')
     .action(async (options: ServerFlags & { readonly json?: boolean }) => {

@@ -50,7 +50,7 @@ async function call(path: string, options: { method?: string; body?: unknown; ro
     method,
     headers: {
       ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-      ...(role === undefined ? {} : { authorization: `Bearer ${await signToken(postern.jwtSecret, role)}` }),
+      ...(role === undefined ? {} : { authorization: `Bearer ${await signToken(postern.jwtSecret!, role)}` }),
     },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });

@@ -2,6 +2,8 @@ import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promise
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { generateKeyPair, SignJWT } from 'jose';
+import pino from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { devSecrets } from '../../server/dev-secrets.ts';
 import { readStartOptions, requireServeOptions } from '../../server/options.ts';
@@ -49,6 +51,11 @@ describe('options', () => {
     ['POSTERN_PUBLIC_URL', 'https://a.example/path'],
     ['POSTERN_PUBLIC_URL', 'javascript:alert(1)'],
     ['POSTERN_CORS_ORIGINS', 'a.example'],
+    ['POSTERN_JWKS_URL', 'http://auth.example.com/jwks.json'],
+    ['POSTERN_JWKS_URL', 'http://127.0.0.1.evil.example/jwks.json'],
+    ['POSTERN_JWKS_URL', 'https://user:password@auth.example.com/jwks.json'],
+    ['POSTERN_JWKS_URL', 'file:///etc/jwks.json'],
+    ['POSTERN_JWKS_URL', 'auth.example.com'],
   ])('%s=%s is refused by name', (name, value) => {
     expect(() => readStartOptions({ [name]: value }, { mode: 'dev' })).toThrow(name);
   });
@@ -56,8 +63,17 @@ describe('options', () => {
   test('serve names every secret that is missing', () => {
     const options = readStartOptions({ POSTERN_ADMIN_KEY: 'x'.repeat(16) }, { mode: 'serve' });
     expect(() => requireServeOptions(options)).toThrow(
-      'serve needs DATABASE_URL, POSTERN_JWT_SECRET, POSTERN_MASTER_KEY',
+      'serve needs DATABASE_URL, POSTERN_JWT_SECRET or POSTERN_JWKS_URL, POSTERN_MASTER_KEY',
     );
+  });
+
+  test('a JWKS URL takes the place of the JWT secret: https, or http on this machine', () => {
+    const environment = { DATABASE_URL: 'x', POSTERN_ADMIN_KEY: 'x'.repeat(16), POSTERN_MASTER_KEY: 'x' };
+    for (const url of ['https://auth.example.com/.well-known/jwks.json', 'http://127.0.0.1:9/', 'http://[::1]:9/']) {
+      const options = readStartOptions({ ...environment, POSTERN_JWKS_URL: url }, { mode: 'serve' });
+      expect(options.jwksUrl).toBe(url);
+      expect(() => requireServeOptions(options)).not.toThrow();
+    }
   });
 
   test('serve refuses to start without an admin key or with a short one, and leaves nothing running', async () => {
@@ -78,6 +94,36 @@ describe('options', () => {
     await expect(startTestPostern(db, { port: first.port })).rejects.toMatchObject({ code: 'EADDRINUSE' });
     await first.stop();
   });
+});
+
+test('a node starts while the issuer of its tokens is down, answers 503 for them, and says what it accepts', async () => {
+  const lines: string[] = [];
+  const postern = await startTestPostern(
+    db,
+    { jwtSecret: undefined as unknown as string, jwksUrl: 'http://127.0.0.1:1/jwks.json' },
+    { log: pino({ level: 'warn' }, { write: (line: string) => lines.push(line) }) },
+  );
+  try {
+    await postern.deploy('closed', 'export const handler = () => 1;');
+    const { privateKey } = await generateKeyPair('ES256');
+    const token = await new SignJWT({ role: 'authenticated' })
+      .setProtectedHeader({ alg: 'ES256', kid: 'k' })
+      .setExpirationTime('1h')
+      .sign(privateKey);
+    const asked = (bearer: string) =>
+      postern.call('/functions/v1/closed', { headers: { authorization: `Bearer ${bearer}` } });
+    const unavailable = await asked(token);
+    expect(unavailable.status).toBe(503);
+    expect(unavailable.headers.get('retry-after')).toBe('1');
+    expect(await unavailable.json()).toMatchObject({ code: 'JWKS_UNAVAILABLE' });
+    // The secret of the other tests counts for nothing here.
+    expect((await asked(await postern.token())).status).toBe(401);
+    expect(lines.filter((line) => line.includes('POSTERN_JWT_AUDIENCE'))).toHaveLength(1);
+    expect(lines.filter((line) => line.includes('can not be had'))).toHaveLength(1);
+    expect(lines.filter((line) => line.includes('request failed'))).toEqual([]);
+  } finally {
+    await postern.stop();
+  }
 });
 
 describe('secrets of dev', () => {

@@ -28,7 +28,7 @@ export function corsHeaders(
   if (allowed === null) return null;
   return {
     'access-control-allow-origin': allowed,
-    'access-control-expose-headers': 'x-request-id, retry-after',
+    'access-control-expose-headers': 'x-request-id, retry-after, x-relay-error',
     ...(allowed === '*' ? {} : { vary: 'Origin' }),
   };
 }

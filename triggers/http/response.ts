@@ -11,7 +11,10 @@ const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 // Field values of RFC 9110: no control character but tab, so no line can be ended; above that Latin-1, as Node sends it.
 const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
-/** They concern this connection, the message's framing, or the id by which the operator finds the request: all ours. */
+/**
+ * They concern this connection, the message's framing, the id by which the operator finds the request, or whether the
+ * function was reached: all ours.
+ */
 const NOT_THE_GUESTS: ReadonlySet<string> = new Set([
   'connection',
   'content-length',
@@ -23,6 +26,7 @@ const NOT_THE_GUESTS: ReadonlySet<string> = new Set([
   'trailer',
   'transfer-encoding',
   'upgrade',
+  'x-relay-error',
   'x-request-id',
 ]);
 
