@@ -1,7 +1,9 @@
 /** What every command gets: where it speaks, what the environment says, and how it is told to stop. */
 
+import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError } from 'commander';
 import { ControlClient } from './control-client.ts';
+import { UsageError } from './errors.ts';
 import { Output, type Stream } from './output.ts';
 
 export const DEFAULT_URL = 'http://127.0.0.1:8787';
@@ -18,7 +20,7 @@ export interface CommandIo {
   readonly signal: AbortSignal;
 }
 
-export type RemoteOptions = { readonly url?: string; readonly adminKey?: string; readonly json?: boolean };
+export type RemoteOptions = { readonly url?: string; readonly adminKeyFile?: string; readonly json?: boolean };
 
 export function outputOf(io: CommandIo, options: { readonly json?: boolean }): Output {
   return new Output({ stdout: io.stdout, stderr: io.stderr, env: io.env, json: options.json === true });
@@ -27,8 +29,28 @@ export function outputOf(io: CommandIo, options: { readonly json?: boolean }): O
 export function clientOf(io: CommandIo, options: RemoteOptions): ControlClient {
   return new ControlClient({
     url: options.url ?? setting(io, 'POSTERN_URL') ?? DEFAULT_URL,
-    adminKey: options.adminKey ?? setting(io, 'POSTERN_ADMIN_KEY'),
+    adminKey: adminKeyOf(io, options.adminKeyFile),
   });
+}
+
+/**
+ * From a file or the environment, never from a flag: the command line of a process is there for everyone on the machine
+ * to read. Where the server's own list of keys stands there, the first of them.
+ */
+export function adminKeyOf(io: CommandIo, file?: string): string | undefined {
+  const keys = file === undefined ? setting(io, 'POSTERN_ADMIN_KEY') : readKeyFile(file);
+  const [first] = keys?.split(',', 1) ?? [];
+  return first?.trim().replace(/^[A-Za-z][A-Za-z0-9_-]{0,31}=(?=[^=])/, '');
+}
+
+function readKeyFile(file: string): string {
+  try {
+    const key = readFileSync(file, 'utf8').trim();
+    if (key !== '') return key;
+  } catch (cause) {
+    throw new UsageError(`the admin key can't be read from ${file}: ${(cause as Error).message}`, { cause });
+  }
+  throw new UsageError(`there is no admin key in ${file}`);
 }
 
 /** An environment variable; one that is set to nothing is not set. */
@@ -37,11 +59,14 @@ export function setting(io: CommandIo, name: string): string | undefined {
   return value === undefined || value === '' ? undefined : value;
 }
 
-/** `--url`, `--admin-key` and `--json`, for the commands that talk to a server. */
+/** `--url`, `--admin-key-file` and `--json`, for the commands that talk to a server. */
 export function remote(command: Command): Command {
   return command
     .option('--url <url>', `server to talk to (POSTERN_URL, else ${DEFAULT_URL})`, parseUrl)
-    .option('--admin-key <key>', 'key of its control API (POSTERN_ADMIN_KEY; a server of `dev` needs none)')
+    .option(
+      '--admin-key-file <path>',
+      'file with the key of its control API (else POSTERN_ADMIN_KEY; `dev` needs none)',
+    )
     .option('--json', 'print one JSON value');
 }
 

@@ -68,6 +68,17 @@ const errorSchema = z.object({
   details: z.looseObject({}).optional(),
 });
 
+const auditSchema = z.looseObject({
+  at: text,
+  actor: text.nullable(),
+  source: text,
+  action: text,
+  target: text.nullable(),
+  status: z.number().nullable(),
+  count: z.number(),
+});
+export type AuditInfo = z.infer<typeof auditSchema>;
+
 export interface ControlClientOptions {
   readonly url: string;
   readonly adminKey?: string | undefined;
@@ -134,6 +145,10 @@ export class ControlClient {
 
   async unsetSecret(name: string): Promise<void> {
     await this.#request('DELETE', `/secrets/${encodeURIComponent(name)}`);
+  }
+
+  async audit(limit: number): Promise<readonly AuditInfo[]> {
+    return (await this.#json('GET', `/audit?limit=${limit}`, z.looseObject({ entries: z.array(auditSchema) }))).entries;
   }
 
   /** Calls a function. Resolves with whatever it answered, an error status too. */
@@ -218,7 +233,8 @@ export class ControlClient {
       });
     }
     const { code, message, details } = parsed.data;
-    const hint = code === 'UNAUTHORIZED' ? 'give the admin key in POSTERN_ADMIN_KEY or with --admin-key' : undefined;
+    const hint =
+      code === 'UNAUTHORIZED' ? 'give the admin key in POSTERN_ADMIN_KEY or with --admin-key-file' : undefined;
     return new OperationError(code, message, {
       ...(hint === undefined ? {} : { hint }),
       ...(details === undefined ? {} : { details }),

@@ -1,6 +1,7 @@
 /** The command line as a whole: which commands there are, and what becomes of their errors. */
 
 import { Command, CommanderError } from 'commander';
+import { auditCommand } from './commands/audit.ts';
 import { deleteCommand } from './commands/delete.ts';
 import { deployCommand } from './commands/deploy.ts';
 import { devCommand } from './commands/dev.ts';
@@ -30,6 +31,7 @@ const COMMANDS = [
   secretsCommand,
   rollbackCommand,
   deleteCommand,
+  auditCommand,
   migrateCommand,
 ];
 

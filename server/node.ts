@@ -47,6 +47,7 @@ import {
 import type { EngineSource, HostFunctionProvider } from '../runtime/index.ts';
 import { RemoteKeySet, TokenVerifier } from '../triggers/index.ts';
 import { type AdminAccess, requireAdminKey, requireLoopback } from './control/admin-auth.ts';
+import { AuditLog } from './control/audit-log.ts';
 import type { EventAdmin } from './control/event-routes.ts';
 import { createServer } from './create-server.ts';
 import { devSecrets } from './dev-secrets.ts';
@@ -129,6 +130,9 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   const nodeId = randomUUID();
 
   const { pool, databaseUrl, embedded } = await openDatabase(options, parts, shutdown);
+  const audit = new AuditLog({ pool, onError: (err) => log.error({ err }, 'the audit log could not be kept') });
+  audit.start();
+  shutdown.add('audit log', () => audit.stop());
   const providers = await hostFunctions(pool, keys.masterKey, log, shutdown);
   const secrets = new SecretStore(pool, keys.masterKey);
   const triggers = parts.databaseTriggers({ pool, databaseUrl, nodeId, log });
@@ -205,6 +209,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
       settle: () => sync.settleCurrent(),
       metrics,
       access,
+      audit,
       ready: async () => executors.aliveCount > 0 && (await reaches(pool)),
     },
   });

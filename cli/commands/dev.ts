@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import type { RunningPostern } from '../../server/index.ts';
-import { type CommandIo, DEFAULT_DATA_DIR, DEFAULT_URL, examples, outputOf, setting } from '../context.ts';
+import { adminKeyOf, type CommandIo, DEFAULT_DATA_DIR, DEFAULT_URL, examples, outputOf } from '../context.ts';
 import { ControlClient } from '../control-client.ts';
 import { DEV_ROLES, signToken } from '../dev-keys.ts';
 import { DevSession, functionsFolder } from '../dev-session.ts';
@@ -35,7 +35,7 @@ async function dev(io: CommandIo, dir: string | undefined, options: DevOptions):
   // With --json functions' lines stay JSON; a person gets them as text.
   const logOutput = output.json ? undefined : { write: (line: string) => output.lines([logText(line, output)]) };
   const running = await startServer('dev', io, options, output, logOutput);
-  const client = new ControlClient({ url: running.url, adminKey: setting(io, 'POSTERN_ADMIN_KEY') });
+  const client = new ControlClient({ url: running.url, adminKey: adminKeyOf(io) });
   const session = new DevSession({ folder, client, databaseUrl: running.databaseUrl, output });
   try {
     await session.applySchema();

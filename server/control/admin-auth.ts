@@ -6,20 +6,53 @@ import { PosternError } from '../../runtime/index.ts';
 
 /** Shorter keys can be guessed over the network. */
 const MIN_KEY_CHARS = 16;
+const FINGERPRINT_CHARS = 8;
+const NAMED_KEY = /^([A-Za-z][A-Za-z0-9_-]{0,31})=([^=].*)$/;
 const LOOPBACK_HOST = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?$/i;
 const LOOPBACK_ADDRESS = /^(?:::ffff:)?127\.|^::1$/;
 
-export type AdminAccess = (request: FastifyRequest) => void;
+/** Who asks, as the audit log names him. Throws UNAUTHORIZED or FORBIDDEN for who has no access. */
+export type AdminAccess = (request: FastifyRequest) => string;
 
-/** Throws UNAUTHORIZED without the key in `Authorization: Bearer`. Takes as long for a wrong key as for the right one. */
-export function requireAdminKey(key: string): AdminAccess {
-  if (key.length < MIN_KEY_CHARS)
+interface AdminKey {
+  readonly name: string;
+  readonly digest: Buffer;
+}
+
+/**
+ * One key, or several with commas between, each with a name or without: `ci=k1…,k2…`. Several are for people and programs
+ * of their own, and for changing a key: the new one is added before the old one goes.
+ *
+ * Throws TypeError for keys that can't be meant as such, and for two of one name.
+ */
+function parseAdminKeys(text: string): readonly AdminKey[] {
+  const keys = text.split(',').map((entry) => parseAdminKey(entry.trim()));
+  const twice = keys.find(({ name }, index) => keys.findIndex((other) => other.name === name) !== index);
+  if (twice !== undefined) throw new TypeError(`there are two admin keys '${twice.name}'`);
+  return keys;
+}
+
+function parseAdminKey(entry: string): AdminKey {
+  // The `=` at the end of base64 names nothing.
+  const named = NAMED_KEY.exec(entry);
+  const key = named?.[2] ?? entry;
+  if (key.length < MIN_KEY_CHARS) {
     throw new TypeError(`the admin key has ${key.length} characters; at least ${MIN_KEY_CHARS} are needed`);
-  const expected = digest(key);
+  }
+  if (!/^[\x21-\x7e]+$/.test(key)) throw new TypeError('an admin key has a character that no header can carry');
+  const hash = digest(key);
+  return { name: named?.[1] ?? hash.toString('hex').slice(0, FINGERPRINT_CHARS), digest: hash };
+}
+
+/** Throws UNAUTHORIZED without a key in `Authorization: Bearer`. Takes as long for a wrong key as for any right one. */
+export function requireAdminKey(keys: string): AdminAccess {
+  const known = parseAdminKeys(keys);
   return ({ headers }) => {
-    const given = /^Bearer +(\S+) *$/i.exec(headers.authorization ?? '')?.[1] ?? '';
-    // Over digests, which have one length whatever was sent.
-    if (timingSafeEqual(digest(given), expected)) return;
+    const given = digest(/^Bearer +(\S+) *$/i.exec(headers.authorization ?? '')?.[1] ?? '');
+    let actor: string | undefined;
+    // Over digests, which have one length whatever was sent, and over all of them, whichever fits.
+    for (const { name, digest: expected } of known) if (timingSafeEqual(given, expected)) actor = name;
+    if (actor !== undefined) return actor;
     throw new PosternError(
       'UNAUTHORIZED',
       'the control API needs the header "Authorization: Bearer <POSTERN_ADMIN_KEY>"',
@@ -36,7 +69,7 @@ export const requireLoopback: AdminAccess = ({ headers, socket }) => {
   const { host = '', origin, 'sec-fetch-site': site = 'none' } = headers;
   const local = LOOPBACK_ADDRESS.test(socket.remoteAddress ?? '') && LOOPBACK_HOST.test(host);
   // `none`: typed into the address bar.
-  if (local && origin === undefined && site === 'none') return;
+  if (local && origin === undefined && site === 'none') return 'loopback';
   throw new PosternError(
     'FORBIDDEN',
     'without an admin key the control API answers only programs on this machine, no web pages',

@@ -4,6 +4,9 @@ import swagger from '@fastify/swagger';
 import type { FastifyInstance } from 'fastify';
 import { PosternError } from '../../runtime/index.ts';
 import type { AdminAccess } from './admin-auth.ts';
+import { auditedAccess, auditHooks } from './audit-hooks.ts';
+import type { AuditLog } from './audit-log.ts';
+import { auditRoutes } from './audit-routes.ts';
 import { type EventAdmin, eventRoutes } from './event-routes.ts';
 import { type FunctionRoutesOptions, functionRoutes } from './function-routes.ts';
 import { type SecretRoutesOptions, secretRoutes } from './secret-routes.ts';
@@ -12,6 +15,7 @@ import { type StatusRoutesOptions, statusRoutes } from './status-routes.ts';
 export interface ControlApiOptions extends FunctionRoutesOptions, SecretRoutesOptions, StatusRoutesOptions {
   readonly events: EventAdmin;
   readonly access: AdminAccess;
+  readonly audit: AuditLog;
 }
 
 const VERSION = '0.1.0';
@@ -38,11 +42,17 @@ export async function controlApi(app: FastifyInstance, options: ControlApiOption
   });
   // The document has nothing of this installation in it.
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
-  statusRoutes(app, options);
+  const access = auditedAccess(options.access, options.audit);
+  statusRoutes(app, { ...options, access });
   await app.register(async (guarded) => {
-    guarded.addHook('onRequest', async (request) => options.access(request));
+    auditHooks(guarded, access, options.audit);
+    guarded.addHook('onRequest', async ({ raw }) => {
+      // Postgres has no text with one, so it names nothing.
+      if (raw.url!.includes('%00')) throw new PosternError('INVALID_REQUEST', 'the URL has a NUL character');
+    });
     functionRoutes(guarded, options);
     eventRoutes(guarded, options.events);
     secretRoutes(guarded, options);
+    auditRoutes(guarded, options.audit);
   });
 }

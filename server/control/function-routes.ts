@@ -6,6 +6,7 @@ import type { Deployer, FunctionStore, FunctionSummary, InvocationReader } from 
 import { splitManifest } from '../../invoker/functions/index.ts';
 import { mergeConfigs } from '../../invoker/index.ts';
 import { PosternError } from '../../runtime/index.ts';
+import { auditTarget } from './audit-hooks.ts';
 import {
   deployBody,
   deployed,
@@ -46,7 +47,11 @@ export function functionRoutes(app: FastifyInstance, { deployer, store, invocati
       response: { 201: jsonSchema(deployed, 'output') },
     },
     handler: async (request, reply) => {
-      const deployment = await deployer.deploy(readDeploy(request.body));
+      const deploy = readDeploy(request.body);
+      // Known before where the configuration says it; else the code does.
+      if (typeof deploy.config?.name === 'string') auditTarget(request, deploy.config.name);
+      const deployment = await deployer.deploy(deploy);
+      auditTarget(request, deployment.name);
       reply.code(201).header('location', `/functions/${deployment.name}`);
       return {
         id: deployment.versionId,

@@ -112,6 +112,18 @@ export const eventDetail = eventSummary.extend({
 export const secretBody = z.strictObject({ value: text });
 export const secretSummary = z.object({ name: text, created_at: time, updated_at: time });
 
+export const auditQuery = z.strictObject({ limit: z.coerce.number().int().min(1).max(1_000).default(50) });
+export const auditEntry = z.object({
+  at: time,
+  actor: text.nullable().describe('name or fingerprint of the admin key, or loopback; null for a refused request'),
+  source: text,
+  action: text,
+  target: text.nullable(),
+  status: z.int().nullable().describe('null where it was not answered'),
+  request_id: text,
+  count: z.int().describe('refusals of one source in one minute are one entry'),
+});
+
 /** Parses input of the control API. Throws INVALID_REQUEST that names the field. */
 export function read<T extends z.ZodType>(schema: T, input: unknown): z.output<T> {
   const parsed = schema.safeParse(input);

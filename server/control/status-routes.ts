@@ -24,7 +24,7 @@ export function statusRoutes(app: FastifyInstance, { metrics, access, ready }: S
   });
   app.get('/metrics', {
     schema: { tags, summary: 'Prometheus' },
-    onRequest: async (request) => access(request),
+    onRequest: async (request) => void access(request),
     handler: async (_request, reply) => reply.header('content-type', metrics.contentType).send(await metrics.text()),
   });
 }

@@ -1,4 +1,7 @@
 import { readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import type { Command } from 'commander';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -7,10 +10,15 @@ import { CONFIG_FIELDS } from '../../invoker/index.ts';
 import { run, StandIn } from './support.ts';
 
 let server: StandIn;
+let folder: string;
 beforeAll(async () => {
   server = await StandIn.start();
+  folder = await mkdtemp(join(tmpdir(), 'postern-command-line-'));
 });
-afterAll(() => server.stop());
+afterAll(async () => {
+  await server.stop();
+  await rm(folder, { recursive: true, force: true });
+});
 beforeEach(() => {
   server.received.length = 0;
 });
@@ -146,10 +154,29 @@ describe('where the server is', () => {
   });
 
   test('the flags win over the environment', async () => {
-    await run(['list', '--url', server.url, '--admin-key', 'flag'], {
+    const file = join(folder, 'key');
+    await writeFile(file, 'from-a-file\n');
+    await run(['list', '--url', server.url, '--admin-key-file', file], {
       env: { POSTERN_URL: 'http://127.0.0.1:40001', POSTERN_ADMIN_KEY: 'env' },
     });
-    expect(server.received[0]?.headers.authorization).toBe('Bearer flag');
+    expect(server.received[0]?.headers.authorization).toBe('Bearer from-a-file');
+  });
+
+  test.each([
+    ['ops=a-key-of-the-server,other=another-one', 'a-key-of-the-server'],
+    ['a-key-of-the-server, another-one', 'a-key-of-the-server'],
+    ['YS1rZXktaW4tYmFzZTY0==', 'YS1rZXktaW4tYmFzZTY0=='],
+  ])('of the list of keys that a server has the first is used: %s', async (keys, key) => {
+    await run(['list', '--url', server.url], { env: { POSTERN_ADMIN_KEY: keys } });
+    expect(server.received[0]?.headers.authorization).toBe(`Bearer ${key}`);
+  });
+
+  test('no flag takes an admin key, for every process of the machine can read it there', async () => {
+    const flagged = await run(['list', '--url', server.url, '--admin-key', 'secret']);
+    expect([flagged.code, server.received.length]).toEqual([2, 0]);
+    expect(flagged.stderr + flagged.stdout).not.toContain('secret');
+    const missing = await run(['list', '--url', server.url, '--admin-key-file', join(folder, 'none')]);
+    expect([missing.code, server.received.length]).toEqual([2, 0]);
   });
 
   test('an empty variable counts as none', async () => {

@@ -54,7 +54,10 @@ describe('the published package', () => {
     await writeFile(join(project, 'package.json'), '{ "name": "project", "private": true, "type": "module" }');
     await npm(['install', '--prefer-offline', '--no-audit', '--no-fund', join(folder, packed!.filename)], project);
     const postern = (...args: string[]) =>
-      execute(process.execPath, [join(project, 'node_modules/.bin/postern'), ...args], { cwd: project, env });
+      execute(process.execPath, [join(project, 'node_modules/.bin/postern'), ...args], {
+        cwd: project,
+        env: { ...env, POSTERN_ADMIN_KEY: SERVE_SECRETS.POSTERN_ADMIN_KEY },
+      });
 
     const { version } = JSON.parse(await readFile(resolve('package.json'), 'utf8')) as { version: string };
     expect((await postern('--version')).stdout).toBe(`${version}\n`);
@@ -69,14 +72,7 @@ describe('the published package', () => {
     });
     await serve.prints(/Postern serves on/);
     const url = /http:\S+/.exec(serve.text.stdout)![0];
-    const { stdout: deployed } = await postern(
-      'deploy',
-      'app/functions/hello.ts',
-      '--url',
-      url,
-      '--admin-key',
-      SERVE_SECRETS.POSTERN_ADMIN_KEY,
-    );
+    const { stdout: deployed } = await postern('deploy', 'app/functions/hello.ts', '--url', url);
     expect(deployed).toContain('deployed hello v1');
     expect((await postern('invoke', 'hello', '--url', url, '-d', '{"name":"npm"}')).stdout).toBe(
       '{"message":"Hello, npm!"}',

@@ -284,7 +284,7 @@ describe('logs', () => {
   });
 });
 
-describe('list, rollback, delete, secrets, events', () => {
+describe('list, rollback, delete, secrets, events, audit', () => {
   test('list shows names, versions and triggers', async () => {
     const config = {
       language: 'typescript',
@@ -335,6 +335,24 @@ describe('list, rollback, delete, secrets, events', () => {
         : { status: 204 };
     expect((await run(at('secrets', 'list'))).stdout).toBe('NAME  SET\nA     u\n');
     expect((await run(at('secrets', 'unset', 'A'))).stdout).toBe('removed A\n');
+  });
+
+  test('audit shows who changed what, and what a stranger sent can not act on the terminal', async () => {
+    const entry = { at: '2026-01-02T03:04:05Z', source: '10.0.0.1', request_id: 'r', count: 1 };
+    const entries = [
+      { ...entry, actor: null, action: 'GET /functions', target: null, status: 401, count: 7 },
+      { ...entry, actor: 'ci', action: 'DELETE /secrets/:name', target: '\u001b[2J', status: 204 },
+      { ...entry, actor: 'ci', action: 'POST /functions', target: 'hi', status: null },
+    ];
+    server.answer = () => ({ status: 200, body: { entries } });
+    const { code, stdout } = await run(at('audit', '--limit', '3'), { tty: true });
+    expect([code, server.received[0]?.url]).toEqual([0, '/audit?limit=3']);
+    expect(stdout).toMatch(/refused +10\.0\.0\.1 +GET \/functions +401 +7\n/);
+    expect(stdout).toMatch(/ci +10\.0\.0\.1 +POST \/functions +hi +not answered +1\n/);
+    expect(stdout).not.toContain('\u001b');
+    expect(JSON.parse((await run(at('audit', '--json'))).stdout)).toEqual(entries);
+    server.answer = () => ({ status: 200, body: { entries: [] } });
+    expect((await run(at('audit'))).stdout).toBe('nothing has been changed yet\n');
   });
 
   test('dead events are listed and redriven', async () => {
