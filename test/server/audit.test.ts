@@ -249,7 +249,7 @@ describe('without a key, on a loopback address', () => {
     ['another port of this machine', () => `${local()}\r\nSec-Fetch-Site: same-site`, 403],
     ['a page of ours', () => `${local()}\r\nOrigin: http://127.0.0.1:${dev.port}\r\nSec-Fetch-Site: same-origin`, 403],
     ['an empty Origin', () => `${local()}\r\nOrigin: `, 403],
-  ])('ISO-10 %s deploys nothing, as text/plain or as JSON', async (_what, headers, expected) => {
+  ])('%s deploys nothing, as text/plain or as JSON', async (_what, headers, expected) => {
     for (const type of ['text/plain', 'application/json', 'application/x-www-form-urlencoded'])
       expect(await status(`POST /functions HTTP/1.1\r\n${headers()}\r\nContent-Type: ${type}`, deploy)).toBe(expected);
     expect((await dev.call('/functions/evil')).status).toBe(404);
