@@ -87,12 +87,8 @@ function admit(request: FastifyRequest, reply: FastifyReply, stopping?: () => bo
   // In absolute form the authority stands twice, there and in Host (HTTP-03).
   if (url.charCodeAt(0) !== 0x2f && url !== '*')
     return new PosternError('INVALID_REQUEST', 'the request target is not a path');
-  let hosts = 0;
-  for (let i = 0; i < rawHeaders.length; i += 2) {
-    const name = rawHeaders[i]!;
-    if (name.length === 4 && name.toLowerCase() === 'host') hosts++;
-  }
-  if (hosts > 1) return new PosternError('INVALID_REQUEST', 'there is more than one Host header');
+  const twice = repeated(rawHeaders);
+  if (twice !== undefined) return new PosternError('INVALID_REQUEST', `there is more than one ${twice} header`);
   const { host } = request.headers;
   if (host === undefined && request.raw.httpVersion === '1.1') {
     reply.header('connection', 'close');
@@ -101,6 +97,20 @@ function admit(request: FastifyRequest, reply: FastifyReply, stopping?: () => bo
   if (host !== undefined && !HOST.test(host))
     return new PosternError('INVALID_REQUEST', 'the Host header is not valid');
   return null;
+}
+
+/** Of two, Node takes the first, and what stands before us may have looked at the last (HTTP-03). */
+const SINGLE = ['Host', 'Content-Type', 'Authorization'].map((name) => ({ name, lower: name.toLowerCase() }));
+
+function repeated(rawHeaders: readonly string[]): string | undefined {
+  for (const { name, lower } of SINGLE) {
+    let count = 0;
+    for (let i = 0; i < rawHeaders.length; i += 2) {
+      const given = rawHeaders[i]!;
+      if (given.length === lower.length && given.toLowerCase() === lower && ++count > 1) return name;
+    }
+  }
+  return undefined;
 }
 
 const HOST = /^(?:[a-z0-9_.-]{0,255}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?$/i;

@@ -168,6 +168,11 @@ describe('HTTP-03 requests that two readers would read differently', () => {
     ['a folded header', head('/functions/v1/echo', 'X-A: 1\r\n 2\r\n')],
     ['two Host headers', head('/functions/v1/echo', 'Host: b\r\n')],
     ['two Host headers in other letters', head('/functions/v1/echo', 'hOST: a\r\n')],
+    ['two Authorization headers', head('/functions/v1/echo', 'Authorization: Bearer a\r\nauthorization: Bearer b\r\n')],
+    [
+      'two Content-Type headers',
+      head('/functions/v1/echo', 'Content-Type: text/plain\r\nCONTENT-TYPE: application/json\r\n'),
+    ],
     ['no Host header', 'GET /functions/v1/echo HTTP/1.1\r\nConnection: close\r\n\r\n'],
     ['a Host header that is no host', 'GET /functions/v1/echo HTTP/1.1\r\nHost: a/b?c\r\nConnection: close\r\n\r\n'],
     ['a target in absolute form', head('http://other/functions/v1/echo')],
