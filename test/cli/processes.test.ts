@@ -27,7 +27,7 @@ describe('serve', () => {
     const serve = spawnCli(['serve', '--port', '0']);
     expect(await serve.ended).toMatchObject({ code: 2 });
     expect(serve.text.stderr).toBe(
-      'error: serve needs DATABASE_URL, POSTERN_ADMIN_KEY, POSTERN_JWT_SECRET, POSTERN_MASTER_KEY in the environment\n',
+      'error: serve needs DATABASE_URL, POSTERN_ADMIN_KEY, POSTERN_JWT_SECRET or POSTERN_JWKS_URL, POSTERN_MASTER_KEY in the environment\n',
     );
   });
 

@@ -1,5 +1,6 @@
 /** supabase-js as it is, against a node: what works on Supabase's functions works here. */
 
+import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import {
@@ -10,6 +11,7 @@ import {
   FunctionsRelayError,
   type SupabaseClient,
 } from '@supabase/supabase-js';
+import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { startTestPostern, type TestPostern } from './support.ts';
@@ -183,7 +185,6 @@ describe('what invoke gives back', () => {
   test('a node that can not reach the function is a FunctionsRelayError, which says when to come back', async () => {
     const away = await startTestPostern(db, { jwtSecret: undefined as unknown as string, jwksUrl: await deadUrl() });
     try {
-      const { SignJWT, generateKeyPair } = await import('jose');
       const { privateKey } = await generateKeyPair('ES256');
       const key = await new SignJWT({ role: 'anon' })
         .setProtectedHeader({ alg: 'ES256' })
@@ -239,6 +240,31 @@ describe('who calls', () => {
     expect(error).toBeInstanceOf(FunctionsHttpError);
     expect(error.context.status).toBe(401);
   });
+});
+
+test("users whose tokens are signed with the project's own keys call beside an anon key that is signed with its secret", async () => {
+  const { privateKey, publicKey } = await generateKeyPair('ES256', { extractable: true });
+  const keys = [{ ...(await exportJWK(publicKey)), kid: 'project', alg: 'ES256', use: 'sig' }];
+  const issuer = createServer((_request, response) => response.end(JSON.stringify({ keys }))).listen(0, '127.0.0.1');
+  await once(issuer, 'listening');
+  const { port } = issuer.address() as AddressInfo;
+  const node = await startTestPostern(db, { jwksUrl: `http://127.0.0.1:${port}/auth/v1/.well-known/jwks.json` });
+  try {
+    const session = (kid: string) =>
+      new SignJWT({ role: 'authenticated', sub: ALICE, aud: 'authenticated' })
+        .setProtectedHeader({ alg: 'ES256', kid, typ: 'JWT' })
+        .setExpirationTime('1h')
+        .sign(privateKey);
+    const signedIn = (kid: string) => createClient(node.url, anonKey, { accessToken: () => session(kid) });
+    expect(await invoked('who', {}, signedIn('project'))).toEqual([ALICE, 'authenticated']);
+    expect(await invoked('who', {}, client(anonKey, node.url))).toEqual([null, 'anon']);
+    const { error } = await signedIn('another').functions.invoke('who');
+    expect(error.context.status).toBe(401);
+  } finally {
+    await node.stop();
+    issuer.close();
+    issuer.closeAllConnections();
+  }
 });
 
 describe('a page of another origin', () => {
