@@ -34,8 +34,7 @@ export function auditHooks(app: FastifyInstance, access: AdminAccess, audit: Aud
   });
   app.addHook('onSend', async (request: ChangingRequest, reply, payload) => {
     const begun = request[change];
-    // A change that was made is answered so, even if its row stays without a status.
-    if (begun !== undefined) await audit.end(begun.id, begun.target, reply.statusCode).catch(() => undefined);
+    if (begun !== undefined) await audit.end(begun.id, begun.target, reply.statusCode);
     return payload;
   });
 }

@@ -33,7 +33,7 @@ export interface AuditEntry {
 
 export interface AuditLogOptions {
   readonly pool: Pool;
-  /** Refusals that could not be written, or old rows that could not be removed. */
+  /** Refusals and results that could not be written, or old rows that could not be removed. */
   readonly onError: (error: unknown) => void;
   /** Shorter for tests. */
   readonly windowMs?: number;
@@ -74,12 +74,11 @@ export class AuditLog {
     return this.#insert([actor, source, action, target, null, requestId]);
   }
 
+  /** Never rejects: a change that was made is answered so, even if its row stays without a status. */
   async end(id: string, target: string | null, status: number): Promise<void> {
-    await this.#options.pool.query('update postern.audit_log set target = $2, status = $3 where id = $1', [
-      id,
-      target,
-      status,
-    ]);
+    await this.#options.pool
+      .query('update postern.audit_log set target = $2, status = $3 where id = $1', [id, target, status])
+      .catch(this.#options.onError);
   }
 
   /** The first refusal of a source is written at once, how many came in its minute after that. Never throws. */

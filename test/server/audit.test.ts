@@ -133,7 +133,20 @@ describe('the audit log', () => {
     }
   });
 
-  test('a change whose caller went away before its body was there is one that was never answered', async () => {
+  test('a change that was made is answered so, even if its result can not be written down', async () => {
+    await db.pool.query(`
+      create function refuse() returns trigger language plpgsql as $$ begin raise 'no'; end $$;
+      create trigger refuse before update on postern.audit_log for each row execute function refuse();`);
+    try {
+      expect((await ask('PUT', '/secrets/SEEN', CI_KEY, '{"value":"x"}')).status).toBe(204);
+      expect((await audit('?limit=1'))[0]).toMatchObject({ actor: 'ci', target: 'SEEN', status: null });
+      expect(lines.join('')).toContain('the audit log could not be kept');
+    } finally {
+      await db.pool.query('drop function refuse cascade');
+    }
+  });
+
+  test('a change that is refused for its body has its row and its status', async () => {
     await sendRaw(
       postern.port,
       `PUT /secrets/HALF HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${CI_KEY}\r\nContent-Type: application/json\r\nContent-Length: 3\r\nConnection: close\r\n\r\n{}x`,
@@ -158,7 +171,7 @@ describe('refused requests', () => {
   const rows = async (where: string) =>
     (
       await db.pool.query(
-        `select source, action, actor, status, count from postern.audit_log where actor is null and ${where} order by id`,
+        `select source, action, actor, status, count from postern.audit_log where actor is null and ${where} order by source, id`,
       )
     ).rows;
 

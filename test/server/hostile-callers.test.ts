@@ -144,10 +144,13 @@ describe('HTTP-01 slow and vanishing callers', () => {
 });
 
 describe('HTTP-02 bodies', () => {
-  test('a form of ten thousand parts is not looked into before the function reads it, and costs only the function', async () => {
+  test('a form of ten thousand parts is not looked into before the function reads it, and costs only the function', {
+    timeout: 60_000,
+  }, async () => {
     await deploy(
       'parts',
       'export default { fetch: async (request) => Response.json([...(await request.formData())].length) };',
+      { timeout: '60s' },
     );
     const part = (index: number) => `--b\r\nContent-Disposition: form-data; name="n${index}"\r\n\r\nv\r\n`;
     const body = `${Array.from({ length: 10_000 }, (_, index) => part(index)).join('')}--b--\r\n`;

@@ -61,7 +61,10 @@ export class RemoteKeySet {
     await this.#refreshing;
   }
 
-  /** Another object as soon as another set of keys counts; undefined while there is none. What was verified by one set need not be so by the next. */
+  /**
+   * Another object as soon as another set of keys counts, undefined while there is none: what was verified by one set need
+   * not be so by the next.
+   */
   get current(): object | undefined {
     return this.#usable();
   }
