@@ -5,6 +5,7 @@ import pino from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { requireAdminKey } from '../../server/control/admin-auth.ts';
 import { AuditLog } from '../../server/control/audit-log.ts';
+import { run } from '../cli/support.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { sendRaw } from '../triggers/http/support.ts';
 import { startTestPostern, type TestPostern } from './support.ts';
@@ -104,6 +105,13 @@ describe('the audit log', () => {
     const { rows } = await db.pool.query<{ all: string }>('select json_agg(a)::text as all from postern.audit_log a');
     for (const text of [rows[0]!.all, lines.join('')])
       for (const secret of [CI_KEY, NAMELESS_KEY, SECRET_VALUE]) expect(text).not.toContain(secret);
+  });
+
+  test('is what `postern audit` prints, with the key that a server has in its environment', async () => {
+    const env = { POSTERN_URL: postern.url, POSTERN_ADMIN_KEY: `ci=${CI_KEY}, ${NAMELESS_KEY}` };
+    const { code, stdout } = await run(['audit', '--limit', '6', '--json'], { env });
+    expect([code, JSON.parse(stdout)]).toEqual([0, await audit('?limit=6')]);
+    expect((await run(['audit'], { env })).stdout).toMatch(/ci +127\.0\.0\.1 +POST \/functions +hi +201 +1\n/);
   });
 
   test('has nothing of requests that only read', async () => {
