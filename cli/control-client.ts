@@ -135,6 +135,20 @@ export class ControlClient {
     await this.#request('POST', `/events/${encodeURIComponent(id)}/redrive`);
   }
 
+  async redriveAll(filter: { function?: string; from?: string; to?: string; limit?: number }): Promise<number> {
+    return (await this.#json('POST', '/events/redrive', z.looseObject({ redriven: z.number() }), filter)).redriven;
+  }
+
+  async discard(id: string): Promise<void> {
+    await this.#request('DELETE', `/events/${encodeURIComponent(id)}`);
+  }
+
+  async pause(name: string, how: 'pause' | 'resume', trigger?: string): Promise<readonly string[]> {
+    const path = `/functions/${encodeURIComponent(name)}/${how}`;
+    const body = trigger === undefined ? {} : { trigger };
+    return (await this.#json('POST', path, z.looseObject({ triggers: z.array(z.string()) }), body)).triggers;
+  }
+
   async secrets(): Promise<readonly SecretInfo[]> {
     return (await this.#json('GET', '/secrets', z.looseObject({ secrets: z.array(secretSchema) }))).secrets;
   }

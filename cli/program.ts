@@ -11,6 +11,7 @@ import { invokeCommand } from './commands/invoke.ts';
 import { listCommand } from './commands/list.ts';
 import { logsCommand } from './commands/logs.ts';
 import { migrateCommand } from './commands/migrate.ts';
+import { pauseCommand, resumeCommand } from './commands/pause.ts';
 import { rollbackCommand } from './commands/rollback.ts';
 import { secretsCommand } from './commands/secrets.ts';
 import { serveCommand } from './commands/serve.ts';
@@ -29,6 +30,8 @@ const COMMANDS = [
   logsCommand,
   eventsCommand,
   secretsCommand,
+  pauseCommand,
+  resumeCommand,
   rollbackCommand,
   deleteCommand,
   auditCommand,

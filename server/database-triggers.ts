@@ -7,11 +7,16 @@ import {
   countEvents,
   DatabaseTriggerInstaller,
   Dispatcher,
+  discardEvent,
   findDrift,
   listEvents,
+  listTriggers,
   redriveEvent,
+  redriveEvents,
+  setPaused,
   showEvent,
 } from '../triggers/index.ts';
+import type { EventCounts } from './metrics.ts';
 import type { DatabaseTriggers } from './node.ts';
 
 /** Counting reads the whole outbox; scrapers come every few seconds, and several at once. */
@@ -29,10 +34,14 @@ export interface DatabaseTriggersContext {
 export function createDatabaseTriggers({ pool, databaseUrl, nodeId, log }: DatabaseTriggersContext): DatabaseTriggers {
   const note = (message: string, err?: unknown): void => log.warn(err === undefined ? {} : { err }, message);
   let dispatcher: Dispatcher | undefined;
-  let counted: { at: number; counts: Promise<{ pending: number; dead: number }> } | undefined;
-  const count = async (): Promise<{ pending: number; dead: number }> => {
+  let counted: { at: number; counts: Promise<EventCounts> } | undefined;
+  const count = async (): Promise<EventCounts> => {
     const { pending, leased, dead } = await countEvents(pool);
-    return { pending: pending.count + leased.count, dead: dead.count };
+    return {
+      pending: pending.count + leased.count,
+      dead: dead.count,
+      oldestSeconds: Math.max(pending.oldestSeconds, leased.oldestSeconds),
+    };
   };
   return {
     installer: new DatabaseTriggerInstaller({ log: (message) => note(message) }),
@@ -40,6 +49,10 @@ export function createDatabaseTriggers({ pool, databaseUrl, nodeId, log }: Datab
       list: (filter) => listEvents(pool, filter),
       show: (id) => showEvent(pool, id),
       redrive: (id) => redriveEvent(pool, id),
+      redriveAll: (filter) => redriveEvents(pool, filter),
+      discard: (id) => discardEvent(pool, id),
+      triggers: (name) => listTriggers(pool, name),
+      setPaused: (name, paused, triggerId) => setPaused(pool, name, paused, triggerId),
     },
     counts() {
       if (counted === undefined || performance.now() - counted.at > COUNTS_TTL_MS) {

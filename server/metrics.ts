@@ -4,10 +4,19 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { InvocationRequest, InvocationResult } from '../invoker/index.ts';
 
 /** Read at each scrape. */
+/** Over all nodes. */
+export interface EventCounts {
+  /** Waiting, or running. */
+  readonly pending: number;
+  readonly dead: number;
+  /** Age of the oldest one that is waiting or running; 0 where there is none. */
+  readonly oldestSeconds: number;
+}
+
 export interface MetricSources {
   readonly executors: () => { alive: number; lost: number; load: number; memoryBytes: number; sandboxes: number };
   readonly admission: () => { running: number; queued: number };
-  readonly events: () => Promise<{ pending: number; dead: number }>;
+  readonly events: () => Promise<EventCounts>;
 }
 
 export class Metrics {
@@ -66,7 +75,7 @@ export class Metrics {
     const { events } = sources;
     new Gauge({
       name: 'postern_events',
-      help: 'Row events by state; over all nodes',
+      help: 'Events by state; over all nodes',
       labelNames: ['state'],
       registers: [this.#registry],
       async collect() {
@@ -75,6 +84,16 @@ export class Metrics {
         if (counts === null) return this.reset();
         this.set({ state: 'pending' }, counts.pending);
         this.set({ state: 'dead' }, counts.dead);
+      },
+    });
+    new Gauge({
+      name: 'postern_events_oldest_seconds',
+      help: 'Age of the oldest event that waits or runs; over all nodes. What to scale and to alert on',
+      registers: [this.#registry],
+      async collect() {
+        const counts = await events().catch(() => null);
+        if (counts === null) this.reset();
+        else this.set(counts.oldestSeconds);
       },
     });
   }

@@ -53,7 +53,7 @@ import { createServer } from './create-server.ts';
 import { devSecrets } from './dev-secrets.ts';
 import { errorForLog } from './error-log.ts';
 import { openInvocationLog } from './invocation-log.ts';
-import { type MetricSources, Metrics } from './metrics.ts';
+import { type EventCounts, type MetricSources, Metrics } from './metrics.ts';
 import { requireServeOptions, StartError, type StartOptions } from './options.ts';
 import { Shutdown } from './shutdown.ts';
 
@@ -70,7 +70,7 @@ export interface DatabaseTriggers {
   readonly installer: TriggerInstaller;
   readonly events: EventAdmin;
   /** Pending and dead events, for the metrics. */
-  counts(): Promise<{ pending: number; dead: number }>;
+  counts(): Promise<EventCounts>;
   start(invoker: Invoker, catalog: Pick<FunctionCatalog, 'active'>): Promise<void>;
   stop(): Promise<void>;
 }

@@ -3,8 +3,24 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { PosternError } from '../../runtime/index.ts';
-import type { EventDetail, EventFilter, EventPage, EventSummary } from '../../triggers/index.ts';
-import { eventDetail, eventPage, eventsQuery, jsonSchema, read } from './schemas.ts';
+import type {
+  EventDetail,
+  EventFilter,
+  EventPage,
+  EventSummary,
+  InstalledTrigger,
+  RedriveFilter,
+} from '../../triggers/index.ts';
+import {
+  eventDetail,
+  eventPage,
+  eventsQuery,
+  installedTrigger,
+  jsonSchema,
+  pauseBody,
+  read,
+  redriveBody,
+} from './schemas.ts';
 
 /** Over the outbox of `triggers/database`. */
 export interface EventAdmin {
@@ -13,9 +29,17 @@ export interface EventAdmin {
   show(id: string): Promise<EventDetail | null>;
   /** False where there is no dead event of that id. */
   redrive(id: string): Promise<boolean>;
+  /** How many dead events are sent again. */
+  redriveAll(filter: RedriveFilter): Promise<number>;
+  /** False where there is no dead event of that id. */
+  discard(id: string): Promise<boolean>;
+  triggers(functionName: string): Promise<readonly InstalledTrigger[]>;
+  /** Ids of the triggers that it was said of. */
+  setPaused(functionName: string, paused: boolean, triggerId?: string): Promise<readonly string[]>;
 }
 
 type Identified = { Params: { id: string } };
+type Named = { Params: { name: string } };
 
 export function eventRoutes(app: FastifyInstance, events: EventAdmin): void {
   const tags = ['events'];
@@ -61,6 +85,63 @@ export function eventRoutes(app: FastifyInstance, events: EventAdmin): void {
       return reply.code(202).send({ id });
     },
   });
+
+  app.post('/events/redrive', {
+    schema: {
+      tags,
+      summary: 'Send dead events again, by function and time, oldest first',
+      body: jsonSchema(redriveBody),
+      response: { 202: jsonSchema(z.object({ redriven: z.int() }), 'output') },
+    },
+    handler: async ({ body }, reply) => {
+      const { function: functionName, from, to, limit } = read(redriveBody, body ?? {});
+      const redriven = await events.redriveAll({
+        limit,
+        ...(functionName === undefined ? {} : { functionName }),
+        ...(from === undefined ? {} : { from }),
+        ...(to === undefined ? {} : { to }),
+      });
+      return reply.code(202).send({ redriven });
+    },
+  });
+
+  app.delete<Identified>('/events/:id', {
+    schema: { tags, summary: 'Discard a dead event', response: { 204: { type: 'null' } } },
+    handler: async ({ params: { id } }, reply) => {
+      if (!(await events.discard(id)))
+        throw new PosternError('NOT_FOUND', `there is no dead event ${id.slice(0, 100)}`);
+      return reply.code(204).send();
+    },
+  });
+
+  app.get<Named>('/functions/:name/triggers', {
+    schema: {
+      tags,
+      summary: 'Triggers of the active version',
+      response: { 200: jsonSchema(z.object({ triggers: z.array(installedTrigger) }), 'output') },
+    },
+    handler: async ({ params: { name } }) => ({ triggers: await events.triggers(name) }),
+  });
+
+  for (const paused of [true, false]) {
+    app.post<Named>(`/functions/:name/${paused ? 'pause' : 'resume'}`, {
+      schema: {
+        tags,
+        summary: paused ? 'Let events wait' : 'Let events run again',
+        body: jsonSchema(pauseBody),
+        response: { 200: jsonSchema(z.object({ triggers: z.array(z.string()), paused: z.boolean() }), 'output') },
+      },
+      handler: async ({ params: { name }, body }) => {
+        const { trigger } = read(pauseBody, body ?? {});
+        const triggers = await events.setPaused(name, paused, trigger);
+        if (triggers.length > 0) return { triggers, paused };
+        throw new PosternError(
+          'NOT_FOUND',
+          `function '${name.slice(0, 100)}' has no such trigger to ${paused ? 'pause' : 'resume'}`,
+        );
+      },
+    });
+  }
 }
 
 function toSummary(event: EventSummary) {

@@ -109,6 +109,22 @@ export const eventDetail = eventSummary.extend({
   claims: text.nullable().describe('request.jwt.claims of the writer'),
 });
 
+export const redriveBody = z.strictObject({
+  function: functionName.optional(),
+  from: time.optional().describe('changes made at this time or later'),
+  to: time.optional().describe('changes made before this time'),
+  limit: z.int().min(1).max(10_000).default(1_000),
+});
+export const pauseBody = z.strictObject({
+  trigger: text.optional().describe('one trigger by its id; all where absent'),
+});
+export const installedTrigger = z.object({
+  id: text,
+  type: text,
+  paused: z.boolean(),
+  config: z.record(z.string(), z.unknown()),
+});
+
 export const secretBody = z.strictObject({ value: text });
 export const secretSummary = z.object({ name: text, created_at: time, updated_at: time });
 

@@ -89,7 +89,7 @@ describe('an executor that breaks the protocol is killed and replaced, and its i
     expect(node.lost.at(-1)).toContain(reason);
   });
 
-  it('ENG-01 a host call with the token of one invocation for another reaches no host function', async () => {
+  it('ABI-04 ENG-01 a host call with the token of one invocation for another reaches no host function', async () => {
     const outcomes = await Promise.all([invoke('host call of another'), invoke('host call of another')]);
     expect(outcomes.map(({ outcome }) => outcome)).toEqual(['executor_lost', 'executor_lost']);
     expect(asked).toEqual([]);

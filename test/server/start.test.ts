@@ -98,6 +98,44 @@ test('an event that fails to the end is a dead letter, is shown, and can be sent
   await expect.poll(done, { timeout: 10_000 }).toBeGreaterThanOrEqual(2);
 });
 
+test('a paused function keeps its events, a resumed one runs them', async () => {
+  expect((await control('POST', '/functions/make-profile/pause')).body).toMatchObject({ paused: true });
+  const [trigger] = (await control('GET', '/functions/make-profile/triggers')).body.triggers as Record<
+    string,
+    unknown
+  >[];
+  expect(trigger).toMatchObject({ type: 'database', paused: true, config: { table: 'users' } });
+  await db.pool.query(`insert into users values (2, 'eve@example.com')`);
+  const waiting = async () =>
+    (await control('GET', '/events?status=pending&function=make-profile')).body.events as unknown[];
+  expect(await waiting()).toHaveLength(1);
+  expect((await control('POST', '/functions/make-profile/resume', { trigger: trigger?.id })).status).toBe(200);
+  const profile = async () => (await db.pool.query('select name from profiles where user_id = 2')).rows[0];
+  await expect.poll(profile, { timeout: 10_000 }).toEqual({ name: 'eve' });
+  expect((await control('POST', '/functions/nobody/pause')).status).toBe(404);
+});
+
+test('dead events are sent again by function and time, or discarded', async () => {
+  await control('POST', '/functions', {
+    name: 'fragile',
+    trigger: { type: 'database', table: 'profiles', events: ['INSERT'] },
+    retry: { maxAttempts: 1 },
+    source: 'export const handler = () => { throw new Error("no") };',
+  });
+  await db.pool.query(`insert into profiles values (11, 'x'), (12, 'y')`);
+  const dead = async () =>
+    (await control('GET', '/events?status=dead&function=fragile')).body.events as { id: string; attempt: number }[];
+  await expect.poll(async () => (await dead()).length, { timeout: 10_000 }).toBe(2);
+  const none = { function: 'fragile', to: '2001-01-01T00:00:00Z' };
+  expect((await control('POST', '/events/redrive', none)).body).toEqual({ redriven: 0 });
+  expect((await control('POST', '/events/redrive', { function: 'fragile' })).body).toEqual({ redriven: 2 });
+  await expect.poll(async () => (await dead()).length, { timeout: 10_000 }).toBe(2);
+  const [{ id } = { id: '' }] = await dead();
+  expect((await control('DELETE', `/events/${id}`)).status).toBe(204);
+  expect((await control('DELETE', `/events/${id}`)).status).toBe(404);
+  expect(await dead()).toHaveLength(1);
+});
+
 test('deleting a function removes its triggers from the database', async () => {
   await control('DELETE', '/functions/fragile');
   const { rows } = await db.pool.query(

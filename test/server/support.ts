@@ -30,6 +30,10 @@ export class NoRowEvents implements DatabaseTriggers {
   readonly events = {
     list: async () => ({ events: [], nextCursor: null }),
     show: async () => null,
+    redriveAll: async () => 0,
+    discard: async () => false,
+    triggers: async () => [],
+    setPaused: async () => [],
     redrive: async (id: string) => {
       this.redriven.push(id);
       return id.startsWith('00000000');
@@ -37,7 +41,7 @@ export class NoRowEvents implements DatabaseTriggers {
   };
 
   async counts() {
-    return { pending: 3, dead: 1 };
+    return { pending: 3, dead: 1, oldestSeconds: 0 };
   }
   async start() {
     this.steps.push('start');

@@ -151,6 +151,98 @@ export async function redriveEvent(pool: Pool, id: string): Promise<boolean> {
   return true;
 }
 
+export interface RedriveFilter {
+  readonly functionName?: string;
+  /** When the change was made: from, and before. */
+  readonly from?: string;
+  readonly to?: string;
+  /** 1 to 10,000; default 1,000. */
+  readonly limit?: number;
+}
+
+const MAX_REDRIVEN = 10_000;
+const REDRIVEN = 1_000;
+
+/** Oldest first, so that what is left can be redriven after it in its order. */
+const REDRIVE_EVENTS = `
+  with chosen as (
+    select e.function_id, e.run_at, e.seq
+    from postern.events e join postern.functions f on f.id = e.function_id
+    where e.dead_at is not null
+      and ($1::text is null or f.name = $1)
+      and ($2::timestamptz is null or coalesce(e.occurred_at, e.run_at) >= $2)
+      and ($3::timestamptz is null or coalesce(e.occurred_at, e.run_at) < $3)
+    order by e.seq
+    limit $4
+    for update of e skip locked
+  )
+  update postern.events e
+  set run_at = clock_timestamp(), dead_at = null, attempt = 0, depth = null, leased_by = null, lease_expires_at = null
+  from chosen c
+  where e.function_id = c.function_id and e.run_at = c.run_at and e.seq = c.seq`;
+
+/** Runs dead letters again, with all their attempts; returns how many. */
+export async function redriveEvents(pool: Pool, filter: RedriveFilter): Promise<number> {
+  const { rowCount } = await pool.query(REDRIVE_EVENTS, [
+    filter.functionName ?? null,
+    filter.from ?? null,
+    filter.to ?? null,
+    Math.min(Math.max(1, Math.trunc(filter.limit ?? REDRIVEN)), MAX_REDRIVEN),
+  ]);
+  if ((rowCount ?? 0) > 0) await pool.query(`select pg_notify('postern_events', '')`);
+  return rowCount ?? 0;
+}
+
+/** Removes a dead letter; what its ordering key held back goes on. False where there is no dead letter with this id. */
+export async function discardEvent(pool: Pool, id: string): Promise<boolean> {
+  if (!UUID.test(id)) return false;
+  const { rowCount } = await pool.query('delete from postern.events where id = $1 and dead_at is not null', [id]);
+  if (rowCount === 0) return false;
+  await pool.query(`select pg_notify('postern_events', '')`);
+  return true;
+}
+
+const SET_PAUSED = `
+  update postern.triggers t
+  set enabled = not $2
+  from postern.functions f
+  where f.id = t.function_id and f.name = $1 and t.kind <> 'http' and ($3::uuid is null or t.id = $3)
+  returning t.id`;
+
+/**
+ * Pauses or resumes a function's triggers, but for HTTP, or one of them. Events are kept as before and wait; what runs goes
+ * on to its end. Returns the ids of those that it was said of, changed or not.
+ */
+export async function setPaused(
+  pool: Pool,
+  functionName: string,
+  paused: boolean,
+  triggerId?: string,
+): Promise<readonly string[]> {
+  if (triggerId !== undefined && !UUID.test(triggerId)) return [];
+  const { rows } = await pool.query<{ id: string }>(SET_PAUSED, [functionName, paused, triggerId ?? null]);
+  if (!paused && rows.length > 0) await pool.query(`select pg_notify('postern_events', '')`);
+  return rows.map(({ id }) => id);
+}
+
+export interface InstalledTrigger {
+  readonly id: string;
+  readonly type: string;
+  readonly paused: boolean;
+  readonly config: Readonly<Record<string, unknown>>;
+}
+
+/** Of the active version, in the order of their installation. */
+export async function listTriggers(pool: Pool, functionName: string): Promise<readonly InstalledTrigger[]> {
+  const { rows } = await pool.query<InstalledTrigger>(
+    `select t.id, t.kind as type, not t.enabled as paused, t.config
+     from postern.triggers t join postern.functions f on f.id = t.function_id
+     where f.name = $1 order by t.created_at, t.id`,
+    [functionName],
+  );
+  return rows;
+}
+
 const COUNT_EVENTS = `
   select ${STATUS} as status, count(*)::integer as count,
     coalesce(extract(epoch from clock_timestamp() - min(coalesce(e.occurred_at, e.run_at))), 0)::float8 as "oldestSeconds"
