@@ -75,6 +75,7 @@ const RATE_TEXT = "{ requests: 1 to 10000, window: '10s' } or '100/10s'";
 /** Which roles of the database these are is checked against it, when the version is stored. */
 export const ROLE_TEXT = "'invoker', 'service_role' or a role of the database";
 const ENV_TEXT = 'a list of at most 100 names of letters, digits and underscores';
+const SECRETS_TEXT = 'a list of at most 32 names of secrets: letters, digits and underscores';
 
 /** As at run time, or an entry would be refused there that a deploy has accepted. */
 const allowEntry = z
@@ -88,6 +89,14 @@ const allowEntry = z
       issues.push({ code: 'custom', input: value, message: `${HOST_TEXT} (${error.message})` });
     }
   });
+
+/** Names without repeats; none of them has to exist at the deploy. */
+const variableNames = (max: number, error: string) =>
+  z
+    .array(z.string({ error }).regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, { error }), { error })
+    .max(max, { error })
+    .default([])
+    .transform((names) => [...new Set(names)]);
 
 const rateLimit = z
   .preprocess(
@@ -128,13 +137,7 @@ const settings = z.strictObject({
       { error: CPU_TEXT },
     )
     .default(10_000_000_000),
-  env: z
-    .array(z.string({ error: ENV_TEXT }).regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, { error: ENV_TEXT }), {
-      error: ENV_TEXT,
-    })
-    .max(100, { error: ENV_TEXT })
-    .default([])
-    .transform((names) => [...new Set(names)]),
+  env: variableNames(100, ENV_TEXT),
   http: z
     .strictObject(
       {
@@ -144,11 +147,12 @@ const settings = z.strictObject({
           })
           .max(100, { error: 'at most 100 hosts' })
           .default([]),
+        secrets: variableNames(32, SECRETS_TEXT),
         rateLimit: rateLimit.default({ requests: 100, windowMs: 10_000 }),
       },
-      object('{ allow, rateLimit }'),
+      object('{ allow, secrets, rateLimit }'),
     )
-    .default({ allow: [], rateLimit: { requests: 100, windowMs: 10_000 } }),
+    .default({ allow: [], secrets: [], rateLimit: { requests: 100, windowMs: 10_000 } }),
   db: z
     .strictObject(
       {
@@ -272,7 +276,12 @@ export function configToJson(config: FunctionConfig): string {
 /** Reads what `configToJson` wrote, without checking anew: a stored version stays valid when the rules change. */
 export function configFromJson(stored: unknown): FunctionConfig {
   const config = stored as FunctionConfig;
-  return deepFreeze({ ...config, cpu: (config.cpu as number | null) ?? Number.POSITIVE_INFINITY });
+  return deepFreeze({
+    ...config,
+    // Versions from before this field have none.
+    http: { ...config.http, secrets: config.http.secrets ?? [] },
+    cpu: (config.cpu as number | null) ?? Number.POSITIVE_INFINITY,
+  });
 }
 
 /** `functions/send-mail.ts`, `send-mail.function.jsonc` and `send-mail/index.ts` are all `send-mail`. */

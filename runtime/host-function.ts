@@ -47,9 +47,13 @@ export interface InvocationScope {
 
 /** The part of a version's configuration that host functions obey. */
 export interface HostPolicy {
+  /** Names of variables that the function may read. */
+  readonly env: readonly string[];
   readonly db: { readonly role: string };
   readonly http: {
     readonly allow: readonly string[];
+    /** Names of secrets that the function may send in a header and never sees. */
+    readonly secrets: readonly string[];
     readonly rateLimit: { readonly requests: number; readonly windowMs: number };
   };
 }

@@ -152,6 +152,8 @@ export interface Config {
   readonly env?: readonly string[];
   readonly http?: {
     readonly allow?: readonly string[];
+    /** Names of secrets that it may send in a header, as `{{secret:NAME}}`, and never reads. */
+    readonly secrets?: readonly string[];
     readonly rateLimit?: string | { readonly requests: number; readonly window?: string };
   };
   readonly db?: { readonly role?: string };

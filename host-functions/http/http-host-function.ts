@@ -3,13 +3,16 @@ import { Agent } from 'undici';
 import type { HostFunctionProvider, InvocationScope } from '../../runtime/index.ts';
 import { type HostLog, SILENT_LOG } from '../host-log.ts';
 import { AllowList } from './allow-list.ts';
-import { type FunctionEgress, HTTP_LIMITS, type HttpLimits, HttpSession } from './http-session.ts';
+import { type EgressServices, type FunctionEgress, HTTP_LIMITS, type HttpLimits, HttpSession } from './http-session.ts';
 import { createPinnedConnector, type Resolver, systemResolver } from './pinned-connector.ts';
 import { RateLimiter } from './rate-limiter.ts';
+import type { SecretValues } from './secret-reference.ts';
 
 export interface HttpHostFunctionOptions {
   readonly log?: HostLog;
   readonly limits?: Partial<HttpLimits>;
+  /** Where `{{secret:NAME}}` gets its value; without it every reference is refused. */
+  readonly secrets?: SecretValues;
   /** For tests: forged DNS. */
   readonly resolve?: Resolver;
   /** For tests: a further trusted certificate. */
@@ -25,7 +28,12 @@ const KEEP_ALIVE_MS = 4_000;
 /** `http.fetch`: see `http-request.ts` for what is sent, `GuestResponse` for what comes back. */
 export function createHttpHostFunction(options: HttpHostFunctionOptions = {}): HostFunctionProvider {
   const limits = { ...HTTP_LIMITS, ...options.limits };
-  const rates = new RateLimiter(options.now);
+  const services: EgressServices = {
+    rates: new RateLimiter(options.now),
+    limits,
+    log: options.log ?? SILENT_LOG,
+    ...(options.secrets === undefined ? {} : { secrets: options.secrets }),
+  };
   const closing = new Set<Promise<void>>();
   const egresses = new LRUCache<string, FunctionEgress>({
     max: MAX_DISPATCHERS,
@@ -46,7 +54,7 @@ export function createHttpHostFunction(options: HttpHostFunctionOptions = {}): H
   };
   return {
     operations: ['http.fetch'],
-    open: (scope) => new HttpSession(scope, egressOf(scope), rates, limits, options.log ?? SILENT_LOG),
+    open: (scope) => new HttpSession(scope, egressOf(scope), services),
     async stop() {
       egresses.clear();
       await Promise.allSettled(closing);

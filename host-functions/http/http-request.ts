@@ -3,10 +3,13 @@ import { invalidRequest } from './http-errors.ts';
 
 /** What the guest's face sends, checked: `{url, method, headers: [name, value][], bodyBase64, redirect}`. */
 
+/** Name in lower case, value. */
+export type RequestHeader = readonly [name: string, value: string];
+
 export interface GuestRequest {
   readonly url: URL;
   readonly method: string;
-  readonly headers: readonly (readonly [name: string, value: string])[];
+  readonly headers: readonly RequestHeader[];
   readonly body: Buffer | null;
   readonly redirect: 'follow' | 'manual' | 'error';
 }
@@ -18,9 +21,11 @@ export interface RequestLimits {
 }
 
 const MAX_URL_LENGTH = 16 * 1024;
+/** What DNS can ask for; longer ones are not even asked. */
+const MAX_HOST_LENGTH = 253;
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 /** Horizontal tab, visible ASCII, space and Latin-1: what goes into a header as bytes. No CR, LF, NUL, DEL. */
-const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
+export const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 const METHODS_REFUSED: ReadonlySet<string> = new Set(['CONNECT', 'TRACE', 'TRACK']);
 
 /** What frames a message, speaks to proxies, or tells a server who is asking: the host's to say. */
@@ -65,6 +70,8 @@ export function parseGuestUrl(text: unknown, base?: URL): URL {
     throw invalidRequest(`the scheme ${url.protocol} is not available`);
   if (url.username !== '' || url.password !== '')
     throw invalidRequest('a URL with credentials is refused; send an Authorization header');
+  if (url.hostname.length > MAX_HOST_LENGTH)
+    throw invalidRequest(`the host has ${url.hostname.length} characters, and ${MAX_HOST_LENGTH} are allowed`);
   url.hash = '';
   return url;
 }

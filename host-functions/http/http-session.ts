@@ -6,15 +6,18 @@ import { limitError } from '../limit-error.ts';
 import { invalidPayload, parsePayload } from '../payload.ts';
 import type { AllowList } from './allow-list.ts';
 import { notAllowed, requestFailed, timedOut } from './http-errors.ts';
-import { type GuestRequest, parseGuestRequest, type RequestLimits } from './http-request.ts';
+import { type GuestRequest, parseGuestRequest, type RequestHeader, type RequestLimits } from './http-request.ts';
 import type { RateLimiter } from './rate-limiter.ts';
 import { isRedirect, redirectedRequest } from './redirect.ts';
 import { readBody, responseTooLarge } from './response-body.ts';
+import { type SecretValues, withSecrets } from './secret-reference.ts';
 
 export interface HttpLimits extends RequestLimits {
   /** Encoded and decoded, each. */
   readonly maxResponseBytes: number;
   readonly maxResponseHeaderBytes: number;
+  /** 1xx answers before the final one. */
+  readonly maxInterimResponses: number;
   readonly maxRedirects: number;
   /** Requests of one invocation at once. */
   readonly maxOutstanding: number;
@@ -26,6 +29,7 @@ export const HTTP_LIMITS: HttpLimits = {
   maxHeaderBytes: 32 * 1024,
   maxResponseBytes: 10 * 1024 * 1024,
   maxResponseHeaderBytes: 64 * 1024,
+  maxInterimResponses: 16,
   maxRedirects: 10,
   maxOutstanding: 16,
 };
@@ -46,21 +50,27 @@ export interface GuestResponse {
   readonly bodyBase64: string;
 }
 
+/** What the requests of all functions on a node have in common. */
+export interface EgressServices {
+  readonly rates: RateLimiter;
+  readonly limits: HttpLimits;
+  readonly log: HostLog;
+  readonly secrets?: SecretValues;
+}
+
 /** One invocation's requests. All end with it. */
 export class HttpSession implements HostFunctionSession {
   readonly #scope: InvocationScope;
   readonly #egress: FunctionEgress;
-  readonly #rates: RateLimiter;
+  readonly #services: EgressServices;
   readonly #limits: HttpLimits;
-  readonly #log: HostLog;
   #outstanding = 0;
 
-  constructor(scope: InvocationScope, egress: FunctionEgress, rates: RateLimiter, limits: HttpLimits, log: HostLog) {
+  constructor(scope: InvocationScope, egress: FunctionEgress, services: EgressServices) {
     this.#scope = scope;
     this.#egress = egress;
-    this.#rates = rates;
-    this.#limits = limits;
-    this.#log = log;
+    this.#services = services;
+    this.#limits = services.limits;
   }
 
   async call(operation: string, payload: string): Promise<string> {
@@ -90,7 +100,7 @@ export class HttpSession implements HostFunctionSession {
       const answer = await this.#send(request, signal);
       const location = headerValue(answer.headers, 'location');
       if (!isRedirect(answer.statusCode) || location === undefined || first.redirect === 'manual') {
-        return this.#responseOf(request, answer, hops > 0);
+        return this.#responseOf(request, answer, hops > 0, signal);
       }
       // The connection is given up rather than read to the end: what a redirect carries is not worth waiting for.
       answer.body.destroy();
@@ -105,21 +115,31 @@ export class HttpSession implements HostFunctionSession {
     return Math.min(Math.max(Math.floor(this.#scope.deadlineMs - performance.now()), 0), 0x7fff_0000);
   }
 
-  /** One request to one origin, listed and counted; each redirect comes here again. */
+  /**
+   * One request to one origin; each redirect comes here again. Counted before anything is asked of it: a function that goes
+   * on asking for what it may not have would fill the operator's log.
+   */
   async #send(request: GuestRequest, signal: AbortSignal): Promise<RawResponse> {
     const { url } = request;
+    this.#countRequest();
     if (!this.#egress.allowList.allows(url))
       throw this.#denied(notAllowed(`${url.origin} is not in the function's http.allow`), url);
-    this.#countRequest();
+    const headers = await this.#headersOf(request);
+    // Undici reads over 1xx answers for as long as they come.
+    const interim = new AbortController();
+    let interimCount = 0;
     try {
       const answer = (await this.#egress.dispatcher.request({
         origin: url.origin,
         path: `${url.pathname}${url.search}`,
         method: request.method as Dispatcher.HttpMethod,
-        headers: flatHeaders(request, this.#scope.depth),
+        headers,
         body: request.body,
-        signal,
+        signal: AbortSignal.any([signal, interim.signal]),
         responseHeaders: 'raw',
+        onInfo: () => {
+          if (++interimCount > this.#limits.maxInterimResponses) interim.abort(coded('INTERIM_RESPONSES'));
+        },
       })) as unknown as RawResponse;
       // A body that is destroyed or aborted while nobody reads it would end the process with its error.
       answer.body.on('error', () => {});
@@ -129,9 +149,15 @@ export class HttpSession implements HostFunctionSession {
     }
   }
 
+  async #headersOf(request: GuestRequest): Promise<string[]> {
+    const { policy, depth } = this.#scope;
+    const allowed = [...policy.http.secrets, ...policy.env];
+    return flatHeaders(await withSecrets(request.headers, allowed, this.#services.secrets, this.#limits), depth);
+  }
+
   #countRequest(): void {
     const { functionName, policy } = this.#scope;
-    const retryAfterMs = this.#rates.take(functionName, policy.http.rateLimit);
+    const retryAfterMs = this.#services.rates.take(functionName, policy.http.rateLimit);
     if (retryAfterMs === undefined) return;
     const { requests, windowMs } = policy.http.rateLimit;
     throw new HostCallError(
@@ -142,15 +168,20 @@ export class HttpSession implements HostFunctionSession {
     );
   }
 
-  async #responseOf(request: GuestRequest, answer: RawResponse, redirected: boolean): Promise<GuestResponse> {
+  async #responseOf(
+    request: GuestRequest,
+    answer: RawResponse,
+    redirected: boolean,
+    signal: AbortSignal,
+  ): Promise<GuestResponse> {
     const headers = headerPairs(answer.headers);
     const { maxResponseBytes } = this.#limits;
     let body: Buffer;
     try {
       const encodings = request.method === 'HEAD' ? '' : (headerValue(answer.headers, 'content-encoding') ?? '');
-      body = await readBody(answer.body, encodings, maxResponseBytes, request.url.host);
+      body = await readBody(answer.body, encodings, maxResponseBytes, request.url.host, signal);
     } catch (error) {
-      throw this.#failure(error, request.url, this.#scope.signal);
+      throw this.#failure(error, request.url, signal);
     }
     return {
       status: answer.statusCode,
@@ -173,7 +204,7 @@ export class HttpSession implements HostFunctionSession {
 
   #denied(error: HostCallError, url: URL): HostCallError {
     const { functionName, invocationId } = this.#scope;
-    this.#log.warn(
+    this.#services.log.warn(
       { function: functionName, invocation: invocationId, host: url.host, reason: error.message },
       'guest request refused',
     );
@@ -190,11 +221,11 @@ interface RawResponse {
   readonly body: Dispatcher.ResponseData['body'];
 }
 
-function flatHeaders(request: GuestRequest, depth: number): string[] {
-  const headers = request.headers.flat();
+function flatHeaders(given: readonly RequestHeader[], depth: number): string[] {
+  const headers = given.flat();
   // Another Postern cuts call chains by it; this one's routes do (ISO-16).
   headers.push('x-postern-depth', String(depth + 1));
-  const has = (wanted: string): boolean => request.headers.some(([name]) => name === wanted);
+  const has = (wanted: string): boolean => given.some(([name]) => name === wanted);
   if (!has('user-agent')) headers.push('user-agent', 'postern');
   if (!has('accept')) headers.push('accept', '*/*');
   if (!has('accept-encoding')) headers.push('accept-encoding', 'gzip, deflate, br');

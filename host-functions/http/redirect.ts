@@ -1,5 +1,6 @@
 import { notAllowed } from './http-errors.ts';
 import { type GuestRequest, parseGuestUrl } from './http-request.ts';
+import { hasSecretReference } from './secret-reference.ts';
 
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
@@ -37,7 +38,8 @@ export function redirectedRequest(request: GuestRequest, status: number, locatio
     throw notAllowed('a redirect would carry the request body to another origin; use redirect: "manual"');
   }
   const headers = request.headers.filter(
-    ([name]) => (sameOrigin || HARMLESS_HEADERS.has(name)) && !(toGet && BODY_HEADERS.has(name)),
+    ([name, value]) =>
+      (sameOrigin || (HARMLESS_HEADERS.has(name) && !hasSecretReference(value))) && !(toGet && BODY_HEADERS.has(name)),
   );
   return { ...request, url, headers, ...(toGet ? { method: 'GET', body: null } : {}) };
 }

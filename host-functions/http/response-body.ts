@@ -1,4 +1,4 @@
-import type { Readable, Transform } from 'node:stream';
+import { type Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import zlib from 'node:zlib';
 import { limitError } from '../limit-error.ts';
@@ -15,10 +15,17 @@ const DECODERS: Readonly<Record<string, () => Transform>> = {
 const MAX_ENCODINGS = 2;
 
 /**
- * Reads a body whole, decoded, within `maxBytes` of decoded data; the encoded bytes are capped by the dispatcher. A body
- * in an encoding that is not known is given as it is.
+ * Reads a body whole, decoded, within `maxBytes` after each decoding: a layer that decodes to next to nothing could have
+ * an endless one below it. The encoded bytes are capped by the dispatcher. A body in an encoding that is not known is given
+ * as it is. signal: decoding ends with it too, also when all bytes are there.
  */
-export async function readBody(body: Readable, encodings: string, maxBytes: number, host: string): Promise<Buffer> {
+export async function readBody(
+  body: Readable,
+  encodings: string,
+  maxBytes: number,
+  host: string,
+  signal: AbortSignal,
+): Promise<Buffer> {
   const names = encodings
     .toLowerCase()
     .split(',')
@@ -31,16 +38,23 @@ export async function readBody(body: Readable, encodings: string, maxBytes: numb
   const known = names.every((name) => Object.hasOwn(DECODERS, name));
   const decoders = known ? names.reverse().map((name) => (DECODERS[name] as () => Transform)()) : [];
   const chunks: Buffer[] = [];
-  let bytes = 0;
   const collect = async (source: AsyncIterable<Buffer>): Promise<void> => {
-    for await (const chunk of source) {
-      bytes += chunk.length;
-      if (bytes > maxBytes) throw responseTooLarge(maxBytes);
-      chunks.push(chunk);
-    }
+    for await (const chunk of source) chunks.push(chunk);
   };
-  await pipeline([body, ...decoders, collect]);
-  return Buffer.concat(chunks, bytes);
+  const stages = [body, ...decoders.flatMap((decoder) => [decoder, atMost(maxBytes)]), collect];
+  await pipeline(stages as [Readable, ...Transform[], typeof collect], { signal });
+  return Buffer.concat(chunks);
+}
+
+function atMost(maxBytes: number): Transform {
+  let bytes = 0;
+  return new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      bytes += chunk.length;
+      if (bytes > maxBytes) done(responseTooLarge(maxBytes));
+      else done(null, chunk);
+    },
+  });
 }
 
 export function responseTooLarge(maxBytes: number): Error {

@@ -108,8 +108,11 @@ export class PostgresCatalog implements FunctionCatalog {
   }
 
   async #withEnv(row: VersionRow): Promise<DeployedVersion> {
-    const { values, redact } = await this.#options.env.resolve(row.config.env);
-    return Object.freeze({ ...row, envJson: JSON.stringify(values), redact });
+    const { env, http } = row.config;
+    // What it may only send is taken out of its logs as well: a server may send it back.
+    const { values, redact } = await this.#options.env.resolve([...new Set([...env, ...http.secrets])]);
+    const readable = Object.fromEntries(env.filter((name) => name in values).map((name) => [name, values[name]]));
+    return Object.freeze({ ...row, envJson: JSON.stringify(readable), redact });
   }
 
   #invalidate(names: readonly string[] | null): void {

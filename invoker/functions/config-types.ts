@@ -88,6 +88,8 @@ export interface FunctionConfig {
   readonly env: readonly string[];
   readonly http: {
     readonly allow: readonly string[];
+    /** Names of secrets that it may send in a header, as `{{secret:NAME}}`, and never reads. */
+    readonly secrets: readonly string[];
     readonly rateLimit: { readonly requests: number; readonly windowMs: number };
   };
   readonly db: { readonly role: string };

@@ -105,6 +105,17 @@ describe('NET-08 NET-17 allow-list entries', () => {
     [['allowed.example'], 'https://allowed.example%2eevil.test/', false],
     [['allowed.example'], 'https://аllowed.example/', false],
     [['example.com'], 'https://ＥＸＡＭＰＬＥ.com/', true],
+    [['example.com'], 'https://exa\tmple\n.com/', true],
+    [['example.com'], 'https://example.com\t.evil.test/', false],
+    [['example.com'], 'https://evil.test\\.example.com/', false],
+    [['example.com'], 'https://example.com:443@evil.test/', false],
+    [['example.com'], 'https://example.com%00.evil.test/', false],
+    [['example.com'], 'https://example。com/', true],
+    [['example.com'], 'https://xn--exmple-cua.com/', false],
+    [['*.example.com'], 'https://a.example.com./', false],
+    [['*.example.com'], 'https://.example.com/', false],
+    [['http://example.com'], 'http://example.com:22/', false],
+    [['http://example.com'], 'http://example.com:6379/', false],
     [['bücher.example'], 'https://xn--bcher-kva.example/', true],
     [['*.example.com'], 'https://a.example.com/', true],
     [['*.example.com'], 'https://a.b.example.com/', true],
@@ -159,7 +170,12 @@ describe('NET-08 NET-17 allow-list entries', () => {
     expect(() => new AllowList([entry])).toThrow(expect.objectContaining({ code: 'INVALID_FUNCTION' }));
   });
 
-  test.each([22, 25, 5432, 6379, 3306, 11211])('NET-09 port %i can not be listed', (port) => {
-    expect(() => new AllowList([`example.com:${port}`])).toThrow(expect.objectContaining({ code: 'INVALID_FUNCTION' }));
-  });
+  test.each([0, 22, 25, 53, 110, 143, 445, 465, 587, 2375, 5432, 6379, 6432, 3306, 11211, 27017])(
+    'NET-09 port %i can not be listed',
+    (port) => {
+      expect(() => new AllowList([`example.com:${port}`])).toThrow(
+        expect.objectContaining({ code: 'INVALID_FUNCTION' }),
+      );
+    },
+  );
 });

@@ -4,6 +4,7 @@ import net from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { createHttpHostFunction, type HttpHostFunctionOptions } from '../../host-functions/index.ts';
+import { parseFunctionConfig } from '../../invoker/index.ts';
 import type { HostFunctionProvider } from '../../runtime/host-function.ts';
 import { Invocation, recordingLog, type ScopeOptions } from './support.ts';
 
@@ -367,21 +368,48 @@ test('compressed answers are decoded, broken ones are an error', async () => {
   expect(textOf(await fetchFrom(local(), `http://localhost:${port}/head`, { method: 'HEAD' }))).toBe('');
 });
 
-test('NET-12 two functions never share a connection', async () => {
-  const ports: (number | undefined)[] = [];
+test('NET-12 functions never share a connection, invocations of one do', async () => {
+  const functionsOf = new Map<net.Socket, Set<string>>();
   routes.set('/', (request, response) => {
-    ports.push(request.socket.remotePort);
+    const names = functionsOf.get(request.socket) ?? new Set();
+    functionsOf.set(request.socket, names.add(String(request.headers['x-function'])));
     response.end();
   });
   const provider = createHttpHostFunction();
   providers.push(provider);
-  const scope = { allow: [`localhost:${port}`] };
-  for (const functionName of ['one', 'one', 'two']) {
-    await fetchFrom(new Invocation(provider, { ...scope, functionName }), `http://localhost:${port}/`);
-    await new Promise((resolve) => setTimeout(resolve, 20)); // the socket is free a moment after its answer
+  for (let round = 0; round < 3; round++) {
+    for (const functionName of ['one', 'two', 'three']) {
+      const guest = new Invocation(provider, { allow: [`localhost:${port}`], functionName });
+      await fetchFrom(guest, `http://localhost:${port}/`, { headers: [['x-function', functionName]] });
+      await guest.end();
+    }
   }
-  expect(ports[0]).toBe(ports[1]);
-  expect(ports[2]).not.toBe(ports[0]);
+  const groups = [...functionsOf.values()].map((names) => [...names]);
+  expect(groups.every((names) => names.length === 1)).toBe(true);
+  expect(groups.length).toBeGreaterThanOrEqual(3);
+  expect(groups.length).toBeLessThan(9);
+});
+
+test('NET-12 a version with another list of hosts does not use the connections of the one before', async () => {
+  const sockets = new Set<net.Socket>();
+  routes.set('/', (request, response) => {
+    sockets.add(request.socket);
+    response.end();
+  });
+  const provider = createHttpHostFunction();
+  providers.push(provider);
+  for (const allow of [[`localhost:${port}`], [`localhost:${port}`, 'api.example.com']]) {
+    await fetchFrom(new Invocation(provider, { allow, functionName: 'one' }), `http://localhost:${port}/`);
+  }
+  expect(sockets.size).toBe(2);
+});
+
+test('NET-12 cookies that a server sets are not sent back', async () => {
+  routes.set('/', (_request, response) => void response.writeHead(200, { 'set-cookie': 'a=1; path=/' }).end());
+  const guest = local();
+  await fetchFrom(guest, `http://localhost:${port}/`);
+  await fetchFrom(guest, `http://localhost:${port}/`);
+  expect(seen.map(({ headers }) => headers.cookie)).toEqual([undefined, undefined]);
 });
 
 test("NET-13 proxies of the node's environment are ignored", async () => {
@@ -412,6 +440,58 @@ test('a function makes so many requests per window, redirects counted, and is to
   });
   nowMs += 2_001;
   expect((await fetchFrom(guest, `http://localhost:${port}/one`)).status).toBe(200);
+});
+
+test('a function may make 100 requests per 10 s where its configuration says nothing, whichever invocations make them', async () => {
+  const { rateLimit } = parseFunctionConfig({ name: 'f' }).http;
+  expect(rateLimit).toEqual({ requests: 100, windowMs: 10_000 });
+  const provider = createHttpHostFunction({ now: () => 0 });
+  providers.push(provider);
+  const failures: unknown[] = [];
+  for (let made = 0; made < 102; made++) {
+    const guest = new Invocation(provider, { allow: [`localhost:${port}`], rateLimit, functionName: 'busy' });
+    await fetchFrom(guest, `http://localhost:${port}/`).catch((error) => failures.push(error));
+  }
+  expect(seen).toHaveLength(100);
+  expect(failures).toMatchObject([{ code: 'HTTP_RATE_LIMITED' }, { code: 'HTTP_RATE_LIMITED' }]);
+  const other = new Invocation(provider, { allow: [`localhost:${port}`], rateLimit, functionName: 'other' });
+  expect((await fetchFrom(other, `http://localhost:${port}/`)).status).toBe(200);
+});
+
+test("requests that are refused count too: a function can not fill the operator's log with them", async () => {
+  const log = recordingLog();
+  const guest = local({ rateLimit: { requests: 3, windowMs: 10_000 } }, { log, now: () => 0 });
+  const codes: string[] = [];
+  for (let made = 0; made < 10; made++)
+    await fetchFrom(guest, 'https://elsewhere.example/').catch((error) => codes.push(error.code));
+  expect(codes).toEqual([...new Array(3).fill('HTTP_NOT_ALLOWED'), ...new Array(7).fill('HTTP_RATE_LIMITED')]);
+  expect(log.lines).toHaveLength(3);
+});
+
+test('NET-15 a name that does not resolve, is too long or leads inside by an alias is an error of its own', async () => {
+  const asked: string[] = [];
+  const guest = invocation(
+    {
+      resolve: async (name) => {
+        asked.push(name);
+        if (name === 'alias.example.com') return ['10.0.0.7'];
+        throw Object.assign(new Error(`queryA ENOTFOUND ${name} at 10.0.0.53`), { code: 'ENOTFOUND' });
+      },
+    },
+    { allow: ['*.example.com'], rateLimit: { requests: 50, windowMs: 10_000 } },
+  );
+  await expect(fetchFrom(guest, 'https://alias.example.com/')).rejects.toMatchObject({ code: 'HTTP_NOT_ALLOWED' });
+  const failure = await fetchFrom(guest, 'https://gone.example.com/').catch((error) => error);
+  expect(failure).toMatchObject({ code: 'HTTP_FAILED', details: { reason: 'ENOTFOUND' } });
+  expect(failure.message).not.toContain('10.0.0.53');
+  await expect(fetchFrom(guest, `https://${'a.'.repeat(7_000)}example.com/`)).rejects.toMatchObject({
+    code: 'HTTP_INVALID_REQUEST',
+  });
+  const codes: string[] = [];
+  for (let index = 0; index < 200; index++)
+    await fetchFrom(guest, `https://n${index}.example.com/`).catch((error) => codes.push(error.code));
+  expect(codes.filter((code) => code === 'HTTP_RATE_LIMITED').length).toBeGreaterThan(100);
+  expect(asked.length).toBeLessThanOrEqual(50);
 });
 
 test('a request that is open at the deadline says nothing before its invocation ends', async () => {

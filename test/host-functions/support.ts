@@ -18,6 +18,8 @@ export interface ScopeOptions {
   readonly claims?: Readonly<Record<string, unknown>> | null;
   readonly dbRole?: string;
   readonly allow?: readonly string[];
+  readonly env?: readonly string[];
+  readonly secrets?: readonly string[];
   readonly rateLimit?: { requests: number; windowMs: number };
   readonly remainingMs?: number;
   readonly functionName?: string;
@@ -39,8 +41,13 @@ export function testScope(options: ScopeOptions = {}): TestScope {
     version: 1,
     identity: { role: options.role ?? 'anon', claims, userId: typeof claims?.sub === 'string' ? claims.sub : null },
     policy: {
+      env: options.env ?? [],
       db: { role: options.dbRole ?? 'invoker' },
-      http: { allow: options.allow ?? [], rateLimit: options.rateLimit ?? { requests: 1_000, windowMs: 10_000 } },
+      http: {
+        allow: options.allow ?? [],
+        secrets: options.secrets ?? [],
+        rateLimit: options.rateLimit ?? { requests: 1_000, windowMs: 10_000 },
+      },
     },
     deadlineMs: performance.now() + (options.remainingMs ?? 20_000),
     signal: controller.signal,

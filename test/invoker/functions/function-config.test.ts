@@ -35,7 +35,7 @@ describe('defaults and aliases', () => {
       memoryBytes: 128 * 2 ** 20,
       cpu: 10_000_000_000,
       env: [],
-      http: { allow: [], rateLimit: { requests: 100, windowMs: 10_000 } },
+      http: { allow: [], secrets: [], rateLimit: { requests: 100, windowMs: 10_000 } },
       db: { role: 'invoker' },
       auth: 'required',
       retry: { maxAttempts: 5, backoff: { initialMs: 1_000, factor: 2, maxMs: 300_000 } },
@@ -170,6 +170,31 @@ describe('refusals name the field, what was given and what is allowed', () => {
     [7],
   ])('http.allow entry %j is refused', (entry) => {
     expect(refusal({ name: 'f', http: { allow: [entry] } }).message).toContain('http.allow[0]');
+  });
+
+  test('http.secrets is a list of names, each once; none of them has to exist', () => {
+    expect(parse({ http: { secrets: ['STRIPE_KEY', 'B', 'STRIPE_KEY'] } }).http.secrets).toEqual(['STRIPE_KEY', 'B']);
+  });
+
+  test.each([
+    ['STRIPE_KEY'],
+    [['A-B']],
+    [['']],
+    [['1A']],
+    [['A'.repeat(129)]],
+    [[7]],
+    [{ A: 1 }],
+    [Array.from({ length: 33 }, (_, index) => `S${index}`)],
+  ])('http.secrets %j is refused', (secrets) => {
+    const { message } = refusal({ name: 'f', http: { secrets } });
+    expect(message).toContain('http.secrets');
+    expect(message).toContain('a list of at most 32 names of secrets');
+  });
+
+  test('a version that was stored before http.secrets has none', () => {
+    const { http, ...rest } = JSON.parse(configToJson(parse({ http: { allow: ['a.com'] } })));
+    const { secrets: _, ...before } = http;
+    expect(configFromJson({ ...rest, http: before }).http).toEqual({ ...before, secrets: [] });
   });
 
   test('__proto__ and constructor are unknown fields like any other', () => {

@@ -139,7 +139,7 @@ export class TestNode {
         cpu: 1e12,
         concurrency: null,
         db: { role: 'invoker' },
-        http: { allow: [], rateLimit: { requests: 100, windowMs: 10_000 } },
+        http: { allow: [], secrets: [], rateLimit: { requests: 100, windowMs: 10_000 } },
         ...config,
       } as FunctionConfig,
     });
