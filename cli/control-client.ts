@@ -61,6 +61,13 @@ export type EventInfo = z.infer<typeof eventSchema>;
 const secretSchema = z.looseObject({ name: text, updated_at: text });
 export type SecretInfo = z.infer<typeof secretSchema>;
 
+const rotationSchema = z.looseObject({
+  rotated: z.number(),
+  remaining: z.number(),
+  unreadable: z.array(text).default([]),
+});
+export type Rotation = z.infer<typeof rotationSchema>;
+
 const errorSchema = z.object({
   code: text,
   message: text,
@@ -163,6 +170,10 @@ export class ControlClient {
 
   async audit(limit: number): Promise<readonly AuditInfo[]> {
     return (await this.#json('GET', `/audit?limit=${limit}`, z.looseObject({ entries: z.array(auditSchema) }))).entries;
+  }
+
+  rotateSecrets(): Promise<Rotation> {
+    return this.#json('POST', '/secrets/rotate', rotationSchema);
   }
 
   /** Calls a function. Resolves with whatever it answered, an error status too. */

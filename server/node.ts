@@ -133,8 +133,9 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   const audit = new AuditLog({ pool, onError: (err) => log.error({ err }, 'the audit log could not be kept') });
   audit.start();
   shutdown.add('audit log', () => audit.stop());
-  const providers = await hostFunctions(pool, keys.masterKey, log, shutdown);
-  const secrets = new SecretStore(pool, keys.masterKey);
+  const secrets = secretStore(pool, keys);
+  const env = new Environment(secrets, plainVariables(parts.environment));
+  const providers = await hostFunctions(pool, keys.masterKey, env, log, shutdown);
   const triggers = parts.databaseTriggers({ pool, databaseUrl, nodeId, log });
   const store = new FunctionStore(pool, triggers.installer);
 
@@ -142,7 +143,6 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   const engine = await loadEngineSource();
   // The executors take images from the catalogue, and its image cache has them built by the executors.
   const builder: ProgramBuilder = { engineId: engine.id, build: (request) => executors.build(request) };
-  const env = new Environment(secrets, plainVariables(parts.environment));
   const catalog = new PostgresCatalog({
     store,
     images: new ImageCache(pool, builder),
@@ -238,6 +238,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
 async function hostFunctions(
   pool: Pool,
   masterKey: Buffer,
+  secrets: Environment,
   log: Logger,
   shutdown: Shutdown,
 ): Promise<HostFunctionProvider[]> {
@@ -245,7 +246,7 @@ async function hostFunctions(
   await logins.start();
   const providers = [
     createDatabaseHostFunction({ guestPools: createGuestPools(logins, { log }), log }),
-    createHttpHostFunction({ log }),
+    createHttpHostFunction({ log, secrets }),
     createLogHostFunction(),
   ];
   shutdown.add('host functions', () => Promise.all(providers.map((provider) => provider.stop?.())));
@@ -337,7 +338,13 @@ function tokenVerifier(
   }
 }
 
-async function nodeSecrets(options: StartOptions): Promise<{ jwtSecret: string | undefined; masterKey: Buffer }> {
+interface NodeSecrets {
+  readonly jwtSecret: string | undefined;
+  readonly masterKey: Buffer;
+  readonly previousMasterKey: Buffer | undefined;
+}
+
+async function nodeSecrets(options: StartOptions): Promise<NodeSecrets> {
   let { jwtSecret, masterKey } = options;
   const incomplete = jwtSecret === undefined || masterKey === undefined;
   if (options.mode === 'dev' && incomplete) {
@@ -345,7 +352,20 @@ async function nodeSecrets(options: StartOptions): Promise<{ jwtSecret: string |
     jwtSecret ??= made.jwtSecret;
     masterKey ??= made.masterKey;
   }
-  return { jwtSecret, masterKey: Buffer.from(masterKey!, 'utf8') };
+  const { previousMasterKey: previous } = options;
+  return {
+    jwtSecret,
+    masterKey: Buffer.from(masterKey!, 'utf8'),
+    previousMasterKey: previous === undefined ? undefined : Buffer.from(previous, 'utf8'),
+  };
+}
+
+function secretStore(pool: Pool, { masterKey, previousMasterKey }: NodeSecrets): SecretStore {
+  try {
+    return new SecretStore(pool, masterKey, previousMasterKey);
+  } catch (cause) {
+    throw new StartError((cause as Error).message, { cause });
+  }
 }
 
 async function openDatabase(

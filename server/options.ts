@@ -17,6 +17,8 @@ export interface StartOptions {
   readonly jwtIssuer?: string;
   readonly jwtAudience?: string;
   readonly masterKey?: string;
+  /** The master key before: opens stored secrets until `postern secrets rotate` has sealed them anew. */
+  readonly previousMasterKey?: string;
   /** Executor processes; one per core where absent. */
   readonly executors?: number;
   /** Scheme and authority under which callers reach us. */
@@ -53,6 +55,7 @@ export function readStartOptions(
     jwtIssuer: text('POSTERN_JWT_ISSUER'),
     jwtAudience: text('POSTERN_JWT_AUDIENCE'),
     masterKey: text('POSTERN_MASTER_KEY'),
+    previousMasterKey: text('POSTERN_MASTER_KEY_PREVIOUS'),
     executors: wholeNumber('POSTERN_EXECUTORS', text('POSTERN_EXECUTORS'), 1, 256),
     publicOrigin: origin === undefined ? undefined : originOf('POSTERN_PUBLIC_URL', origin),
     cors: origins === undefined ? undefined : corsOf(origins),

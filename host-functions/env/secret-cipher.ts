@@ -20,11 +20,10 @@ export class SecretCipher {
   readonly keyId: string;
   readonly #key: Buffer;
 
-  constructor(masterKey: Buffer) {
+  /** variable: where the key was given, for messages. */
+  constructor(masterKey: Buffer, variable = 'POSTERN_MASTER_KEY') {
     if (masterKey.length < MIN_MASTER_KEY_BYTES) {
-      throw new RangeError(
-        `POSTERN_MASTER_KEY has ${masterKey.length} bytes, and needs ${MIN_MASTER_KEY_BYTES} at least`,
-      );
+      throw new RangeError(`${variable} has ${masterKey.length} bytes, and needs ${MIN_MASTER_KEY_BYTES} at least`);
     }
     this.#key = Buffer.from(hkdfSync('sha256', masterKey, '', 'postern secrets v1', KEY_BYTES));
     this.keyId = createHmac('sha256', masterKey).update('postern secrets key id').digest('hex').slice(0, 16);
@@ -38,9 +37,8 @@ export class SecretCipher {
     return { ciphertext, nonce, keyId: this.keyId };
   }
 
-  /** Throws where the row was changed, moved to another name, or sealed with another key. */
+  /** Throws where the row was changed, or moved to another name. What another key has sealed is not for this one to open. */
   open(name: string, sealed: SealedSecret): string {
-    if (sealed.keyId !== this.keyId) throw new Error(`secret ${name} was encrypted with another POSTERN_MASTER_KEY`);
     if (sealed.ciphertext.length < TAG_BYTES) throw new Error(`secret ${name} is damaged`);
     const end = sealed.ciphertext.length - TAG_BYTES;
     const decipher = createDecipheriv('aes-256-gcm', this.#key, sealed.nonce, { authTagLength: TAG_BYTES });

@@ -21,15 +21,31 @@ interface Row {
   readonly key_id: string;
 }
 
+export interface Rotation {
+  /** Secrets that are under the current key now, and were not before. */
+  readonly rotated: number;
+  /** Secrets that are under another key still: no key of this node opens them. */
+  readonly remaining: number;
+  /** Their names. */
+  readonly unreadable: readonly string[];
+}
+
+/** Rows that a rotation reads at once; a value has 64 KB at most. */
+const ROTATION_BATCH = 50;
+
 /** `postern.secrets`: set, listed, removed by the control API; read for functions. Values leave it only through `resolve`. */
 export class SecretStore {
   readonly #pool: pg.Pool;
   readonly #cipher: SecretCipher;
+  /** By the id of their key: all that can open something. */
+  readonly #ciphers: ReadonlyMap<string, SecretCipher>;
 
-  /** pool: the system's. */
-  constructor(pool: pg.Pool, masterKey: Buffer) {
+  /** pool: the system's. previousKey: opens what it has sealed; nothing is sealed with it any more. */
+  constructor(pool: pg.Pool, masterKey: Buffer, previousKey?: Buffer) {
     this.#pool = pool;
     this.#cipher = new SecretCipher(masterKey);
+    const previous = previousKey === undefined ? [] : [new SecretCipher(previousKey, 'POSTERN_MASTER_KEY_PREVIOUS')];
+    this.#ciphers = new Map([...previous, this.#cipher].map((cipher) => [cipher.keyId, cipher]));
   }
 
   /** Throws INVALID_REQUEST for a bad name or value. */
@@ -71,8 +87,63 @@ export class SecretStore {
       'select name, ciphertext, nonce, key_id from postern.secrets where name = any ($1)',
       [names],
     );
-    for (const row of rows) values.set(row.name, this.#cipher.open(row.name, sealed(row)));
+    for (const row of rows) values.set(row.name, this.#open(row));
     return values;
+  }
+
+  /**
+   * Seals every secret under the current key. Values and their times stay. Safe when it is cut off, done again, or done by
+   * several nodes at once: a row is written only if it is still the one that was read, so that nobody's new value is lost.
+   */
+  async rotate(): Promise<Rotation> {
+    let rotated = 0;
+    const unreadable: string[] = [];
+    for (let rows = await this.#foreignAfter(''); rows.length > 0; rows = await this.#foreignAfter(rows.at(-1)!.name)) {
+      for (const row of rows) {
+        const value = this.#opened(row);
+        if (value === undefined) unreadable.push(row.name);
+        else if (await this.#reseal(row, value)) rotated += 1;
+      }
+    }
+    return { rotated, remaining: unreadable.length, unreadable };
+  }
+
+  async #foreignAfter(name: string): Promise<readonly Row[]> {
+    const { rows } = await this.#pool.query<Row>(
+      `select name, ciphertext, nonce, key_id from postern.secrets
+       where key_id <> $1 and name > $2 order by name limit ${ROTATION_BATCH}`,
+      [this.#cipher.keyId, name],
+    );
+    return rows;
+  }
+
+  async #reseal(row: Row, value: string): Promise<boolean> {
+    const { ciphertext, nonce, keyId } = this.#cipher.seal(row.name, value);
+    // A nonce is new with every write.
+    const { rowCount } = await this.#pool.query(
+      `update postern.secrets set ciphertext = $2, nonce = $3, key_id = $4
+       where name = $1 and nonce = $5 and key_id = $6`,
+      [row.name, ciphertext, nonce, keyId, row.nonce, row.key_id],
+    );
+    return rowCount === 1;
+  }
+
+  /** Undefined where it can't be: one bad row must not keep the others from being rotated. */
+  #opened(row: Row): string | undefined {
+    try {
+      return this.#open(row);
+    } catch {
+      return undefined;
+    }
+  }
+
+  #open(row: Row): string {
+    const cipher = this.#ciphers.get(row.key_id);
+    if (cipher !== undefined) return cipher.open(row.name, sealed(row));
+    throw new Error(
+      `secret ${row.name} is sealed under a key that this node does not have (key id ${row.key_id}): ` +
+        `give that key in POSTERN_MASTER_KEY_PREVIOUS, or set the secret again with \`postern secrets set ${row.name}\``,
+    );
   }
 }
 

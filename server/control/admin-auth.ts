@@ -3,6 +3,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
 import { PosternError } from '../../runtime/index.ts';
+import { DEPTH_HEADER } from '../../triggers/index.ts';
 
 /** Shorter keys can be guessed over the network. */
 const MIN_KEY_CHARS = 16;
@@ -63,16 +64,17 @@ export function requireAdminKey(keys: string): AdminAccess {
 /**
  * For `dev` on a loopback address: no key, but only programs of this machine, no page that its browser shows. A page says
  * so in Origin or Sec-Fetch-Site, and one that bent its name to 127.0.0.1 (DNS rebinding) has that name in Host. Pages of
- * our own origin are refused too: what functions answer are such pages.
+ * our own origin are refused too: what functions answer are such pages. And no function, which is a program of this machine
+ * where it may reach localhost (NET-16): `http.fetch` says in a header, which is not the guest's to set, that one is asking.
  */
 export const requireLoopback: AdminAccess = ({ headers, socket }) => {
-  const { host = '', origin, 'sec-fetch-site': site = 'none' } = headers;
+  const { host = '', origin, 'sec-fetch-site': site = 'none', [DEPTH_HEADER]: depth } = headers;
   const local = LOOPBACK_ADDRESS.test(socket.remoteAddress ?? '') && LOOPBACK_HOST.test(host);
   // `none`: typed into the address bar.
-  if (local && origin === undefined && site === 'none') return 'loopback';
+  if (local && origin === undefined && site === 'none' && depth === undefined) return 'loopback';
   throw new PosternError(
     'FORBIDDEN',
-    'without an admin key the control API answers only programs on this machine, no web pages',
+    'without an admin key the control API answers only programs on this machine, no web pages and no functions',
   );
 };
 

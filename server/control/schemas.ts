@@ -126,6 +126,11 @@ export const installedTrigger = z.object({
 });
 
 export const secretBody = z.strictObject({ value: text });
+export const rotation = z.object({
+  rotated: z.int().describe('secrets that are under the current key now'),
+  remaining: z.int().describe('secrets that no key of this node opens'),
+  unreadable: z.array(text).describe('their names'),
+});
 export const secretSummary = z.object({ name: text, created_at: time, updated_at: time });
 
 export const auditQuery = z.strictObject({ limit: z.coerce.number().int().min(1).max(1_000).default(50) });

@@ -4,10 +4,10 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { SecretStore } from '../../host-functions/index.ts';
 import { PosternError } from '../../runtime/index.ts';
-import { jsonSchema, read, secretBody, secretSummary } from './schemas.ts';
+import { jsonSchema, read, rotation, secretBody, secretSummary } from './schemas.ts';
 
 export interface SecretRoutesOptions {
-  readonly secrets: Pick<SecretStore, 'list' | 'set' | 'unset'>;
+  readonly secrets: Pick<SecretStore, 'list' | 'set' | 'unset' | 'rotate'>;
   /** Resolves when every node has let go of the value before. */
   readonly settle: () => Promise<void>;
 }
@@ -57,6 +57,16 @@ export function secretRoutes(app: FastifyInstance, { secrets, settle }: SecretRo
       await settle();
       return reply.code(204).send();
     },
+  });
+
+  // Values stay as they are: no node has anything to let go of.
+  app.post('/secrets/rotate', {
+    schema: {
+      tags,
+      summary: 'Seal every secret under the current POSTERN_MASTER_KEY',
+      response: { 200: jsonSchema(rotation, 'output') },
+    },
+    handler: () => secrets.rotate(),
   });
 }
 

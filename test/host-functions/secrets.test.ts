@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { SecretCipher } from '../../host-functions/env/secret-cipher.ts';
 import { createRedactor, Environment, plainVariables, REDACTED, SecretStore } from '../../host-functions/index.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
@@ -39,7 +39,9 @@ test('a row that was changed, swapped with another or sealed by another key is r
   await store.set('TWO', 'value of two');
   await expect(
     new SecretStore(database.pool, Buffer.from('another master key, quite as long')).resolve(['ONE']),
-  ).rejects.toThrow('another POSTERN_MASTER_KEY');
+  ).rejects.toThrow(
+    /secret ONE is sealed under a key that this node does not have \(key id [0-9a-f]{16}\): give that key in POSTERN_MASTER_KEY_PREVIOUS, or set the secret again/,
+  );
   await database.pool.query(
     `update postern.secrets a set ciphertext = b.ciphertext, nonce = b.nonce from postern.secrets b where a.name = 'ONE' and b.name = 'TWO'`,
   );
@@ -53,6 +55,98 @@ test('a row that was changed, swapped with another or sealed by another key is r
   );
   await expect(store.resolve(['TWO'])).rejects.toThrow('is damaged');
   await database.pool.query('delete from postern.secrets');
+});
+
+describe('rotation of the master key', () => {
+  const NEW_KEY = Buffer.from('the next master key, also 32 bytes');
+  const keyIds = async () =>
+    (await database.pool.query('select distinct key_id from postern.secrets')).rows.map(({ key_id }) => key_id);
+  const fill = async (count: number) => {
+    for (let index = 0; index < count; index++) await store.set(`ROTATED_${index}`, `value ${index}`);
+  };
+  afterEach(() => database.pool.query('delete from postern.secrets'));
+
+  test('the previous key opens secrets, and nothing is sealed with it', async () => {
+    await store.set('OLD', 'set before');
+    const next = new SecretStore(database.pool, NEW_KEY, KEY);
+    await next.set('NEW', 'set after');
+    expect(await next.resolve(['OLD', 'NEW'])).toEqual(
+      new Map([
+        ['OLD', 'set before'],
+        ['NEW', 'set after'],
+      ]),
+    );
+    const { rows } = await database.pool.query(`select key_id from postern.secrets where name = 'NEW'`);
+    expect(rows).toEqual([{ key_id: new SecretCipher(NEW_KEY).keyId }]);
+  });
+
+  test('every secret is under the current key after it, with its value and its times, and done again it does nothing', async () => {
+    await fill(120);
+    const before = await store.list();
+    const next = new SecretStore(database.pool, NEW_KEY, KEY);
+    expect(await next.rotate()).toEqual({ rotated: 120, remaining: 0, unreadable: [] });
+    expect(await next.rotate()).toEqual({ rotated: 0, remaining: 0, unreadable: [] });
+    const after = new SecretStore(database.pool, NEW_KEY);
+    expect((await after.resolve(['ROTATED_0', 'ROTATED_119'])).get('ROTATED_119')).toBe('value 119');
+    expect((await after.list()).map(({ name, updatedAt }) => [name, updatedAt])).toEqual(
+      before.map(({ name, updatedAt }) => [name, updatedAt]),
+    );
+  });
+
+  test('two nodes may do it at once, and each secret is counted by one of them', async () => {
+    await fill(60);
+    const done = await Promise.all([1, 2].map(() => new SecretStore(database.pool, NEW_KEY, KEY).rotate()));
+    expect(done.reduce((sum, { rotated }) => sum + rotated, 0)).toBe(60);
+    expect(await keyIds()).toEqual([new SecretCipher(NEW_KEY).keyId]);
+  });
+
+  test('cut off in the middle, every secret opens still, and the next one finishes it', async () => {
+    await fill(60);
+    let writes = 0;
+    const failing = Object.assign(Object.create(database.pool), {
+      query: (text: string, values: unknown[]) => {
+        if (text.startsWith('update') && ++writes > 20) throw new Error('the node died');
+        return database.pool.query(text, values);
+      },
+    });
+    await expect(new SecretStore(failing, NEW_KEY, KEY).rotate()).rejects.toThrow('the node died');
+    expect(await keyIds()).toHaveLength(2);
+    const next = new SecretStore(database.pool, NEW_KEY, KEY);
+    expect((await next.resolve(Array.from({ length: 60 }, (_, index) => `ROTATED_${index}`))).size).toBe(60);
+    expect(await next.rotate()).toMatchObject({ rotated: 40, remaining: 0 });
+  });
+
+  test('a value that is set meanwhile is not undone', async () => {
+    await fill(1);
+    const next = new SecretStore(database.pool, NEW_KEY, KEY);
+    const racing = Object.assign(Object.create(database.pool), {
+      query: async (text: string, values: unknown[]) => {
+        if (text.startsWith('update')) await next.set('ROTATED_0', 'set meanwhile');
+        return database.pool.query(text, values);
+      },
+    });
+    expect(await new SecretStore(racing, NEW_KEY, KEY).rotate()).toMatchObject({ rotated: 0, remaining: 0 });
+    expect((await next.resolve(['ROTATED_0'])).get('ROTATED_0')).toBe('set meanwhile');
+  });
+
+  test('what no key of the node opens stays as it is and is named, and the others are rotated', async () => {
+    await fill(2);
+    await new SecretStore(database.pool, Buffer.from('a third key that everybody forgot')).set('LOST', 'gone');
+    await database.pool.query(
+      `update postern.secrets set nonce = set_byte(nonce, 0, get_byte(nonce, 0) # 1) where name = 'ROTATED_1'`,
+    );
+    expect(await new SecretStore(database.pool, NEW_KEY, KEY).rotate()).toEqual({
+      rotated: 1,
+      remaining: 2,
+      unreadable: ['LOST', 'ROTATED_1'],
+    });
+  });
+
+  test('a previous key that is too short is refused by its name', () => {
+    expect(() => new SecretStore(database.pool, KEY, Buffer.from('short'))).toThrow(
+      'POSTERN_MASTER_KEY_PREVIOUS has 5 bytes',
+    );
+  });
 });
 
 test.each(['', '1A', 'A-B', 'A B', 'ä', 'A\n', '__proto__\0', 'A'.repeat(200)])(

@@ -1,0 +1,65 @@
+/** A master key is replaced: nodes of a database, one after the other. */
+
+import { randomUUID } from 'node:crypto';
+import { expect, test } from 'vitest';
+import { createTestDatabase } from '../support/postgres.ts';
+import { startTestPostern, type TestPostern } from './support.ts';
+
+/** Of this run alone: logins belong to the cluster, and other test files work with theirs. */
+const KEYS = ['first', 'second'].map((name) => `the ${name} master key ${randomUUID()}`);
+
+const SOURCE = `
+  import { db, env } from 'postern';
+  export const handler = async () => [env('TOKEN') ?? null, (await db.query('select current_user::text as role'))[0].role];
+`;
+const read = async (node: TestPostern) => {
+  const response = await node.call('/functions/v1/reader');
+  return response.status === 200 ? response.json() : ((await response.json()) as { code: string }).code;
+};
+
+test('a node with a new key and the previous one serves functions with db and secrets, and after a rotation needs the new one only', async () => {
+  const [masterKey, newKey] = KEYS as [string, string];
+  const db = await createTestDatabase();
+  try {
+    let node = await startTestPostern(db, { masterKey });
+    await node.admin('PUT', '/secrets/TOKEN', { value: 'sealed at first' });
+    await node.deploy('reader', SOURCE, { auth: 'none', env: ['TOKEN'] });
+    expect(await read(node)).toEqual(['sealed at first', 'anon']);
+    await node.stop();
+
+    node = await startTestPostern(db, { masterKey: newKey, previousMasterKey: masterKey });
+    expect(await read(node)).toEqual(['sealed at first', 'anon']);
+    expect(await node.admin('POST', '/secrets/rotate')).toEqual({
+      status: 200,
+      body: { rotated: 1, remaining: 0, unreadable: [] },
+    });
+    expect(await read(node)).toEqual(['sealed at first', 'anon']);
+    await node.stop();
+
+    node = await startTestPostern(db, { masterKey: newKey });
+    expect(await read(node)).toEqual(['sealed at first', 'anon']);
+    await node.stop();
+
+    node = await startTestPostern(db, { masterKey });
+    expect(await read(node)).toBe('INTERNAL_ERROR');
+    expect(await node.admin('POST', '/secrets/rotate')).toEqual({
+      status: 200,
+      body: { rotated: 0, remaining: 1, unreadable: ['TOKEN'] },
+    });
+    await node.stop();
+  } finally {
+    await db.drop();
+  }
+});
+
+test('a master key that is too short is told to the operator by the name of its variable', async () => {
+  const db = await createTestDatabase();
+  try {
+    await expect(startTestPostern(db, { previousMasterKey: 'short' })).rejects.toMatchObject({
+      name: 'StartError',
+      message: expect.stringContaining('POSTERN_MASTER_KEY_PREVIOUS has 5 bytes'),
+    });
+  } finally {
+    await db.drop();
+  }
+});
