@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { type CommandIo, clientOf, examples, outputOf, type RemoteOptions, remote } from '../context.ts';
-import { UsageError } from '../errors.ts';
+import { OperationError, UsageError } from '../errors.ts';
+import { isTerminal, readHidden } from '../hidden-input.ts';
 import { readAll } from '../input.ts';
 import { table } from '../output.ts';
 import { safeLine } from '../terminal-text.ts';
@@ -8,15 +9,16 @@ import { safeLine } from '../terminal-text.ts';
 export function secretsCommand(io: CommandIo): Command {
   return examples(
     new Command('secrets')
-      .summary('set, list and unset secrets')
+      .summary('set, list, unset and rotate secrets')
       .description(
-        'Secrets are variables that functions read with env(name) if their configuration lists them under `env`.',
+        'Secrets are variables that functions read with env(name) if their configuration lists them under `env`, or send as\n{{secret:NAME}} in a header if it lists them under `http.secrets`.',
       )
       .addCommand(setCommand(io))
       .addCommand(listSecretsCommand(io))
-      .addCommand(unsetCommand(io)),
+      .addCommand(unsetCommand(io))
+      .addCommand(rotateCommand(io)),
     [
-      'postern secrets set STRIPE_KEY=sk_test_1',
+      'postern secrets set STRIPE_KEY',
       'postern secrets set STRIPE_KEY < key.txt',
       'postern secrets list',
       'postern secrets unset STRIPE_KEY',
@@ -26,38 +28,42 @@ export function secretsCommand(io: CommandIo): Command {
 
 function setCommand(io: CommandIo): Command {
   const command = new Command('set')
-    .summary('set secrets')
+    .summary('set a secret')
     .description(
-      'Sets NAME=value pairs; a single NAME takes its value from standard input, which keeps it out of the shell history.',
+      'Takes the value from standard input, without one line break at its end; on a terminal it asks, and shows nothing of what\nis typed. Never from the command line, which other users of the machine and the shell history see.',
     )
-    .argument('<pairs...>', 'NAME=value …, or one NAME')
-    .action(async (pairs: string[], options: RemoteOptions) => {
-      const secrets = await readPairs(pairs, io);
-      const client = clientOf(io, options);
-      for (const [name, value] of secrets) await client.setSecret(name, value);
-      const names = secrets.map(([name]) => name);
-      outputOf(io, options).result({ set: names }, `set ${safeLine(names.join(', '))}`);
+    .argument('<name>', 'letters, digits and underscores')
+    .action(async (name: string, options: RemoteOptions) => {
+      const value = await readValue(name, io);
+      await clientOf(io, options).setSecret(name, value);
+      outputOf(io, options).result({ set: name }, `set ${safeLine(name)}`);
     });
-  return examples(remote(command), [
-    'postern secrets set STRIPE_KEY=sk_test_1 MAIL_FROM=shop@example.com',
-    'postern secrets set STRIPE_KEY < key.txt',
-  ]);
+  return examples(remote(command), ['postern secrets set STRIPE_KEY', 'postern secrets set STRIPE_KEY < key.txt']);
 }
 
-async function readPairs(pairs: readonly string[], io: CommandIo): Promise<readonly (readonly [string, string])[]> {
-  const [only = ''] = pairs;
-  if (pairs.length === 1 && !only.includes('=')) {
-    const value = (await readAll(io.stdin)).replace(/\r?\n$/, '');
-    if (value === '')
-      throw new UsageError(`there is no value for ${only}: give ${only}=value, or the value on standard input`);
-    return [[only, value]];
+async function readValue(name: string, io: CommandIo): Promise<string> {
+  // Not the whole text: what follows is the value.
+  const equals = name.indexOf('=');
+  if (equals >= 0) {
+    throw new UsageError(
+      `a value is not taken from the command line: give the name alone, \`postern secrets set ${name.slice(0, equals)}\`, and the value on standard input`,
+    );
   }
-  return pairs.map((pair) => {
-    const equals = pair.indexOf('=');
-    if (equals > 0) return [pair.slice(0, equals), pair.slice(equals + 1)] as const;
-    // Not the whole text: it may be a value.
-    throw new UsageError(`"${pair.slice(0, 20)}" is no NAME=value pair`);
-  });
+  const value = isTerminal(io.stdin) ? await askValue(name, io) : withoutLineBreak(await readAll(io.stdin));
+  if (value === '') throw new UsageError(`there is no value for ${name}: give it on standard input`);
+  return value;
+}
+
+async function askValue(name: string, io: CommandIo): Promise<string> {
+  const show = (text: string): void => void io.stderr.write(text);
+  const value = await readHidden(io.stdin, show, `value of ${safeLine(name)} (not shown): `, io.signal);
+  if (value === null) throw new OperationError('CANCELED', `${name} was not set`);
+  return value;
+}
+
+/** The one that an editor or `echo` puts at the end; another is a part of the value. */
+function withoutLineBreak(text: string): string {
+  return text.replace(/\r?\n$/, '');
 }
 
 function listSecretsCommand(io: CommandIo): Command {
@@ -85,4 +91,25 @@ function unsetCommand(io: CommandIo): Command {
       outputOf(io, options).result({ unset: names }, `removed ${safeLine(names.join(', '))}`);
     });
   return examples(remote(command), ['postern secrets unset STRIPE_KEY']);
+}
+
+function rotateCommand(io: CommandIo): Command {
+  const command = new Command('rotate')
+    .summary('seal every secret under the current master key')
+    .description(
+      'After POSTERN_MASTER_KEY was replaced, with the key before in POSTERN_MASTER_KEY_PREVIOUS: seals every secret under the\ncurrent key. May be repeated. Fails where a secret is left that no key of the server opens.',
+    )
+    .action(async (options: RemoteOptions) => {
+      const output = outputOf(io, options);
+      const rotation = await clientOf(io, options).rotateSecrets();
+      const { rotated, remaining, unreadable } = rotation;
+      output.result(rotation, `${rotated} ${rotated === 1 ? 'secret' : 'secrets'} rotated`);
+      if (remaining === 0) return;
+      throw new OperationError(
+        'SECRETS_REMAIN',
+        `${remaining} can not be opened by any key that the server has: ${unreadable.join(', ')}`,
+        { hint: 'start the server with the key that sealed them in POSTERN_MASTER_KEY_PREVIOUS, or set them again' },
+      );
+    });
+  return examples(remote(command), ['postern secrets rotate']);
 }

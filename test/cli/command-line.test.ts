@@ -83,7 +83,11 @@ describe('wrong usage exits 2 and says what is allowed', () => {
     [['invoke', 'hello', '--as', 'anon', '--data-dir', '/no/such'], /--as needs POSTERN_JWT_SECRET/],
     [['migrate'], /which database\? Give --database-url or DATABASE_URL/],
     [['migrate', '--database-url', 'mysql://x'], /has to begin with postgres:\/\//],
-    [['secrets', 'set', 'A=1', 'B'], /"B" is no NAME=value pair/],
+    [
+      ['secrets', 'set', 'A=hunter2'],
+      /^error: a value is not taken from the command line: give the name alone, `postern secrets set A`(?!.*hunter2)/,
+    ],
+    [['secrets', 'set', 'A', 'B'], /too many arguments/],
     [['secrets', 'set', 'A'], /there is no value for A/],
     [['events', 'list', '--status', 'x'], /Allowed choices are dead, pending, leased/],
   ])('%j', async (argv, message) => {

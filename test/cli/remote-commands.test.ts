@@ -1,7 +1,7 @@
 import { jwtVerify } from 'jose';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { stopBundler } from '../../runtime/javascript/bundle/index.ts';
-import { Folder, type Received, run, StandIn } from './support.ts';
+import { Folder, type Received, run, StandIn, TypedKeys } from './support.ts';
 
 let server: StandIn;
 let folder: Folder;
@@ -316,16 +316,51 @@ describe('list, rollback, delete, secrets, events, audit', () => {
     expect(server.received[0]).toMatchObject({ method: 'DELETE', url: '/functions/..%2Fsecrets%2Fx' });
   });
 
-  test('secrets are set from pairs or from standard input, and never printed', async () => {
+  test.each([
+    ['sk_1', 'sk_1'],
+    ['sk_1\n', 'sk_1'],
+    ['sk_1\r\n', 'sk_1'],
+    ['-----BEGIN-----\nabc\n-----END-----\n\n', '-----BEGIN-----\nabc\n-----END-----\n'],
+    [' a=b ü ', ' a=b ü '],
+  ])('a secret is set from standard input, %j as %j, and never printed', async (stdin, value) => {
     server.answer = () => ({ status: 204 });
-    const pairs = await run(at('secrets', 'set', 'A=1=2', 'B=x'));
-    const typed = await run(at('secrets', 'set', 'C'), { stdin: 'from stdin\n' });
-    expect(server.received.map(({ url, body }) => [url, body])).toEqual([
-      ['/secrets/A', '{"value":"1=2"}'],
-      ['/secrets/B', '{"value":"x"}'],
-      ['/secrets/C', '{"value":"from stdin"}'],
+    const { code, stdout, stderr } = await run(at('secrets', 'set', 'STRIPE_KEY'), { stdin });
+    expect([code, stdout, stderr]).toEqual([0, 'set STRIPE_KEY\n', '']);
+    expect(server.received.map(({ method, url, body }) => [method, url, JSON.parse(body)])).toEqual([
+      ['PUT', '/secrets/STRIPE_KEY', { value }],
     ]);
-    expect(pairs.stdout + typed.stdout).toBe('set A, B\nset C\n');
+  });
+
+  test.each([
+    ['sk_1\r', 'sk_1'],
+    ['sk_x\u007f1\n', 'sk_1'],
+    ['wrong\u0015sk_1\r', 'sk_1'],
+    ['pässwört\u0004', 'pässwört'],
+  ])('at a terminal a secret is asked for, %j is %j, and nothing that is typed is shown', async (keys, value) => {
+    server.answer = () => ({ status: 204 });
+    const keyboard = new TypedKeys(keys);
+    const { code, stdout, stderr } = await run(at('secrets', 'set', 'A'), { keyboard, tty: true });
+    expect([code, stdout, stderr]).toEqual([0, 'set A\n', 'value of A (not shown): \n']);
+    expect(server.received.map(({ body }) => JSON.parse(body))).toEqual([{ value }]);
+    expect(keyboard.modes).toEqual([true, false]);
+  });
+
+  test('Ctrl-C at the prompt sets nothing and leaves the terminal as it was', async () => {
+    const keyboard = new TypedKeys('half\u0003');
+    const { code, stderr } = await run(at('secrets', 'set', 'A'), { keyboard });
+    expect([code, stderr]).toEqual([1, 'value of A (not shown): \nerror: A was not set\n']);
+    expect(server.received).toEqual([]);
+    expect(keyboard.modes).toEqual([true, false]);
+  });
+
+  test('secrets rotate says how many, and fails where some are left, with their names', async () => {
+    server.answer = () => ({ status: 200, body: { rotated: 1, remaining: 0, unreadable: [] } });
+    expect(await run(at('secrets', 'rotate'))).toMatchObject({ code: 0, stdout: '1 secret rotated\n' });
+    expect(server.received[0]).toMatchObject({ method: 'POST', url: '/secrets/rotate' });
+    server.answer = () => ({ status: 200, body: { rotated: 2, remaining: 1, unreadable: ['LOST'] } });
+    const { code, stdout, stderr } = await run(at('secrets', 'rotate'));
+    expect([code, stdout]).toEqual([1, '2 secrets rotated\n']);
+    expect(stderr).toContain('1 can not be opened by any key that the server has: LOST');
   });
 
   test('secrets are listed by name and unset', async () => {

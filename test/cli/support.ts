@@ -23,10 +23,34 @@ export interface Ran {
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly stdin?: string;
+  /** In place of `stdin`: somebody types. */
+  readonly keyboard?: TypedKeys;
   readonly tty?: boolean;
   readonly signal?: AbortSignal;
   /** Called with each text that goes to stdout. */
   readonly onOutput?: (text: string) => void;
+}
+
+/** A terminal's keys, as bytes one at a time, so that characters come in pieces; it stays open after the last. */
+export class TypedKeys extends Readable {
+  readonly isTTY = true;
+  /** What it was asked to be, in turn. */
+  readonly modes: boolean[] = [];
+  readonly #keys: Buffer;
+  #at = 0;
+
+  constructor(keys: string) {
+    super();
+    this.#keys = Buffer.from(keys);
+  }
+
+  setRawMode(raw: boolean): void {
+    this.modes.push(raw);
+  }
+
+  override _read(): void {
+    if (this.#at < this.#keys.length) this.push(this.#keys.subarray(this.#at, ++this.#at));
+  }
 }
 
 /** Runs a command line in this process. */
@@ -49,7 +73,7 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
         options.onOutput?.(text);
       },
     },
-    stdin: Readable.from([options.stdin ?? '']),
+    stdin: options.keyboard ?? Readable.from([options.stdin ?? '']),
     env: options.env ?? {},
     signal: options.signal ?? new AbortController().signal,
   };
