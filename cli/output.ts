@@ -3,7 +3,7 @@
  * shown on a terminal and nowhere else; colour too, unless `NO_COLOR` is set; `--json` makes the result one JSON value.
  */
 
-import { safeLine, safeText } from './terminal-text.ts';
+import { safeJson, safeLine, safeText } from './terminal-text.ts';
 
 export interface Stream {
   write(text: string): unknown;
@@ -36,7 +36,7 @@ export class Output {
 
   /** The result: `value` for machines, `text` (made safe) for people. */
   result(value: unknown, text: string | readonly string[]): void {
-    if (this.json) this.#write(`${JSON.stringify(value)}\n`);
+    if (this.json) this.jsonLine(value);
     else this.lines(typeof text === 'string' ? [text] : text);
   }
 
@@ -48,7 +48,7 @@ export class Output {
 
   /** One JSON value a line, for results that go on (`logs --follow --json`). */
   jsonLine(value: unknown): void {
-    this.#write(`${JSON.stringify(value)}\n`);
+    this.#write(`${safeJson(value)}\n`);
   }
 
   /** Bytes of a result as they are. Never to a terminal. */
@@ -62,11 +62,11 @@ export class Output {
     this.#options.stderr.write(`${safeText(text)}\n`);
   }
 
-  /** On stderr: why the command failed. */
+  /** On stderr: why the command failed. Lines after the first stand back: none can be taken for one of ours. */
   error(message: string): void {
     const { stderr } = this.#options;
     this.#clearProgress();
-    stderr.write(`${this.style('red', 'error', stderr)}: ${safeText(message)}\n`);
+    stderr.write(`${this.style('red', 'error', stderr)}: ${safeText(message).replaceAll('\n', '\n  ')}\n`);
   }
 
   /** What is being done. On a terminal only, and gone when it is done. */

@@ -86,7 +86,8 @@ function report(error: unknown, argv: readonly string[], io: CommandIo): number 
       error: { code, message, ...(hint === undefined ? {} : { hint }), ...(details === undefined ? {} : { details }) },
     });
   output.error(message);
-  if (typeof details?.text === 'string' && !message.includes(details.text)) output.note(`  ${details.text}`);
+  if (typeof details?.text === 'string' && !message.includes(details.text))
+    output.note(`  ${details.text.replaceAll('\n', '\n  ')}`);
   if (hint !== undefined) output.note(`  ${hint}`);
   return error instanceof UsageError ? EXIT.usage : EXIT.failed;
 }

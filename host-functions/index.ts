@@ -17,6 +17,7 @@ export {
   type LogOutput,
   type LogRecord,
 } from './log/invocation-log.ts';
+export { LOG_RATE, LogBudgets, type LogRate } from './log/log-budget.ts';
 export { createLogHostFunction } from './log/log-host-function.ts';
 export { StreamLogOutput } from './log/log-output.ts';
 export { parseLogPayload } from './log/log-payload.ts';

@@ -17,6 +17,7 @@ export interface MetricSources {
   readonly executors: () => { alive: number; lost: number; load: number; memoryBytes: number; sandboxes: number };
   readonly admission: () => { running: number; queued: number };
   readonly events: () => Promise<EventCounts>;
+  readonly logLinesDropped: () => number;
 }
 
 export class Metrics {
@@ -60,7 +61,7 @@ export class Metrics {
   }
 
   #gauges(sources: MetricSources): void {
-    const { executors, admission } = sources;
+    const { executors, admission, logLinesDropped } = sources;
     this.#gauge('postern_executors', 'Executor processes that are up', () => executors().alive);
     this.#gauge(
       'postern_executors_lost',
@@ -72,6 +73,8 @@ export class Metrics {
     this.#gauge('postern_sandboxes', 'Sandboxes in executors, used or waiting', () => executors().sandboxes);
     this.#gauge('postern_invocations_running', 'Invocations admitted', () => admission().running);
     this.#gauge('postern_invocations_queued', 'Invocations that wait for their turn', () => admission().queued);
+    const dropped = 'Lines of functions that standard output could not take, since the start';
+    this.#gauge('postern_log_lines_dropped', dropped, logLinesDropped);
     const { events } = sources;
     new Gauge({
       name: 'postern_events',

@@ -16,6 +16,7 @@ import {
   createHttpHostFunction,
   createLogHostFunction,
   Environment,
+  LogBudgets,
   type LogOutput,
   plainVariables,
   SecretStore,
@@ -165,7 +166,8 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   await executors.start();
 
   const admission = new Admission(DEFAULT_ADMISSION);
-  const metrics = new Metrics(metricSources(executors, admission, triggers), { processMetrics: true });
+  const logBudgets = new LogBudgets();
+  const metrics = new Metrics(metricSources(executors, admission, triggers, parts.logOutput), { processMetrics: true });
   const stacks = new StackMapper(pool);
   const invoker = new FunctionInvoker({
     catalog,
@@ -173,7 +175,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
     admission,
     recorder,
     providers,
-    openLog: (scope, version: FunctionVersion) => openInvocationLog(scope, version, parts.logOutput),
+    openLog: (scope, version: FunctionVersion) => openInvocationLog(scope, version, parts.logOutput, logBudgets),
     mapStack: (version, stack) => stacks.map(version.versionId, stack),
     onDefect: (operation, err) => log.error({ err, operation }, 'a host function failed'),
     onResult: (result, request) => metrics.observe(result, request),
@@ -274,7 +276,12 @@ function createExecutors(
   });
 }
 
-function metricSources(executors: ExecutorPool, admission: Admission, triggers: DatabaseTriggers): MetricSources {
+function metricSources(
+  executors: ExecutorPool,
+  admission: Admission,
+  triggers: DatabaseTriggers,
+  logOutput: LogOutput,
+): MetricSources {
   return {
     executors: () => ({
       alive: executors.aliveCount,
@@ -285,6 +292,7 @@ function metricSources(executors: ExecutorPool, admission: Admission, triggers: 
     }),
     admission: () => ({ running: admission.running, queued: admission.queued }),
     events: () => triggers.counts(),
+    logLinesDropped: () => logOutput.dropped ?? 0,
   };
 }
 

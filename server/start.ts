@@ -22,7 +22,7 @@ export interface StartExtras {
 export function startPostern(options: StartOptions, extras: StartExtras = {}): Promise<RunningPostern> {
   const environment = extras.environment ?? process.env;
   return startNode(options, {
-    log: extras.log ?? pino({ level: environment.POSTERN_LOG_LEVEL ?? 'warn' }, pino.destination(2)),
+    log: extras.log ?? pino({ level: environment.POSTERN_LOG_LEVEL ?? 'warn' }, new StreamLogOutput(process.stderr)),
     logOutput: extras.logOutput ?? new StreamLogOutput(),
     bundler: { bundle, stop: stopBundler },
     databaseTriggers: createDatabaseTriggers,

@@ -4,7 +4,7 @@ import type { Deployment } from '../control-client.ts';
 import { deployRequest } from '../deploy-request.ts';
 import { describeError, OperationError, UsageError } from '../errors.ts';
 import { type FunctionFile, functionsAt, shortPath } from '../function-files.ts';
-import { safeText } from '../terminal-text.ts';
+import { safeLine } from '../terminal-text.ts';
 
 type DeployOptions = RemoteOptions & { readonly name?: string };
 
@@ -41,8 +41,8 @@ async function deploy(io: CommandIo, paths: readonly string[], options: DeployOp
       const { body, warnings } = await deployRequest(file);
       const deployment = await client.deploy(options.name === undefined ? body : { ...body, name: options.name });
       done.push(deployment);
-      for (const warning of [...warnings, ...deployment.warnings]) output.note(`warning: ${warning}`);
-      output.lines([`${output.style('green', 'deployed')} ${safeText(deploymentLine(deployment, client.url))}`]);
+      for (const warning of [...warnings, ...deployment.warnings]) output.note(`warning: ${safeLine(warning)}`);
+      output.lines([`${output.style('green', 'deployed')} ${safeLine(deploymentLine(deployment, client.url))}`]);
     } catch (error) {
       if (error instanceof OperationError && error.code === 'UNREACHABLE') throw error;
       failed.push({ file, error });

@@ -1,5 +1,6 @@
 import type { LogLine } from '../../runtime/index.ts';
 import type { Redactor } from '../env/redactor.ts';
+import type { LogBudget } from './log-budget.ts';
 import { cleanText, cleanValue, printableJson } from './log-text.ts';
 
 /** A line as it is kept with the invocation, and given back by the API. */
@@ -16,6 +17,8 @@ export interface LogRecord {
 /** Where lines go as they come: one JSON object and a newline each. `process.stdout` is one; see `log-output.ts`. */
 export interface LogOutput {
   write(line: string): unknown;
+  /** Lines that could not be written, since the start. */
+  readonly dropped?: number;
 }
 
 export interface LogLimits {
@@ -31,6 +34,8 @@ export interface InvocationLogOptions {
   readonly requestId: string;
   readonly redact?: Redactor;
   readonly output?: LogOutput;
+  /** The function's, over its invocations. */
+  readonly budget?: LogBudget;
   readonly limits?: Partial<LogLimits>;
 }
 
@@ -76,19 +81,27 @@ export class InvocationLog {
     const bytes = Buffer.byteLength(text);
     const { maxLines, maxBytes } = this.#limits;
     if (this.#records.length >= maxLines || this.#bytes + bytes > maxBytes) {
-      this.#closeLog(line.timeMs);
+      this.#closeLog(line.timeMs, `${maxLines} lines or ${maxBytes} bytes are kept`);
+      return;
+    }
+    const { budget } = this.#options;
+    const room = budget?.take(bytes) ?? 'room';
+    if (room !== 'room') {
+      const why = `the function logs more than ${budget?.bytesPerSecond} bytes a second on this node`;
+      this.#closeLog(line.timeMs, why, room === 'first');
       return;
     }
     this.#bytes += bytes;
     this.#keep(record, text);
   };
 
-  #closeLog(timeMs: number): void {
+  /** The record of an invocation always says so, the output where it is `written`. */
+  #closeLog(timeMs: number, why: string, written = true): void {
     this.#dropped += 1;
-    const { maxLines, maxBytes } = this.#limits;
-    const message = `the log of this invocation is truncated here: ${maxLines} lines or ${maxBytes} bytes are kept`;
+    const message = `the log of this invocation is truncated here: ${why}`;
     const record: LogRecord = { level: 'WARN', message, timestamp: new Date(timeMs).toISOString(), truncated: true };
-    this.#keep(record, this.#lineOf(record));
+    if (written) this.#keep(record, this.#lineOf(record));
+    else this.#records.push(record);
   }
 
   #keep(record: LogRecord, text: string): void {

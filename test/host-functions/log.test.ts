@@ -1,3 +1,4 @@
+import { Writable } from 'node:stream';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import {
@@ -5,7 +6,9 @@ import {
   createRedactor,
   InvocationLog,
   type InvocationLogOptions,
+  LogBudgets,
   parseLogPayload,
+  StreamLogOutput,
 } from '../../host-functions/index.ts';
 import type { LogLine } from '../../runtime/host-function.ts';
 import { testScope } from './support.ts';
@@ -130,6 +133,73 @@ test('MEM-06 an invocation keeps 1,000 lines or 256 KB, then says once that ther
   for (let index = 0; index < 100; index++) large.log.write(line('x'.repeat(5_000)));
   expect(Buffer.byteLength(large.written.join(''))).toBeLessThan(257 * 1024);
   expect(large.log.records.at(-1)).toMatchObject({ truncated: true });
+});
+
+test('LOG-01 a function logs so many bytes a second over all of its invocations, is told so, and others log on', () => {
+  let nowMs = 0;
+  const budgets = new LogBudgets({ bytesPerSecond: 1_000, burstBytes: 5_000 }, () => nowMs);
+  const written: string[] = [];
+  const invoke = (functionName: string, lines = 1): InvocationLog => {
+    const output = { write: (text: string) => written.push(text) };
+    const log = new InvocationLog({ functionName, requestId: 'r', output, budget: budgets.of(functionName) });
+    for (let index = 0; index < lines; index++) log.write(line('x'.repeat(850)));
+    return log;
+  };
+  for (let index = 0; index < 100; index++) invoke('loud');
+  expect(written).toHaveLength(6);
+  expect(JSON.parse(written[5] as string)).toMatchObject({
+    level: 'WARN',
+    source: 'function:loud',
+    message:
+      'the log of this invocation is truncated here: the function logs more than 1000 bytes a second on this node',
+  });
+  const last = invoke('loud', 3);
+  expect(last.records).toMatchObject([{ level: 'WARN', truncated: true }]);
+  expect(last.dropped).toBe(3);
+  expect(invoke('quiet').records).toMatchObject([{ level: 'INFO' }]);
+  nowMs = 1_000;
+  expect(invoke('loud').records).toMatchObject([{ level: 'INFO' }]);
+  nowMs = 3_600_000;
+  written.length = 0;
+  for (let index = 0; index < 100; index++) invoke('loud');
+  expect(written).toHaveLength(6);
+});
+
+test('LOG-03 lines that the output can not take are counted and not kept, and it is written to again when it can', async () => {
+  let release = (): void => {};
+  const taken: number[] = [];
+  const stream = new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      taken.push(chunk.length);
+      release = () => done();
+    },
+  });
+  const output = new StreamLogOutput(stream);
+  const text = 'x'.repeat(1_000);
+  for (let index = 0; index < 10_000; index++) output.write(text);
+  expect(stream.writableLength).toBeLessThan(4.1 * 2 ** 20);
+  expect(output.dropped).toBeGreaterThan(5_000);
+  const { dropped } = output;
+  while (stream.writableLength > 0) {
+    release();
+    await new Promise(setImmediate);
+  }
+  output.write(text);
+  expect(output.dropped).toBe(dropped);
+  expect(taken).toHaveLength(10_000 - dropped + 1);
+});
+
+test('LOG-03 an output that fails costs lines, and no error that nobody handles', async () => {
+  const failing = new Writable({
+    autoDestroy: false,
+    write: (_chunk, _encoding, done) => done(Object.assign(new Error('no space'), { code: 'ENOSPC' })),
+  });
+  const output = new StreamLogOutput(failing);
+  for (let index = 0; index < 10; index++) {
+    output.write('line\n');
+    await new Promise(setImmediate);
+  }
+  expect(output.dropped).toBe(10);
 });
 
 test('what the guest casts is read with care', () => {
