@@ -36,9 +36,16 @@ function* formsOf(value: string): Generator<string> {
   yield hex.toUpperCase();
   if (!value.isWellFormed()) return;
   const encoded = encodeURIComponent(value);
-  yield encoded;
-  yield encoded.replaceAll('%20', '+');
-  yield encoded.replaceAll(/%[0-9A-F]{2}/g, (triplet) => triplet.toLowerCase());
+  // As RFC 3986 has it, and as a form has it (URLSearchParams): each leaves other characters as they are.
+  const strict = encoded.replaceAll(
+    /[!'()*]/g,
+    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
+  const form = new URLSearchParams([['', value]]).toString().slice(1);
+  for (const text of [encoded, encoded.replaceAll('%20', '+'), strict, form]) {
+    yield text;
+    yield text.replaceAll(/%[0-9A-F]{2}/g, (triplet) => triplet.toLowerCase());
+  }
 }
 
 /**

@@ -270,3 +270,40 @@ test('any secret of six characters or more disappears from any text around it', 
     { numRuns: 30 },
   );
 });
+
+test('ENV-05 any secret disappears in any of the forms that are promised, whatever stands around it', () => {
+  const forms: Record<string, (secret: string) => string> = {
+    plain: (secret) => secret,
+    json: (secret) => JSON.stringify(secret),
+    'json in json': (secret) => JSON.stringify({ field: [secret] }),
+    base64: (secret) => Buffer.from(secret).toString('base64'),
+    base64url: (secret) => Buffer.from(secret).toString('base64url'),
+    'base64 behind a name': (secret) => Buffer.from(`user:${secret}`).toString('base64'),
+    'base64 before something': (secret) => Buffer.from(`${secret}\n`).toString('base64'),
+    hex: (secret) => Buffer.from(secret).toString('hex'),
+    'upper-case hex': (secret) => Buffer.from(secret).toString('hex').toUpperCase(),
+    url: (secret) => encodeURIComponent(secret),
+    form: (secret) => new URLSearchParams({ q: secret }).toString(),
+  };
+  // Printable, as secrets are; long enough that nothing of it is a part of the text around it by chance.
+  const secrets = fc.string({
+    unit: fc.integer({ min: 0x20, max: 0x7e }).map((code) => String.fromCharCode(code)),
+    minLength: 12,
+    maxLength: 60,
+  });
+  fc.assert(
+    fc.property(
+      secrets,
+      fc.constantFrom(...Object.keys(forms)),
+      fc.constantFrom('', ' ', '"', 'x-'),
+      (secret, form, around) => {
+        fc.pre(secret.trim().length >= 12);
+        const written = (forms[form] as (secret: string) => string)(secret);
+        const shown = createRedactor([secret])(around + written + around);
+        const core = written.slice(8, -8);
+        return shown.includes(REDACTED) && !shown.includes(secret) && (core.length < 6 || !shown.includes(core));
+      },
+    ),
+    { numRuns: 500 },
+  );
+});
