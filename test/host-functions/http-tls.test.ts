@@ -1,5 +1,5 @@
 import https from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createHttpHostFunction } from '../../host-functions/index.ts';
 import type { HostFunctionProvider } from '../../runtime/host-function.ts';
@@ -54,4 +54,29 @@ test.each([
   } finally {
     delete process.env.NODE_TLS_REJECT_UNAUTHORIZED;
   }
+});
+
+test('NET-14 three hundred failing handshakes are as many errors, and no connection is left of them', async () => {
+  const open = new Set<Socket>();
+  const watch = (socket: Socket): void => {
+    open.add(socket);
+    socket.once('close', () => open.delete(socket));
+  };
+  server.on('connection', watch);
+  const provider = createHttpHostFunction({ resolve: async () => ['127.0.0.1'] });
+  providers.push(provider);
+  const scope = {
+    allow: [`public.example:${port}`, `127.0.0.1:${port}`],
+    rateLimit: { requests: 10_000, windowMs: 1_000 },
+  };
+  const attempt = async (): Promise<unknown> =>
+    new Invocation(provider, scope)
+      .call('http.fetch', { url: `https://public.example:${port}/`, method: 'GET', headers: [], bodyBase64: null })
+      .catch((error) => error.details?.reason);
+  const reasons = new Set<unknown>();
+  for (let round = 0; round < 15; round++)
+    for (const reason of await Promise.all(Array.from({ length: 20 }, attempt))) reasons.add(reason);
+  expect([...reasons]).toEqual(['DEPTH_ZERO_SELF_SIGNED_CERT']);
+  await expect.poll(() => open.size).toBe(0);
+  server.off('connection', watch);
 });
