@@ -8,6 +8,9 @@ import { startTestPostern, type TestPostern } from './support.ts';
 /** Of this run alone: logins belong to the cluster, and other test files work with theirs. */
 const KEYS = ['first', 'second'].map((name) => `the ${name} master key ${randomUUID()}`);
 
+/** Four starts of a node, of which each takes seconds where other test files run. */
+const TIMEOUT_MS = 120_000;
+
 const SOURCE = `
   import { db, env } from 'postern';
   export const handler = async () => [env('TOKEN') ?? null, (await db.query('select current_user::text as role'))[0].role];
@@ -17,40 +20,44 @@ const read = async (node: TestPostern) => {
   return response.status === 200 ? response.json() : ((await response.json()) as { code: string }).code;
 };
 
-test('a node with a new key and the previous one serves functions with db and secrets, and after a rotation needs the new one only', async () => {
-  const [masterKey, newKey] = KEYS as [string, string];
-  const db = await createTestDatabase();
-  try {
-    let node = await startTestPostern(db, { masterKey });
-    await node.admin('PUT', '/secrets/TOKEN', { value: 'sealed at first' });
-    await node.deploy('reader', SOURCE, { auth: 'none', env: ['TOKEN'] });
-    expect(await read(node)).toEqual(['sealed at first', 'anon']);
-    await node.stop();
+test(
+  'a node with a new key and the previous one serves functions with db and secrets, and after a rotation needs the new one only',
+  async () => {
+    const [masterKey, newKey] = KEYS as [string, string];
+    const db = await createTestDatabase();
+    try {
+      let node = await startTestPostern(db, { masterKey });
+      await node.admin('PUT', '/secrets/TOKEN', { value: 'sealed at first' });
+      await node.deploy('reader', SOURCE, { auth: 'none', env: ['TOKEN'] });
+      expect(await read(node)).toEqual(['sealed at first', 'anon']);
+      await node.stop();
 
-    node = await startTestPostern(db, { masterKey: newKey, previousMasterKey: masterKey });
-    expect(await read(node)).toEqual(['sealed at first', 'anon']);
-    expect(await node.admin('POST', '/secrets/rotate')).toEqual({
-      status: 200,
-      body: { rotated: 1, remaining: 0, unreadable: [] },
-    });
-    expect(await read(node)).toEqual(['sealed at first', 'anon']);
-    await node.stop();
+      node = await startTestPostern(db, { masterKey: newKey, previousMasterKey: masterKey });
+      expect(await read(node)).toEqual(['sealed at first', 'anon']);
+      expect(await node.admin('POST', '/secrets/rotate')).toEqual({
+        status: 200,
+        body: { rotated: 1, remaining: 0, unreadable: [] },
+      });
+      expect(await read(node)).toEqual(['sealed at first', 'anon']);
+      await node.stop();
 
-    node = await startTestPostern(db, { masterKey: newKey });
-    expect(await read(node)).toEqual(['sealed at first', 'anon']);
-    await node.stop();
+      node = await startTestPostern(db, { masterKey: newKey });
+      expect(await read(node)).toEqual(['sealed at first', 'anon']);
+      await node.stop();
 
-    node = await startTestPostern(db, { masterKey });
-    expect(await read(node)).toBe('INTERNAL_ERROR');
-    expect(await node.admin('POST', '/secrets/rotate')).toEqual({
-      status: 200,
-      body: { rotated: 0, remaining: 1, unreadable: ['TOKEN'] },
-    });
-    await node.stop();
-  } finally {
-    await db.drop();
-  }
-});
+      node = await startTestPostern(db, { masterKey });
+      expect(await read(node)).toBe('INTERNAL_ERROR');
+      expect(await node.admin('POST', '/secrets/rotate')).toEqual({
+        status: 200,
+        body: { rotated: 0, remaining: 1, unreadable: ['TOKEN'] },
+      });
+      await node.stop();
+    } finally {
+      await db.drop();
+    }
+  },
+  TIMEOUT_MS,
+);
 
 test('a master key that is too short is told to the operator by the name of its variable', async () => {
   const db = await createTestDatabase();
