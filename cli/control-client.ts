@@ -68,6 +68,21 @@ const rotationSchema = z.looseObject({
 });
 export type Rotation = z.infer<typeof rotationSchema>;
 
+const apiKeySchema = z.looseObject({
+  id: text,
+  name: text,
+  display: text,
+  functions: z.array(text).nullable(),
+  role: text,
+  rate: z.looseObject({ limit: z.number(), window_seconds: z.number() }),
+  expires_at: text.nullable(),
+  revoked_at: text.nullable(),
+  last_used_at: text.nullable(),
+  refused: z.record(text, z.number()),
+});
+export type ApiKeyInfo = z.infer<typeof apiKeySchema>;
+const createdKeySchema = apiKeySchema.extend({ key: text });
+
 const errorSchema = z.object({
   code: text,
   message: text,
@@ -174,6 +189,19 @@ export class ControlClient {
 
   rotateSecrets(): Promise<Rotation> {
     return this.#json('POST', '/secrets/rotate', rotationSchema);
+  }
+
+  /** `key` of the answer is told this once. */
+  createApiKey(body: Readonly<Record<string, unknown>>): Promise<ApiKeyInfo & { readonly key: string }> {
+    return this.#json('POST', '/api-keys', createdKeySchema, body);
+  }
+
+  async apiKeys(): Promise<readonly ApiKeyInfo[]> {
+    return (await this.#json('GET', '/api-keys', z.looseObject({ api_keys: z.array(apiKeySchema) }))).api_keys;
+  }
+
+  async revokeApiKey(id: string): Promise<void> {
+    await this.#request('DELETE', `/api-keys/${encodeURIComponent(id)}`);
   }
 
   /** Calls a function. Resolves with whatever it answered, an error status too. */

@@ -8,6 +8,7 @@ import { devCommand } from './commands/dev.ts';
 import { eventsCommand } from './commands/events.ts';
 import { initCommand } from './commands/init.ts';
 import { invokeCommand } from './commands/invoke.ts';
+import { keysCommand } from './commands/keys.ts';
 import { listCommand } from './commands/list.ts';
 import { logsCommand } from './commands/logs.ts';
 import { migrateCommand } from './commands/migrate.ts';
@@ -32,6 +33,7 @@ const COMMANDS = [
   secretsCommand,
   pauseCommand,
   resumeCommand,
+  keysCommand,
   rollbackCommand,
   deleteCommand,
   auditCommand,

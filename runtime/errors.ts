@@ -24,6 +24,21 @@ export const ERROR_CODES = {
   INVALID_REQUEST: { fault: 'caller', retryable: false, text: 'request to the control API refused' },
   NOT_FOUND: { fault: 'caller', retryable: false, text: 'no such route or thing' },
   RATE_LIMITED: { fault: 'caller', retryable: true, text: 'over a rate limit' },
+  IDEMPOTENCY_KEY_IN_USE: {
+    fault: 'caller',
+    retryable: true,
+    text: 'a request with this Idempotency-Key is still running',
+  },
+  IDEMPOTENCY_KEY_REUSED: {
+    fault: 'caller',
+    retryable: false,
+    text: 'this Idempotency-Key was sent with another request',
+  },
+  IDEMPOTENCY_KEY_SPENT: {
+    fault: 'caller',
+    retryable: false,
+    text: 'the function ran for this Idempotency-Key, its answer was too large to keep',
+  },
   OVERLOADED: { fault: 'host', retryable: true, text: 'node at its limit, or shutting down' },
   EXECUTOR_LOST: { fault: 'host', retryable: true, text: 'the executor process of the invocation ended' },
   CANCELED: { fault: 'caller', retryable: false, text: 'the caller went away' },

@@ -20,6 +20,9 @@ export const HTTP_STATUS = {
   INVALID_REQUEST: 400,
   NOT_FOUND: 404,
   RATE_LIMITED: 429,
+  IDEMPOTENCY_KEY_IN_USE: 409,
+  IDEMPOTENCY_KEY_REUSED: 422,
+  IDEMPOTENCY_KEY_SPENT: 409,
   OVERLOADED: 503,
   EXECUTOR_LOST: 503,
   // nginx's number for "the client closed the request": nobody reads it, but it stands in access logs.
@@ -57,7 +60,8 @@ export function errorAnswer(thrown: unknown, requestId: string): ErrorAnswer {
   if (status === 401) headers['www-authenticate'] = 'Bearer';
   // supabase-js tells by it that the function was not reached (FunctionsRelayError) from what a function answered.
   if (status === 503) headers['x-relay-error'] = 'true';
-  if (status === 429 || status === 503) headers['retry-after'] = retryAfterSeconds(error);
+  if (status === 429 || status === 503 || code === 'IDEMPOTENCY_KEY_IN_USE')
+    headers['retry-after'] = retryAfterSeconds(error);
   const body: ErrorBody = {
     error: `${status} ${STATUS_CODES[status] ?? 'Client Closed Request'}`,
     message: messageOf(error),

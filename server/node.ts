@@ -46,7 +46,7 @@ import {
   type TriggerInstaller,
 } from '../invoker/index.ts';
 import type { EngineSource, HostFunctionProvider } from '../runtime/index.ts';
-import { RemoteKeySet, TokenVerifier } from '../triggers/index.ts';
+import { ApiKeyStore, ApiKeys, Idempotency, RateLimiter, RemoteKeySet, TokenVerifier } from '../triggers/index.ts';
 import { type AdminAccess, requireAdminKey, requireLoopback } from './control/admin-auth.ts';
 import { AuditLog } from './control/audit-log.ts';
 import type { EventAdmin } from './control/event-routes.ts';
@@ -151,6 +151,13 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
     env,
     onRetired: (versionId) => executors.forget(versionId),
   });
+  const limiter = new RateLimiter({
+    pool,
+    nodeId,
+    onError: (err) => log.warn({ err }, 'the use of API keys could not be exchanged with the other nodes'),
+  });
+  const keyStore = new ApiKeyStore(pool);
+  const apiKeys = new ApiKeys({ store: keyStore, freshness: sync, limiter });
   await sync.start();
   shutdown.add('catalogue', () => sync.stop());
 
@@ -161,6 +168,11 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   });
   // After the executors: what their end cuts off is recorded too.
   shutdown.add('records', () => recorder.stop());
+  // As the records: what was counted and answered up to the end is written.
+  shutdown.add('use of API keys', () => limiter.stop());
+  const idempotency = new Idempotency({ pool, onError: (message, err) => log.error({ err }, message) });
+  idempotency.start();
+  shutdown.add('idempotency keys', () => idempotency.stop());
   const executors = createExecutors(options, engine, catalog, log);
   shutdown.add('executors', () => executors.stop());
   await executors.start();
@@ -199,6 +211,8 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
       invoker,
       catalog,
       tokens,
+      keys: apiKeys,
+      idempotency,
       ...(options.publicOrigin === undefined ? {} : { publicOrigin: options.publicOrigin }),
       ...(options.cors === undefined ? {} : { cors: options.cors }),
     },
@@ -208,6 +222,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
       invocations: new InvocationReader(pool),
       events: triggers.events,
       secrets,
+      apiKeys: keyStore,
       settle: () => sync.settleCurrent(),
       metrics,
       access,

@@ -1,6 +1,6 @@
 /**
  * Lets a node answer from its caches and still promise that once a deploy, rollback, delete or change of a secret has
- * returned, nobody is served the version before.
+ * returned, nobody is served the version before; and that a key which was revoked lets nobody in.
  *
  * Every such change raises `postern.catalog_generation` in its own transaction. A node has a row in `postern.nodes` with a
  * lease and the generation that it has *applied*, that is, older entries are out of its caches.
@@ -49,7 +49,10 @@ export interface CatalogSyncOptions {
   readonly log?: (message: string, error?: unknown) => void;
 }
 
-/** Drops what is cached of these functions; of all where `names` is null. Must not throw, must be done when it returns. */
+/**
+ * Drops what is cached of these functions; of all where `names` is null. Empty: what changed is no function's (an API key).
+ * Must not throw, must be done when it returns.
+ */
 export type Invalidate = (names: readonly string[] | null) => void;
 
 interface LatestChange {
@@ -62,7 +65,7 @@ export class CatalogSync {
   readonly #leaseMs: number;
   readonly #renewMs: number;
   readonly #listener: CatalogListener;
-  #invalidate: Invalidate = () => {};
+  readonly #invalidate: Invalidate[] = [];
   #applied = 0;
   #acknowledged = 0;
   #trustedUntil = Number.NEGATIVE_INFINITY;
@@ -84,9 +87,9 @@ export class CatalogSync {
     });
   }
 
-  /** Called once, by the catalogue, before `start`. */
+  /** Called before `start`, by whoever keeps something: the catalogue, the API keys. */
   onInvalidate(invalidate: Invalidate): void {
-    this.#invalidate = invalidate;
+    this.#invalidate.push(invalidate);
   }
 
   /** Rejects where the node can't register. */
@@ -212,7 +215,8 @@ export class CatalogSync {
   #apply({ generation, names }: LatestChange): void {
     if (generation <= this.#applied) return;
     // A generation was missed: nobody knows what it changed.
-    this.#invalidate(generation === this.#applied + 1 ? names : null);
+    const changed = generation === this.#applied + 1 ? names : null;
+    for (const invalidate of this.#invalidate) invalidate(changed);
     this.#applied = generation;
     this.#acknowledging ??= this.#acknowledge().finally(() => {
       this.#acknowledging = null;

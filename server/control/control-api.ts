@@ -4,6 +4,7 @@ import swagger from '@fastify/swagger';
 import type { FastifyInstance } from 'fastify';
 import { PosternError } from '../../runtime/index.ts';
 import type { AdminAccess } from './admin-auth.ts';
+import { type ApiKeyRoutesOptions, apiKeyRoutes } from './api-key-routes.ts';
 import { auditedAccess, auditHooks } from './audit-hooks.ts';
 import type { AuditLog } from './audit-log.ts';
 import { auditRoutes } from './audit-routes.ts';
@@ -12,7 +13,11 @@ import { type FunctionRoutesOptions, functionRoutes } from './function-routes.ts
 import { type SecretRoutesOptions, secretRoutes } from './secret-routes.ts';
 import { type StatusRoutesOptions, statusRoutes } from './status-routes.ts';
 
-export interface ControlApiOptions extends FunctionRoutesOptions, SecretRoutesOptions, StatusRoutesOptions {
+export interface ControlApiOptions
+  extends FunctionRoutesOptions,
+    SecretRoutesOptions,
+    ApiKeyRoutesOptions,
+    StatusRoutesOptions {
   readonly events: EventAdmin;
   readonly access: AdminAccess;
   readonly audit: AuditLog;
@@ -53,6 +58,7 @@ export async function controlApi(app: FastifyInstance, options: ControlApiOption
     functionRoutes(guarded, options);
     eventRoutes(guarded, options.events);
     secretRoutes(guarded, options);
+    apiKeyRoutes(guarded, options);
     auditRoutes(guarded, options.audit);
   });
 }

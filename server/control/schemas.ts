@@ -3,7 +3,13 @@
 import { z } from 'zod';
 import { CONFIG_FIELDS } from '../../invoker/index.ts';
 import { PosternError } from '../../runtime/index.ts';
-import { EVENT_STATUSES } from '../../triggers/index.ts';
+import {
+  DEFAULT_KEY_ROLE,
+  DEFAULT_RATE_LIMIT,
+  DEFAULT_RATE_WINDOW_SECONDS,
+  EVENT_STATUSES,
+  TOKEN_ROLES,
+} from '../../triggers/index.ts';
 
 const text = z.string();
 const time = z.iso.datetime();
@@ -144,6 +150,38 @@ export const auditEntry = z.object({
   request_id: text,
   count: z.int().describe('refusals of one source in one minute are one entry'),
 });
+
+const rate = z.strictObject({
+  limit: z.int().min(1).max(1_000_000).describe('requests that are let in during each window'),
+  window_seconds: z.int().min(1).max(86_400),
+});
+export const apiKeyBody = z.strictObject({
+  name: z
+    .string()
+    .min(1)
+    .max(100)
+    .regex(/^\P{Cc}*$/u, 'has a control character'),
+  functions: z.array(functionName).min(1).max(1_000).optional().describe('which it is good for; all where absent'),
+  role: z.enum(TOKEN_ROLES).default(DEFAULT_KEY_ROLE),
+  rate: rate.default({ limit: DEFAULT_RATE_LIMIT, window_seconds: DEFAULT_RATE_WINDOW_SECONDS }),
+  expires_at: time.refine((end) => Date.parse(end) > Date.now(), 'is not in the future').optional(),
+});
+export const apiKeySummary = z.object({
+  id: text,
+  name: text,
+  display: text.describe('the first characters of the key'),
+  functions: z.array(text).nullable(),
+  role: text,
+  rate,
+  created_at: time,
+  expires_at: time.nullable(),
+  revoked_at: time.nullable(),
+  last_used_at: time.nullable().describe('some seconds behind'),
+  refused: z
+    .object({ rate: z.int(), scope: z.int(), inactive: z.int() })
+    .describe("requests beyond the rate, to other functions, and after the key's end"),
+});
+export const apiKeyCreated = apiKeySummary.extend({ key: text.describe('given here and never again') });
 
 /** Parses input of the control API. Throws INVALID_REQUEST that names the field. */
 export function read<T extends z.ZodType>(schema: T, input: unknown): z.output<T> {

@@ -241,6 +241,9 @@ describe('the control API', () => {
       ['GET', '/secrets'],
       ['PUT', '/secrets/x'],
       ['DELETE', '/secrets/x'],
+      ['GET', '/api-keys'],
+      ['POST', '/api-keys'],
+      ['DELETE', '/api-keys/x'],
       ['GET', '/metrics'],
     ] as const) {
       for (const authorization of [
@@ -324,6 +327,8 @@ describe('the control API', () => {
         '/invocations/{id}',
         '/events',
         '/secrets/{name}',
+        '/api-keys',
+        '/api-keys/{id}',
         '/metrics',
       ]),
     );

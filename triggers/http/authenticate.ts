@@ -3,24 +3,57 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { AuthMode } from '../../invoker/index.ts';
 import type { Identity } from '../../runtime/index.ts';
+import { type ApiKey, ApiKeys } from './api-keys.ts';
 import { ANONYMOUS, type TokenVerifier, unauthorized } from './tokens.ts';
+
+/** What credentials are checked against. */
+export interface Credentials {
+  readonly tokens: TokenVerifier;
+  readonly keys: Pick<ApiKeys, 'admit' | 'confirm'>;
+}
+
+export interface Caller {
+  readonly identity: Identity;
+  /** Null for a token and for nobody. */
+  readonly apiKey: ApiKey | null;
+}
+
+const NOBODY: Caller = Object.freeze({ identity: ANONYMOUS, apiKey: null });
 
 const BEARER = /^Bearer +([^\s]+) *$/i;
 
 /**
- * `required`: a valid token, or UNAUTHORIZED. `optional`: anonymous without a token, but a bad token is refused, because
+ * `required`: a valid token or API key, or UNAUTHORIZED. `optional`: anonymous without one, but a bad one is refused, because
  * its sender believes to be somebody. `none`: nothing is looked at, and the function may use `Authorization` as it likes.
+ * A call with an API key counts against its rate; `announce` gets what the answer says of that, whatever the answer is.
  */
 export function authenticate(
   mode: AuthMode,
+  functionName: string,
   headers: IncomingHttpHeaders,
-  verifier: TokenVerifier,
-): Identity | Promise<Identity> {
-  if (mode === 'none') return ANONYMOUS;
+  { tokens, keys }: Credentials,
+  announce: (headers: Readonly<Record<string, string>>) => void,
+): Caller | Promise<Caller> {
+  if (mode === 'none') return NOBODY;
   const token = tokenOf(headers);
-  if (token !== undefined) return verifier.verify(token);
-  if (mode === 'optional') return ANONYMOUS;
-  throw unauthorized('this function needs a token: send the header "Authorization: Bearer <JWT>"');
+  if (token === undefined) {
+    if (mode === 'optional') return NOBODY;
+    throw unauthorized('this function needs a token: send the header "Authorization: Bearer <JWT or API key>"');
+  }
+  if (ApiKeys.looksLikeKey(token)) {
+    const key = keys.admit(token, functionName, announce);
+    return key instanceof Promise ? key.then(byKey) : byKey(key);
+  }
+  const identity = tokens.verify(token);
+  return identity instanceof Promise ? identity.then(byToken) : byToken(identity);
+}
+
+function byToken(identity: Identity): Caller {
+  return { identity, apiKey: null };
+}
+
+function byKey(apiKey: ApiKey): Caller {
+  return { identity: apiKey.identity, apiKey };
 }
 
 /** `Authorization: Bearer`, else `apikey` as Supabase's clients send it. */

@@ -28,7 +28,8 @@ export function corsHeaders(
   if (allowed === null) return null;
   return {
     'access-control-allow-origin': allowed,
-    'access-control-expose-headers': 'x-request-id, retry-after, x-relay-error',
+    'access-control-expose-headers':
+      'x-request-id, retry-after, x-relay-error, ratelimit-limit, ratelimit-remaining, ratelimit-reset, idempotent-replayed',
     ...(allowed === '*' ? {} : { vary: 'Origin' }),
   };
 }

@@ -9,15 +9,15 @@
 
 import { METHODS } from 'node:http';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { FunctionVersion, InvocationRequest, InvocationResult, Invoker } from '../../invoker/index.ts';
+import type { FunctionVersion, InvocationResult, Invoker } from '../../invoker/index.ts';
 import { type Identity, PosternError } from '../../runtime/index.ts';
-import { authenticate } from './authenticate.ts';
+import { authenticate, type Caller, type Credentials } from './authenticate.ts';
 import { checkedJson, eventBody } from './body.ts';
 import { type CorsPolicy, corsHeaders, isPreflight, preflightHeaders } from './cors.ts';
 import { type HttpEvent, httpEvent } from './event.ts';
+import { type Idempotency, idempotencyKeyOf } from './idempotency.ts';
 import { type FunctionTarget, parseFunctionTarget, parseInvokeTarget } from './paths.ts';
-import { bareResultJson, toWire } from './response.ts';
-import type { TokenVerifier } from './tokens.ts';
+import { bareWire, toWire, type WireResponse } from './response.ts';
 
 export const MAX_BODY_BYTES = 6 * 2 ** 20;
 /** How many functions may stand behind one another in a chain of HTTP calls (ISO-16). */
@@ -38,10 +38,10 @@ export interface HttpCatalog {
   nameOfActive(versionId: string): Promise<string | null>;
 }
 
-export interface HttpTriggerOptions {
+export interface HttpTriggerOptions extends Credentials {
   readonly invoker: Invoker;
   readonly catalog: HttpCatalog;
-  readonly tokens: TokenVerifier;
+  readonly idempotency: Pick<Idempotency, 'once'>;
   /** Scheme and authority under which callers reach us, e.g. `https://fn.example.com`. The Host header where absent. */
   readonly publicOrigin?: string;
   readonly cors?: CorsPolicy;
@@ -50,7 +50,9 @@ export interface HttpTriggerOptions {
 interface Admitted {
   readonly target: FunctionTarget;
   readonly version: FunctionVersion;
-  readonly identity: Identity;
+  readonly caller: Caller;
+  /** The request's Idempotency-Key, where it has a say. */
+  readonly idempotencyKey: string | undefined;
 }
 
 const NO_BODY = Buffer.alloc(0);
@@ -80,7 +82,7 @@ export async function httpTrigger(app: FastifyInstance, options: HttpTriggerOpti
     ...common,
     method: 'POST',
     url: '/invoke/*',
-    onRequest: (request, _reply, done) => settle(() => routes.admitInvoke(request), done),
+    onRequest: (request, reply, done) => settle(() => routes.admitInvoke(request, reply), done),
     handler: (request, reply) => routes.runBare(request, reply),
   });
 }
@@ -113,7 +115,7 @@ class Routes {
     return this.#admitVersion(request, reply, target, version);
   }
 
-  async admitInvoke(request: AdmittedRequest): Promise<void> {
+  async admitInvoke(request: AdmittedRequest, reply: FastifyReply): Promise<void> {
     const { catalog } = this.#options;
     const id = parseInvokeTarget(request.raw.url!);
     // Only while it is the active one: a hash that somebody kept must not run code that was replaced for a reason.
@@ -121,36 +123,30 @@ class Routes {
     if (name === null) throw new PosternError('FUNCTION_NOT_FOUND', 'no function has this version active');
     const version = await catalog.active(name);
     const target = { name, path: `/invoke/${id}`, subpath: '', query: '' };
-    await this.#authenticate(request, target, version);
+    await this.#authenticate(request, reply, target, version);
   }
 
   async runFunction(request: AdmittedRequest, reply: FastifyReply): Promise<FastifyReply> {
-    const { target, version, identity } = await this.#current(request);
+    const current = await this.#current(request, reply);
     const headers = request.headers;
     const body = eventBody(bodyOf(request), headers['content-type'], headers['content-encoding']);
     const event = httpEvent({
-      target,
+      target: current.target,
       method: request.method,
       origin: this.#options.publicOrigin ?? `http://${headers.host ?? 'localhost'}`,
       headers,
       body,
-      userId: identity.userId,
+      userId: current.caller.identity.userId,
       requestId: request.id,
     });
-    const result = await this.#invoke(request, reply, version, identity, 'http', event);
-    const wire = toWire(okResponse(result));
-    reply.code(wire.status);
-    for (const [name, value] of wire.headers) reply.header(name, value);
-    return reply.send(wire.body);
+    return send(reply, current, await this.#run(request, reply, current, 'http', event));
   }
 
   async runBare(request: AdmittedRequest, reply: FastifyReply): Promise<FastifyReply> {
-    const { version, identity } = await this.#current(request);
+    const current = await this.#current(request, reply);
     const bytes = bodyOf(request);
     const event = { json: bytes.length === 0 ? 'null' : checkedJson(bytes) };
-    const result = await this.#invoke(request, reply, version, identity, 'manual', event);
-    const json = bareResultJson(okResponse(result));
-    return reply.header('content-type', 'application/json; charset=utf-8').send(json);
+    return send(reply, current, await this.#run(request, reply, current, 'manual', event));
   }
 
   #admitVersion(
@@ -168,49 +164,76 @@ class Routes {
           return Promise.resolve(reply.code(204).headers(preflightHeaders(headers, CORS_METHODS)).send());
       }
     }
-    return this.#authenticate(request, target, version);
+    return this.#authenticate(request, reply, target, version);
   }
 
   #authenticate(
     request: AdmittedRequest,
+    reply: FastifyReply,
     target: FunctionTarget,
     version: FunctionVersion,
   ): undefined | Promise<unknown> {
-    const identity = authenticate(version.config.auth, request.headers, this.#options.tokens);
-    if (identity instanceof Promise) {
-      return identity.then((known) => {
-        request[admitted] = { target, version, identity: known };
-      });
-    }
-    request[admitted] = { target, version, identity };
+    const { headers, method } = request;
+    const admit = (caller: Caller): void => {
+      const idempotencyKey = idempotencyKeyOf(method, headers['idempotency-key']);
+      request[admitted] = { target, version, caller, idempotencyKey };
+    };
+    const caller = authenticate(version.config.auth, version.name, headers, this.#options, (rate) =>
+      reply.headers(rate),
+    );
+    if (caller instanceof Promise) return caller.then(admit);
+    admit(caller);
     return undefined;
   }
 
-  /** While the body came in the function may have been deployed anew, and may let fewer people in now. */
-  async #current(request: AdmittedRequest): Promise<Admitted> {
+  /** While the body came in the function may have been deployed anew, and may let fewer people in now; or the key is over. */
+  async #current(request: AdmittedRequest, reply: FastifyReply): Promise<Admitted> {
     const before = request[admitted]!;
+    if (before.caller.apiKey !== null) await this.#options.keys.confirm(before.caller.apiKey);
     const active = this.#options.catalog.active(before.target.name);
     const version = active instanceof Promise ? await active : active;
-    if (version.versionId !== before.version.versionId) await this.#authenticate(request, before.target, version);
+    if (version.versionId !== before.version.versionId)
+      await this.#authenticate(request, reply, before.target, version);
     return request[admitted]!;
+  }
+
+  #run(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    { version, caller, idempotencyKey }: Admitted,
+    trigger: 'http' | 'manual',
+    event: HttpEvent,
+  ): Promise<WireResponse> {
+    const { identity, apiKey } = caller;
+    if (idempotencyKey === undefined) return this.#invoke(request, version, identity, trigger, event, goneOf(reply));
+    return this.#options.idempotency.once(
+      {
+        functionId: version.functionId,
+        timeoutMs: version.config.timeoutMs,
+        caller: apiKey === null ? identity.userId : `api key ${apiKey.id}`,
+        role: identity.role,
+        key: idempotencyKey,
+        method: request.method,
+        target: request.raw.url!,
+        body: bodyOf(request),
+      },
+      // Nothing ends it: who goes away comes back for the answer.
+      () => this.#invoke(request, version, identity, trigger, event),
+      () => reply.header('idempotent-replayed', 'true'),
+    );
   }
 
   async #invoke(
     request: FastifyRequest,
-    reply: FastifyReply,
     version: FunctionVersion,
     identity: Identity,
-    trigger: InvocationRequest['trigger'],
+    trigger: 'http' | 'manual',
     event: HttpEvent,
-  ): Promise<InvocationResult> {
+    signal?: AbortSignal,
+  ): Promise<WireResponse> {
     const depth = depthOf(request);
-    const gone = new AbortController();
-    const { raw } = reply;
-    raw.once('close', () => {
-      if (!raw.writableFinished) gone.abort();
-    });
     // The version that the caller was let in to, whatever becomes active from here on.
-    return this.#options.invoker.invoke({
+    const result = await this.#options.invoker.invoke({
       functionName: version.name,
       version: version.version,
       trigger,
@@ -218,10 +241,30 @@ class Routes {
       ...(event.bodyAt === undefined ? {} : { bodyAt: event.bodyAt }),
       requestId: request.id,
       identity,
-      signal: gone.signal,
+      ...(signal === undefined ? {} : { signal }),
       depth,
     });
+    const response = okResponse(result);
+    return trigger === 'http' ? toWire(response) : bareWire(response);
   }
+}
+
+/** A function's own `RateLimit` headers would contradict those of the caller's key. */
+function send(reply: FastifyReply, { caller }: Admitted, { status, headers, body }: WireResponse): FastifyReply {
+  reply.code(status);
+  for (const [name, value] of headers) {
+    if (caller.apiKey === null || !name.startsWith('ratelimit-')) reply.header(name, value);
+  }
+  return reply.send(body);
+}
+
+/** Aborted when the caller goes away. */
+function goneOf({ raw }: FastifyReply): AbortSignal {
+  const gone = new AbortController();
+  raw.once('close', () => {
+    if (!raw.writableFinished) gone.abort();
+  });
+  return gone.signal;
 }
 
 function bodyOf(request: FastifyRequest): Buffer {

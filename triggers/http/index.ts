@@ -1,3 +1,12 @@
+export {
+  type ApiKeyInfo,
+  ApiKeyStore,
+  DEFAULT_KEY_ROLE,
+  DEFAULT_RATE_LIMIT,
+  DEFAULT_RATE_WINDOW_SECONDS,
+  type NewApiKey,
+} from './api-key-store.ts';
+export { ApiKeys } from './api-keys.ts';
 export type { CorsPolicy } from './cors.ts';
 export {
   DEPTH_HEADER,
@@ -6,6 +15,8 @@ export {
   httpTrigger,
   MAX_BODY_BYTES,
 } from './http-trigger.ts';
+export { Idempotency } from './idempotency.ts';
+export { RateLimiter } from './rate-limiter.ts';
 export { RemoteKeySet, type RemoteKeySetOptions } from './remote-key-set.ts';
 export { MAX_RESPONSE_BYTES } from './response.ts';
 export { ANONYMOUS, TOKEN_ROLES, TokenVerifier, type TokenVerifierOptions } from './tokens.ts';

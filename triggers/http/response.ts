@@ -96,11 +96,16 @@ function exceeds(payload: string | Uint8Array, max: number): boolean {
   return payload.length * 3 > max && Buffer.byteLength(payload) > max;
 }
 
+/** Throws INVALID_RESULT, as `toWire`. */
+export function bareWire(response: FunctionResponse): WireResponse {
+  return { status: 200, headers: JSON_HEADERS, body: bareResultJson(response) };
+}
+
 /**
  * What `/invoke/{id}` answers: the result itself as JSON. A response object is the result there, and is written as the
  * handler would have returned it.
  */
-export function bareResultJson(response: FunctionResponse): string {
+function bareResultJson(response: FunctionResponse): string {
   if (exceeds(response.kind === 'value' ? response.json : response.body, MAX_RESPONSE_BYTES)) {
     throw invalid(`the result is larger than ${MAX_RESPONSE_BYTES} bytes`);
   }
