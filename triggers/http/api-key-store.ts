@@ -11,6 +11,8 @@ const KEY_BYTES = 32;
 const DISPLAY_CHARS = API_KEY_PREFIX.length + 4;
 /** So long nodes go on to know a key that is over, and count who still sends it. */
 const REMEMBER_INACTIVE = '30 days';
+/** All callers with keys wait for this read: on a half-open connection its answer would never come. */
+const READ_TIMEOUT_MS = 3_000;
 
 export interface NewApiKey {
   readonly name: string;
@@ -103,8 +105,10 @@ export class ApiKeyStore {
     return rowCount === 1;
   }
 
+  /** What a node holds in memory. */
   async known(): Promise<KnownApiKey[]> {
-    const { rows } = await this.#pool.query<Row>(SELECT_KNOWN);
+    const query = { text: SELECT_KNOWN, query_timeout: READ_TIMEOUT_MS };
+    const { rows } = await this.#pool.query<Row>(query);
     return rows.map((row) => ({
       ...toInfo(row),
       hash: row.key_hash.toString('base64'),
