@@ -93,7 +93,7 @@ describe('several nodes on one database', () => {
   });
 
   test('stay within the limit and what the one that let in last had not heard of, whatever the order', async () => {
-    const step = fc.record({ node: fc.nat(2), takes: fc.integer({ min: 0, max: 60 }) });
+    const step = fc.record({ node: fc.nat(2), takes: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 60 })) });
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 12 }), async (steps) => {
         const all = nodes(3);
