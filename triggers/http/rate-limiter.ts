@@ -6,10 +6,11 @@
  * long as it has a key in a window that is not over; at once for a key's first request in a window.
  *
  * ## The error
- * Never fewer than the limit are let in. More are by what the other nodes let in and this one has not heard of yet: that is
- * their last second and the second before it, since they may tell at the end of theirs and this one ask at the end of its own. So
- * over n nodes a window lets in at most `limit + (n - 1) × what a node lets in within 2 s`, and never more than `n × limit`, also
- * while the database is away. A clock that is wrong moves a node's windows, and no more.
+ * Never fewer than the limit are let in. More are by what a node has not heard of yet: what the others let in during about 2 s, since
+ * they may tell at the end of their second and this one ask at the end of its own; and for a node that meets a key for the first
+ * time in a window, what it lets in itself until it has heard at all. So over n nodes a window lets in at most
+ * `limit + (n - 1) × the most that one node lets in within 2 s`, and never more than `n × limit`, also while the database is away. A
+ * clock that is wrong moves a node's windows, and no more.
  *
  * The same statement writes when a key was last used and how often it was refused, and removes windows that are over.
  */
