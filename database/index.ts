@@ -1,3 +1,4 @@
+export type { ClaimsKey } from './claims-key.ts';
 export * from './embedded.ts';
 export * from './errors.ts';
 export { ensureGuestLogin, type GuestConnection, type GuestLoginOptions } from './guest-login.ts';

@@ -1,4 +1,5 @@
 import type { Pool } from 'pg';
+import { type ClaimsKey, readClaimsKey } from './claims-key.ts';
 import { GuestRoleError } from './errors.ts';
 import { again, ensureGuestLogin, type GuestConnection, type GuestLoginOptions } from './guest-login.ts';
 import { quoteIdentifier } from './quoting.ts';
@@ -58,6 +59,7 @@ export class GuestLogins {
   readonly #masterKey: Buffer;
   readonly #options: GuestLoginOptions;
   readonly #known = new Map<string, Promise<GuestConnection>>();
+  #claimsKey: Promise<ClaimsKey> | undefined;
 
   constructor(pool: Pool, masterKey: Buffer, options: GuestLoginOptions = {}) {
     this.#pool = pool;
@@ -79,5 +81,14 @@ export class GuestLogins {
     this.#known.set(role, made);
     made.catch(() => this.#known.delete(role));
     return made;
+  }
+
+  /** What the pools of `db.query` prove claims with. Read once. */
+  claimsKey(): Promise<ClaimsKey> {
+    this.#claimsKey ??= readClaimsKey(this.#pool).catch((error: unknown) => {
+      this.#claimsKey = undefined;
+      throw error;
+    });
+    return this.#claimsKey;
   }
 }

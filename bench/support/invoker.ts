@@ -10,6 +10,7 @@ import {
   type InvocationResult,
   loadEngineSource,
 } from '../../invoker/index.ts';
+import type { HostFunctionProvider } from '../../runtime/index.ts';
 
 export interface InvokerHost {
   invoke(event: unknown): Promise<InvocationResult>;
@@ -24,6 +25,7 @@ export async function startInvoker(options: {
   readonly executors: number;
   readonly source: string;
   readonly timeoutMs?: number;
+  readonly providers?: readonly HostFunctionProvider[];
 }): Promise<InvokerHost> {
   const engine = await loadEngineSource();
   let image = new Uint8Array(0);
@@ -49,7 +51,9 @@ export async function startInvoker(options: {
     memoryBytes: MEMORY_BYTES,
     cpu: Number.POSITIVE_INFINITY,
     concurrency: null,
-  } as FunctionConfig;
+    db: { role: 'invoker' },
+    http: { allow: [], rateLimit: { requests: 100, windowMs: 10_000 } },
+  } as Partial<FunctionConfig> as FunctionConfig;
   const version: FunctionVersion = {
     functionId: 1,
     name: 'bench',
@@ -64,7 +68,7 @@ export async function startInvoker(options: {
     pool,
     admission: new Admission({ maxConcurrent: 100_000, maxQueued: 0, maxQueueMs: 1 }),
     recorder: { push: () => {} },
-    providers: [],
+    providers: options.providers ?? [],
     openLog: () => ({ add: () => {}, lines: [] }),
     onDefect: (operation, error) => console.error(operation, error),
   });

@@ -8,7 +8,7 @@ import type { PostgresParameter } from './parameters.ts';
 import type { PipelineOutcome, PipelineStep, TransactionStatus } from './pipeline.ts';
 import { QueryResult } from './query-result.ts';
 import type { SqlVerdict } from './sql-gate.ts';
-import { type DatabaseScope, settingsStep } from './transaction-settings.ts';
+import { type DatabaseScope, TransactionSettings } from './transaction-settings.ts';
 import type { TypeCatalog } from './type-catalog.ts';
 
 /** What all transactions of an invocation have in common. */
@@ -41,6 +41,7 @@ export class DatabaseTransaction {
   readonly #context: TransactionContext;
   readonly #limits: DatabaseLimits;
   readonly #connection: GuestConnection;
+  readonly #settings: TransactionSettings;
   #status: TransactionStatus = 'I';
   /** Statements of one transaction run one after the other, as the connection would have them. */
   #turn: Promise<unknown> = Promise.resolve();
@@ -49,6 +50,7 @@ export class DatabaseTransaction {
     this.#context = context;
     this.#limits = limits;
     this.#connection = connection;
+    this.#settings = new TransactionSettings(context.scope, context.role, connection.prover);
   }
 
   static async open(context: TransactionContext, limits: DatabaseLimits): Promise<DatabaseTransaction> {
@@ -62,7 +64,7 @@ export class DatabaseTransaction {
    */
   async queryAlone(statement: Statement): Promise<string> {
     const commitAlong = statement.verdict.pure || !statement.verdict.returnsRows;
-    const before = [BEGIN, this.#settings()];
+    const before = [BEGIN, this.#settings.step()];
     const result = this.#newResult();
     const outcome = await this.#run([...before, step(statement, result), ...(commitAlong ? [COMMIT] : [])], true);
     this.#checkOutcome(outcome, before.length, result);
@@ -72,7 +74,7 @@ export class DatabaseTransaction {
   }
 
   async begin(): Promise<void> {
-    const steps = [BEGIN, this.#settings()];
+    const steps = [BEGIN, this.#settings.step()];
     const outcome = await this.#run(steps);
     this.#checkOutcome(outcome, steps.length);
     this.#expect(outcome, 'T');
@@ -81,7 +83,7 @@ export class DatabaseTransaction {
   query(statement: Statement): Promise<string> {
     return this.#inTurn(async () => {
       const result = this.#newResult();
-      const outcome = await this.#run([this.#settings(), step(statement, result)], true);
+      const outcome = await this.#run([this.#settings.step(), step(statement, result)], true);
       this.#checkOutcome(outcome, 1, result);
       this.#expect(outcome, 'T');
       return this.#toJson(result, outcome.tags[1] ?? '');
@@ -123,10 +125,6 @@ export class DatabaseTransaction {
         'the transaction was rolled back, because a statement in it failed',
       );
     }
-  }
-
-  #settings(): PipelineStep {
-    return settingsStep(this.#context.scope, this.#context.role, this.#context.scope.deadlineMs - performance.now());
   }
 
   #newResult(): QueryResult {

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type pg from 'pg';
 import { sendCancelRequest } from './cancel-request.ts';
+import { type ClaimsProver, proverOf } from './claims-proof.ts';
 import { Pipeline, type PipelineOutcome, type PipelineStep } from './pipeline.ts';
 
 /** How long a cancelled statement gets to end by itself before the socket is closed on it. */
@@ -59,6 +60,11 @@ export class GuestConnection {
       stopWatching();
       this.#running = undefined;
     }
+  }
+
+  /** Undefined where claims are not proven. */
+  get prover(): ClaimsProver | undefined {
+    return proverOf(this.#client);
   }
 
   /** Whether the last answer was stopped for its size on the socket. */

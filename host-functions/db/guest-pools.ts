@@ -1,6 +1,7 @@
 import pg from 'pg';
 import { HostCallError } from '../../runtime/index.ts';
 import { type HostLog, SILENT_LOG } from '../host-log.ts';
+import { type ClaimsKey, introduce } from './claims-proof.ts';
 import { CONNECTION_OPTIONS } from './transaction-settings.ts';
 
 /** One bounded pool per guest role, each logged in as the login role that may become that role and no other. */
@@ -13,6 +14,8 @@ export interface GuestPools {
 /** How to connect as the login that stands for a role; `GuestLogins` of database/ is one. */
 export interface GuestConnections {
   guestConnection(role: string): Promise<pg.ClientConfig>;
+  /** Absent: `postern.claims()` is null for every guest. */
+  claimsKey?(): Promise<ClaimsKey>;
 }
 
 export interface GuestPoolsOptions {
@@ -50,9 +53,9 @@ class LazyGuestPools implements GuestPools {
   async pool(role: string): Promise<pg.Pool> {
     const open = this.#pools.get(role);
     if (open !== undefined) return open;
-    const config = await this.#connectionFor(role);
+    const [config, key] = await Promise.all([this.#connectionFor(role), this.#connections.claimsKey?.()]);
     if (this.#stopped) throw new Error('the guest pools are stopped');
-    return this.#pools.get(role) ?? this.#open(role, config);
+    return this.#pools.get(role) ?? this.#open(role, config, key);
   }
 
   /** Why a role is refused tells of the database's roles: that is for the operator, not for the guest. */
@@ -67,9 +70,12 @@ class LazyGuestPools implements GuestPools {
     }
   }
 
-  #open(role: string, config: pg.ClientConfig): pg.Pool {
+  #open(role: string, config: pg.ClientConfig, key: ClaimsKey | undefined): pg.Pool {
+    // The pool waits for the promise; its published type does not say so.
+    const onConnect = key === undefined ? {} : { onConnect: (client: pg.ClientBase) => introduce(client, key) };
     const pool = new pg.Pool({
       ...config,
+      ...onConnect,
       application_name: `postern guest ${role}`,
       options: config.options === undefined ? CONNECTION_OPTIONS : `${config.options} ${CONNECTION_OPTIONS}`,
       max: this.#options.maxConnections ?? MAX_CONNECTIONS,

@@ -1,5 +1,6 @@
 import type { Identity, InvocationScope } from '../../runtime/index.ts';
 import { BACKSTOP_GRACE_MS } from '../backstop.ts';
+import type { ClaimsProof, ClaimsProver } from './claims-proof.ts';
 import type { PipelineStep } from './pipeline.ts';
 
 /** A scope that also says how many functions fired one another before this invocation; absent means 0. */
@@ -13,17 +14,24 @@ export type DatabaseScope = InvocationScope;
  * - idle_in_transaction_session_timeout: the server's own end for a transaction that nobody comes back to (DB-19).
  * - standard_conforming_strings: the gate's parser reads strings as with `on`; the server has to agree (DB-23).
  * - request.jwt.claims: as PostgREST sets it, always JSON, so that `current_setting(…)::json` in a policy never fails.
+ * - postern.claims: the same, for `postern.claims()`, with what nobody makes who can't prove to be a node (migration 0009).
  * - the role last, since from there on the rights are the guest's.
  *
  * Each set_config costs some 8 microseconds of the server; what no policy hangs on is set at connection, below.
  */
-const SETTINGS = `select
+const settings = (claims: string): string => `select
   pg_catalog.set_config('statement_timeout', $1, true),
   pg_catalog.set_config('idle_in_transaction_session_timeout', $2, true),
   pg_catalog.set_config('standard_conforming_strings', 'on', true),
   pg_catalog.set_config('request.jwt.claims', $3, true),
   pg_catalog.set_config('postern.depth', $4, true),
-  pg_catalog.set_config('role', $5, true)`;
+  ${claims}pg_catalog.set_config('role', $5, true)`;
+
+const UNPROVEN = settings('');
+const PROVEN = settings(`pg_catalog.set_config('postern.claims', pg_catalog.concat(
+    pg_catalog.encode(pg_catalog.sha256($6 operator(pg_catalog.||)
+      pg_catalog.timestamptz_send(pg_catalog.transaction_timestamp())), 'hex'), $7::pg_catalog.text, ' ', $3), true),
+  `);
 
 /**
  * Startup options of a guest connection: what DISCARD ALL goes back to, whatever the database or the role is set to.
@@ -35,11 +43,29 @@ export const CONNECTION_OPTIONS =
 /** Beyond this the server's clock is not needed, and its 32-bit setting would overflow. */
 const MAX_TIMEOUT_MS = 600_000;
 
-/** role: the database role, of the same name as Postern's. remainingMs: until the invocation's deadline. */
-export function settingsStep(scope: DatabaseScope, role: string, remainingMs: number): PipelineStep {
-  const timeoutMs = String(Math.min(Math.max(Math.ceil(remainingMs), 0) + BACKSTOP_GRACE_MS, MAX_TIMEOUT_MS));
-  const depth = String(scope.depth);
-  return { text: SETTINGS, values: [timeoutMs, timeoutMs, claimsText(scope.identity, role), depth, role] };
+/** The settings of one transaction. */
+export class TransactionSettings {
+  readonly #scope: DatabaseScope;
+  readonly #role: string;
+  readonly #claims: string;
+  /** Of the transaction's begin, also for later steps: it has to be from about then. */
+  readonly #proof: ClaimsProof | undefined;
+
+  /** role: the database role, of the same name as Postern's. prover: of the connection; absent, nothing is proven. */
+  constructor(scope: DatabaseScope, role: string, prover: ClaimsProver | undefined) {
+    this.#scope = scope;
+    this.#role = role;
+    this.#claims = claimsText(scope.identity, role);
+    this.#proof = prover?.prove(this.#claims);
+  }
+
+  step(): PipelineStep {
+    const remainingMs = this.#scope.deadlineMs - performance.now();
+    const timeoutMs = String(Math.min(Math.max(Math.ceil(remainingMs), 0) + BACKSTOP_GRACE_MS, MAX_TIMEOUT_MS));
+    const values = [timeoutMs, timeoutMs, this.#claims, String(this.#scope.depth), this.#role];
+    if (this.#proof === undefined) return { text: UNPROVEN, values };
+    return { text: PROVEN, values: [...values, this.#proof.proof, this.#proof.issuedMs] };
+  }
 }
 
 /** Without claims PostgREST still says the role; so does this. */

@@ -11,7 +11,7 @@ import type { HostCallError, HostFunctionProvider, HostFunctionSession } from '.
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 
 /** One key for all test files: login roles belong to the cluster, which they share. */
-const MASTER_KEY = Buffer.from('test master key of 32 bytes ....');
+export const MASTER_KEY = Buffer.from('test master key of 32 bytes ....');
 
 export interface ScopeOptions {
   readonly role?: string;

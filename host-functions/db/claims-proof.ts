@@ -1,0 +1,56 @@
+import { hash } from 'node:crypto';
+import type pg from 'pg';
+
+/**
+ * Proves to `postern.claims()` that claims come from a node, for this connection and for now: NMAC with SHA-256 over
+ * backend, time and claims. Migration 0009 has the other side, and what it is good against.
+ */
+
+/** As database/ reads it. */
+export interface ClaimsKey {
+  readonly inner: Buffer;
+  readonly outer: Buffer;
+}
+
+export interface ClaimsProof {
+  /** By the database's clock. */
+  readonly issuedMs: string;
+  readonly proof: Buffer;
+}
+
+const PROVERS = new WeakMap<pg.ClientBase, ClaimsProver>();
+
+/** Costs a round trip, once a connection: the server's own number of it (a pooler says another), and its clock. */
+export async function introduce(client: pg.ClientBase, key: ClaimsKey): Promise<void> {
+  const { rows } = await client.query<{ backend: number; clockMs: string }>(INTRODUCTION);
+  const { backend, clockMs } = rows[0] as { backend: number; clockMs: string };
+  PROVERS.set(client, new ClaimsProver(key, backend, Number(clockMs)));
+}
+
+const INTRODUCTION = `select pg_catalog.pg_backend_pid() as backend,
+  pg_catalog.floor(extract(epoch from pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000)::pg_catalog.text as "clockMs"`;
+
+/** Undefined for a connection that was not introduced: `postern.claims()` is null on it. */
+export function proverOf(client: pg.ClientBase): ClaimsProver | undefined {
+  return PROVERS.get(client);
+}
+
+export class ClaimsProver {
+  readonly #key: ClaimsKey;
+  readonly #prefix = Buffer.alloc(12);
+  /** Between the database's clock and this process' monotonic one, so that nobody has to set the node's. */
+  readonly #offsetMs: number;
+
+  constructor(key: ClaimsKey, backend: number, clockMs: number) {
+    this.#key = key;
+    this.#prefix.writeInt32BE(backend);
+    this.#offsetMs = clockMs - performance.now();
+  }
+
+  prove(claims: string): ClaimsProof {
+    const issuedMs = BigInt(Math.floor(performance.now() + this.#offsetMs));
+    this.#prefix.writeBigInt64BE(issuedMs, 4);
+    const inner = hash('sha256', Buffer.concat([this.#key.inner, this.#prefix, Buffer.from(claims)]), 'buffer');
+    return { issuedMs: String(issuedMs), proof: hash('sha256', Buffer.concat([this.#key.outer, inner]), 'buffer') };
+  }
+}
