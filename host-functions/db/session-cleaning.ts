@@ -27,23 +27,24 @@ const RESETS: readonly PipelineStep[] = [
   'discard sequences',
 ].map((text, index) => ({ name: `postern_clean_${index}`, text }));
 
-const LOOK = `select pg_catalog.count(*), pg_catalog.count(*) filter (where from_sql) from pg_catalog.pg_prepared_statements`;
+/** The function behind the view pg_prepared_statements: this is parsed each time, and a view is dear to parse. */
+const LOOK = 'select from_sql from pg_catalog.pg_prepared_statement()';
 
 /** What is prepared on the connection. */
 export class CleaningReport implements RowSink {
   readonly maxRows = 0;
-  #all = -1;
-  #fromSql = -1;
+  #fromProtocol = 0;
+  #fromSql = 0;
 
   columns(_fields: readonly pg.FieldDef[]): void {}
 
-  row(values: readonly (string | null)[]): void {
-    this.#all = Number(values[0]);
-    this.#fromSql = Number(values[1]);
+  row([fromSql]: readonly (string | null)[]): void {
+    if (fromSql === 'f') this.#fromProtocol += 1;
+    else this.#fromSql += 1;
   }
 
   /** Whether these many statements, and all of the host. */
   isOnlyPrepared(count: number): boolean {
-    return this.#fromSql === 0 && this.#all === count;
+    return this.#fromSql === 0 && this.#fromProtocol === count;
   }
 }
