@@ -5,6 +5,7 @@ import { auditCommand } from './commands/audit.ts';
 import { deleteCommand } from './commands/delete.ts';
 import { deployCommand } from './commands/deploy.ts';
 import { devCommand } from './commands/dev.ts';
+import { doctorCommand } from './commands/doctor.ts';
 import { eventsCommand } from './commands/events.ts';
 import { initCommand } from './commands/init.ts';
 import { invokeCommand } from './commands/invoke.ts';
@@ -38,6 +39,7 @@ const COMMANDS = [
   deleteCommand,
   auditCommand,
   migrateCommand,
+  doctorCommand,
 ];
 
 /** Runs one command line, `argv` without node and script. Never rejects; resolves with the exit code. */

@@ -1,4 +1,6 @@
 export type { ClaimsKey } from './claims-key.ts';
+export { examineDatabase, type Finding } from './doctor.ts';
+export type { Severity } from './doctor-checks.ts';
 export * from './embedded.ts';
 export * from './errors.ts';
 export { ensureGuestLogin, type GuestConnection, type GuestLoginOptions } from './guest-login.ts';

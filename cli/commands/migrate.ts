@@ -1,6 +1,6 @@
 import { Command } from 'commander';
-import { type CommandIo, examples, outputOf, setting } from '../context.ts';
-import { OperationError, UsageError } from '../errors.ts';
+import { type CommandIo, examples, outputOf } from '../context.ts';
+import { databaseUrl, unreachable } from '../database-url.ts';
 
 interface MigrateOptions {
   readonly databaseUrl?: string;
@@ -26,11 +26,7 @@ export function migrateCommand(io: CommandIo): Command {
 
 async function runMigrate(io: CommandIo, options: MigrateOptions): Promise<void> {
   const output = outputOf(io, options);
-  const url = options.databaseUrl ?? setting(io, 'DATABASE_URL');
-  if (url === undefined)
-    throw new UsageError('which database? Give --database-url or DATABASE_URL, such as postgres://user@localhost/app');
-  if (!URL.canParse(url) || !/^postgres(?:ql)?:$/.test(new URL(url).protocol))
-    throw new UsageError('the database URL has to begin with postgres:// or postgresql://');
+  const url = databaseUrl(io, options.databaseUrl);
   const { createSystemPool, migrate, pendingMigrations } = await import('../../database/index.ts');
   const pool = createSystemPool(url);
   try {
@@ -48,17 +44,4 @@ async function runMigrate(io: CommandIo, options: MigrateOptions): Promise<void>
     output.progressDone();
     await pool.end();
   }
-}
-
-/** The database can't be reached, or does not let us in. Never shows the password. */
-function unreachable(error: unknown, url: string): OperationError | undefined {
-  const { code, message } = error as NodeJS.ErrnoException;
-  const known = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'ETIMEDOUT', 'ECONNRESET', '28P01', '28000', '3D000'];
-  if (code === undefined || !known.includes(code)) return undefined;
-  const { host, pathname } = new URL(url);
-  return new OperationError(
-    'DATABASE_UNAVAILABLE',
-    `the database ${host}${pathname} can not be reached: ${message || code}`,
-    { cause: error },
-  );
 }
