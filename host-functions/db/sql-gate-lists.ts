@@ -208,6 +208,10 @@ export const DENIED_SCHEMAS: ReadonlySet<string> = new Set([
   'aws_lambda',
   'aws_s3',
   'aws_commons',
+  'dbms_sql',
+  'dbms_pipe',
+  'dbms_alert',
+  'utl_file',
 ]);
 
 /**
@@ -218,6 +222,7 @@ export const DENIED_FUNCTIONS: ReadonlySet<string> = new Set([
   'set_config',
   'setseed', // the session's random seed is not reset by DISCARD ALL
   'set_limit', // pg_trgm: a session setting
+  'shobj_description', // comments on roles and databases of the whole cluster
   // run SQL from text, or read a relation named by text
   'query_to_xml',
   'query_to_xmlschema',
@@ -243,6 +248,9 @@ export const DENIED_FUNCTIONS: ReadonlySet<string> = new Set([
   'connectby',
   'xpath_table',
   'xslt_process',
+  'cypher',
+  'run_job',
+  'add_job',
   // large objects, beside the lo_ prefix
   'loread',
   'lowrite',
@@ -282,3 +290,28 @@ export const DENIED_FUNCTION_PREFIXES: readonly string[] = [
   'plpython',
   'verify_heapam',
 ];
+
+/**
+ * Settings that `current_setting` may read, and all that begin with `request.`. Databases keep secrets in settings of their
+ * own (`app.settings.jwt_secret`), so the name is a constant of this list. Policies and functions read what they like.
+ */
+export const READABLE_SETTINGS: ReadonlySet<string> = new Set([
+  'client_encoding',
+  'datestyle',
+  'default_text_search_config',
+  'default_transaction_isolation',
+  'idle_in_transaction_session_timeout',
+  'intervalstyle',
+  'lock_timeout',
+  'max_identifier_length',
+  'postern.depth',
+  'role',
+  'search_path',
+  'server_encoding',
+  'server_version',
+  'server_version_num',
+  'statement_timeout',
+  'timezone',
+  'transaction_isolation',
+  'transaction_read_only',
+]);

@@ -11,6 +11,7 @@ import {
   DENIED_SCHEMAS,
   QUERY_NODES,
   QUERY_STATEMENTS,
+  READABLE_SETTINGS,
 } from './sql-gate-lists.ts';
 import { SqlParser, SqlSyntaxError } from './sql-parser.ts';
 
@@ -192,6 +193,7 @@ class TreeWalk {
         break;
       case 'FuncCall':
         this.#checkFunction(strings(body.funcname));
+        checkSettingName(body);
         break;
       case 'ColumnRef':
         this.#checkAttributes(strings(body.fields), 1);
@@ -268,7 +270,11 @@ class TreeWalk {
    */
   #checkAttributes(path: readonly string[], from: number): void {
     if (path.length > 2) checkSchema(path);
-    for (let index = from; index < path.length; index++) checkFunctionName((path[index] as string).toLowerCase());
+    for (let index = from; index < path.length; index++) {
+      const name = (path[index] as string).toLowerCase();
+      checkFunctionName(name);
+      if (name === READS_SETTING) throw notAllowed(`it calls ${name} in attribute notation`);
+    }
   }
 }
 
@@ -304,6 +310,16 @@ function checkFunctionName(name: string): void {
     (name.startsWith('pg_') && !ALLOWED_PG_FUNCTIONS.has(name)) ||
     DENIED_FUNCTION_PREFIXES.some((prefix) => name.startsWith(prefix));
   if (denied) throw notAllowed(`it calls ${name}`);
+}
+
+const READS_SETTING = 'current_setting';
+
+function checkSettingName(call: Json): void {
+  if (strings(call.funcname).at(-1)?.toLowerCase() !== READS_SETTING) return;
+  const [first] = (call.args ?? []) as { A_Const?: { sval?: { sval?: string } } }[];
+  const name = first?.A_Const?.sval?.sval?.toLowerCase();
+  if (name === undefined) throw notAllowed('current_setting takes the name of a setting as a constant');
+  if (!name.startsWith('request.') && !READABLE_SETTINGS.has(name)) throw notAllowed(`it reads the setting ${name}`);
 }
 
 function checkDefinitionName(object: unknown): void {

@@ -127,7 +127,7 @@ export class Deployer {
     });
     catalog.seedImage(versionId, built.program.image);
     await this.#everywhere(change.generation, change.name);
-    return { ...change, config: built.config, warnings: built.warnings };
+    return { ...change, config: built.config, warnings: [...built.warnings, ...rightsOf(built.config)] };
   }
 
   /** Makes an earlier version active again; INVALID_REQUEST where there is none. */
@@ -190,6 +190,12 @@ export class Deployer {
     const config = parseFunctionConfig(mergeConfigs(inCode, draft.outer), fileOf(draft));
     return { config, bundle: bundle.code, sourceMap: bundle.sourceMap, warnings: bundle.warnings, program };
   }
+}
+
+/** What a function may do beyond its caller's rights, for whoever deploys it. */
+function rightsOf({ name, db }: FunctionConfig): string[] {
+  if (db.role !== 'service_role') return [];
+  return [`"${name}" runs SQL as service_role, whoever calls it: it bypasses row-level security and may define tables`];
 }
 
 function draftOf(request: DeployRequest): Draft {

@@ -82,16 +82,19 @@ const HOLES: readonly (readonly [check: string, severity: string, sql: string])[
   ],
 ];
 
-test.each(HOLES)('DB-25 %s (%s) is found, and the SQL that is printed closes it: %s', async (check, severity, sql) => {
-  await db.pool.query(sql);
-  const found = (await findings()).filter((finding) => finding.check === check);
-  expect(found).toMatchObject([{ severity }]);
-  const { code, stdout } = await doctor();
-  expect(code).toBe(severity === 'high' ? 1 : 0);
-  expect(stdout).toContain(found[0]?.remedy);
-  await close(found[0]?.remedy ?? null);
-  expect(await findings()).toEqual([]);
-});
+test.each(HOLES)(
+  'DB-24 DB-25 %s (%s) is found, and the SQL that is printed closes it: %s',
+  async (check, severity, sql) => {
+    await db.pool.query(sql);
+    const found = (await findings()).filter((finding) => finding.check === check);
+    expect(found).toMatchObject([{ severity }]);
+    const { code, stdout } = await doctor();
+    expect(code).toBe(severity === 'high' ? 1 : 0);
+    expect(stdout).toContain(found[0]?.remedy);
+    await close(found[0]?.remedy ?? null);
+    expect(await findings()).toEqual([]);
+  },
+);
 
 test('DB-25 a role of guests that bypasses row-level security or makes roles is found', async () => {
   const role = `guest_${db.name}`;

@@ -262,6 +262,85 @@ test.each(['select 1; select 2', 'select 1; set role x', ';;', '', '-- nothing',
   },
 );
 
+test.each([
+  // the same call, written otherwise
+  'select u&"set_confi\\0067"($1, $2, true)',
+  'select U&"!0073et_config" uescape \'!\' ($1, $2, true)',
+  'select/**/set_config/* ( */($1, $2, true)',
+  'select -- \n set_config -- \n ($1, $2, true)',
+  'select "pg_catalog"."set_config"($1, $2, true)',
+  'select otherdb.pg_catalog.set_config($1, $2, true)',
+  'select set_config(variadic array[$1, $2, $3])',
+  'select set_config(is_local => true, setting_name => $1, new_value => $2)',
+  'select * from rows from (set_config($1, $2, true), generate_series(1, 2)) x',
+  'select x.* from notes, lateral set_config(owner, body, true) x',
+  'select distinct on (set_config($1, $2, true)) 1',
+  'select 1 group by set_config($1, $2, true)',
+  'select 1 having set_config($1, $2, true) is null',
+  'select 1 limit (select length(set_config($1, $2, true)))',
+  'select 1 offset length(set_config($1, $2, true))',
+  'select sum(1) over (rows between length(set_config($1, $2, true)) preceding and current row)',
+  'select percentile_disc(0.5) within group (order by set_config($1, $2, true)) from notes',
+  'select string_agg(owner, body order by set_config($1, $2, true)) from notes',
+  'select count(*) filter (where set_config($1, $2, true) is null) from notes',
+  'select * from notes tablesample bernoulli (length(set_config($1, $2, true)))',
+  'select * from notes tablesample set_config (1)',
+  'insert into notes (owner) values ($1) on conflict (id) do update set owner = set_config($1, $2, true)',
+  'insert into notes (owner) values ($1) on conflict (id) do nothing returning set_config($1, $2, true)',
+  'insert into notes (owner) values ($1) on conflict (lower(set_config($1, $2, true))) do nothing',
+  'update notes set (owner, body) = (select set_config($1, $2, true), null)',
+  'update notes set body[length(set_config($1, $2, true))] = null',
+  'merge into notes n using notes m on true when matched and set_config($1, $2, true) is null then do nothing',
+  'merge into notes n using notes m on true when not matched then insert (owner) values (set_config($1, $2, true))',
+  "select json_value($1, '$.a' default set_config($1, $2, true) on empty)",
+  "select * from json_table($1, '$' passing set_config($1, $2, true) as x columns (a text path '$')) j",
+  "select json_object('k': set_config($1, $2, true))",
+  'select xmlelement(name a, set_config($1, $2, true))',
+  'select xmlserialize(content set_config($1, $2, true)::xml as text)',
+  "select * from xmltable('/a' passing xmlparse(content set_config($1, $2, true)) columns b text) x",
+  'select (row(set_config($1, $2, true))).f1',
+  'select (array[set_config($1, $2, true)])[1]',
+  'select set_config($1, $2, true) collate "C"',
+  'select set_config($1, $2, true) operator(pg_catalog.||) $3',
+  'select set_config($1, $2, true)::regclass',
+  'select extract(year from set_config($1, $2, true)::timestamptz)',
+  'select (set_config($1, $2, true), 1) overlaps (now(), now())',
+  'select 1 where set_config($1, $2, true) like any (array[$3])',
+  'with recursive t as (select 1 n union all select length(set_config($1, $2, true)) from t) select * from t',
+  'with t as (select 1 a) search depth first by a set s select set_config($1, $2, true) from t',
+  'with gone as (delete from notes returning set_config($1, $2, true)) select 1',
+  'select * from (values (set_config($1, $2, true))) v',
+  'table pg_settings',
+  'select 1 where exists (table pg_authid)',
+])('DB-01 DB-23 however it is written, the gate finds it: %s', async (sql) => {
+  expect(['SQL_NOT_ALLOWED', '42601'], sql).toContain(await refused(sql));
+});
+
+test.each([
+  "select current_setting('app.settings.jwt_secret')",
+  "select current_setting('APP.settings.jwt_secret', true)",
+  "select current_setting('data_directory')",
+  "select current_setting('postern.claims')",
+  "select pg_catalog.current_setting('ssl_key_file', true)",
+  'select current_setting($1)',
+  "select current_setting('app.' || 'secret')",
+  "select current_setting('app.secret'::text)",
+  "select current_setting(variadic array['app.secret'])",
+  "select ('app.secret'::text).current_setting",
+  'select o.current_setting from (select $1::text) o',
+  "select shobj_description(10, 'pg_authid')",
+])('DB-14 settings that may hold a secret are not read: %s', async (sql) => {
+  expect(await refused(sql)).toBe('SQL_NOT_ALLOWED');
+});
+
+test.each([
+  "current_setting('request.jwt.claims', true)",
+  "current_setting('TimeZone')",
+  "pg_catalog.current_setting('search_path')",
+])('settings that policies and tools name are read: %s', async (call) => {
+  await expect(check(`select ${call}`)).resolves.toBeDefined();
+});
+
 describe('DB-23 what could be read in two ways', () => {
   test.each([
     "select 'a' /* ; */ -- ; \n",

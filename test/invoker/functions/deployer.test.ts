@@ -102,6 +102,17 @@ test('a trigger that can not be installed leaves nothing of the deploy behind', 
   expect((await node.store.list()).map((one) => one.name)).not.toContain('never');
 });
 
+test('a deploy says of a function with service_role that it bypasses row-level security, and of others nothing', async () => {
+  await db.pool.query(`do $$ begin
+    if not exists (select from pg_roles where rolname = 'service_role') then create role service_role nologin bypassrls; end if;
+  end $$`);
+  const { warnings } = await deploy('mighty', 'x', { db: { role: 'service_role' } });
+  expect(warnings).toEqual([
+    '"mighty" runs SQL as service_role, whoever calls it: it bypasses row-level security and may define tables',
+  ]);
+  expect((await deploy('mighty', 'x', { db: { role: 'invoker' } })).warnings).toEqual([]);
+});
+
 test('a role that a function may not have, or that is not there, is refused by field, value and reason', async () => {
   const role = `d_${randomBytes(4).toString('hex')}`;
   await db.pool.query(`create role ${role}; create role ${role}_free bypassrls`);
