@@ -28,7 +28,7 @@ export interface Statement {
   readonly verdict: SqlVerdict;
 }
 
-const BEGIN: PipelineStep = { name: 'postern_begin', text: 'begin' };
+const BEGIN: PipelineStep = { text: 'begin' };
 const COMMIT: PipelineStep = { text: 'commit' };
 const ROLLBACK: PipelineStep = { text: 'rollback' };
 
@@ -64,7 +64,7 @@ export class DatabaseTransaction {
    */
   async queryAlone(statement: Statement): Promise<string> {
     const commitAlong = statement.verdict.pure || !statement.verdict.returnsRows;
-    const before = [BEGIN, this.#settings.first()];
+    const before = [BEGIN, this.#settings.step()];
     const result = this.#newResult();
     const outcome = await this.#run([...before, step(statement, result), ...(commitAlong ? [COMMIT] : [])], true);
     this.#checkOutcome(outcome, before.length, result);
@@ -74,7 +74,7 @@ export class DatabaseTransaction {
   }
 
   async begin(): Promise<void> {
-    const steps = [BEGIN, this.#settings.first()];
+    const steps = [BEGIN, this.#settings.step()];
     const outcome = await this.#run(steps);
     this.#checkOutcome(outcome, steps.length);
     this.#expect(outcome, 'T');
@@ -83,7 +83,7 @@ export class DatabaseTransaction {
   query(statement: Statement): Promise<string> {
     return this.#inTurn(async () => {
       const result = this.#newResult();
-      const outcome = await this.#run([this.#settings.again(), step(statement, result)], true);
+      const outcome = await this.#run([this.#settings.step(), step(statement, result)], true);
       this.#checkOutcome(outcome, 1, result);
       this.#expect(outcome, 'T');
       return this.#toJson(result, outcome.tags[1] ?? '');

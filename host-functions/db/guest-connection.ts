@@ -2,8 +2,7 @@ import type { Duplex } from 'node:stream';
 import type pg from 'pg';
 import { sendCancelRequest } from './cancel-request.ts';
 import { type ClaimsProver, proverOf } from './claims-proof.ts';
-import { Pipeline, type PipelineOutcome, type PipelineStep, PreparedSteps } from './pipeline.ts';
-import { CleaningReport, cleaning } from './session-cleaning.ts';
+import { Pipeline, type PipelineOutcome, type PipelineStep } from './pipeline.ts';
 
 /** How long a cancelled statement gets to end by itself before the socket is closed on it. */
 const CANCEL_GRACE_MS = 500;
@@ -15,20 +14,19 @@ const ROLLBACK: readonly PipelineStep[] = [{ text: 'rollback' }];
  * A borrowed connection of a guest pool. It goes back only through `release`, clean, or is destroyed:
  *
  * - `run` sends one pipeline; one at a time.
- * - `release` rolls back what is open, cleans the session (`session-cleaning.ts`) and checks that the server says "no
- *   transaction". The caller need not wait: the next borrower gets the connection only after that.
+ * - `release` rolls back what is open, runs DISCARD ALL (settings, temporary tables, prepared statements, advisory
+ *   locks, LISTEN, held cursors, sequence caches) and checks that the server says "no transaction". The caller need not
+ *   wait: the next borrower gets the connection only after that.
  * - `destroy` cancels in the server what still runs, then closes. Anything unusual ends here.
  */
 export class GuestConnection {
   readonly #client: pg.PoolClient;
-  readonly #prepared: PreparedSteps;
   #running: Pipeline | undefined;
   #gone: Promise<void> | undefined;
   #overBytes = false;
 
   constructor(client: pg.PoolClient) {
     this.#client = client;
-    this.#prepared = preparedOn(client);
     client.on('error', ignore);
   }
 
@@ -52,7 +50,7 @@ export class GuestConnection {
   /** maxBytesIn: the socket is closed once the answer has more bytes than that, even within one message. */
   async run(steps: readonly PipelineStep[], maxBytesIn = Number.POSITIVE_INFINITY): Promise<PipelineOutcome> {
     if (this.#gone !== undefined) throw new Error('the connection is closed');
-    const pipeline = new Pipeline(steps, this.#prepared);
+    const pipeline = new Pipeline(steps);
     this.#running = pipeline;
     const stopWatching = this.#watchBytes(maxBytesIn);
     try {
@@ -96,7 +94,8 @@ export class GuestConnection {
     if (this.#gone !== undefined) return this.#gone;
     try {
       if (status !== 'I') await this.run(ROLLBACK);
-      if (!(await this.#clean())) return this.destroy();
+      const cleaned = await this.run(DISCARD);
+      if (cleaned.error !== undefined || cleaned.status !== 'I') return this.destroy();
     } catch {
       return this.destroy();
     }
@@ -104,19 +103,6 @@ export class GuestConnection {
     this.#gone = Promise.resolve();
     this.#client.off('error', ignore);
     this.#client.release();
-  }
-
-  /** Whether nothing of this borrower is left. */
-  async #clean(): Promise<boolean> {
-    if (!this.#prepared.unsure) {
-      const report = new CleaningReport();
-      const { error, status } = await this.run(cleaning(report));
-      if (error === undefined && status === 'I' && report.isOnlyPrepared(this.#prepared.size)) return true;
-      if (status !== 'I') return false;
-    }
-    const { error, status } = await this.run(DISCARD);
-    this.#prepared.clear();
-    return error === undefined && status === 'I';
   }
 
   /** Safe at any time and twice. Resolves once the statement has ended in the server, or the socket is closed. */
@@ -133,15 +119,6 @@ export class GuestConnection {
     }
     this.#client.release(true);
   }
-}
-
-const PREPARED = new WeakMap<pg.PoolClient, PreparedSteps>();
-
-/** Stays with the connection from one borrower to the next. */
-function preparedOn(client: pg.PoolClient): PreparedSteps {
-  const known = PREPARED.get(client) ?? new PreparedSteps();
-  PREPARED.set(client, known);
-  return known;
 }
 
 function graceTimer(): Promise<void> {

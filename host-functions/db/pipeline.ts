@@ -11,11 +11,6 @@ import pg from 'pg';
 
 export interface PipelineStep {
   readonly text: string;
-  /**
-   * For statements of the host: prepared under this name and kept, since parsing is most of what they cost. Only where no
-   * statement of a guest ran before it on the loan, or where `session-cleaning.ts` looks afterwards.
-   */
-  readonly name?: string;
   readonly values?: readonly (string | Buffer | null)[];
   /** Where rows go; without one they are dropped. */
   readonly rows?: RowSink;
@@ -59,54 +54,14 @@ interface DataRowMessage {
   readonly fields: (string | null)[];
 }
 
-/** Which of the host's statements a connection has prepared, by name. */
-export class PreparedSteps {
-  readonly #names = new Set<string>();
-  /** After an error the server skips what follows, and nobody says what it had parsed. */
-  #unsure = false;
-
-  get size(): number {
-    return this.#names.size;
-  }
-
-  get unsure(): boolean {
-    return this.#unsure;
-  }
-
-  nameOf(step: PipelineStep): string {
-    return this.#unsure ? '' : (step.name ?? '');
-  }
-
-  has(name: string): boolean {
-    return name !== '' && this.#names.has(name);
-  }
-
-  /** ran: how many of the steps did. */
-  note(steps: readonly PipelineStep[], ran: number): void {
-    for (const [index, { name }] of steps.entries()) {
-      if (name === undefined || this.#unsure || this.#names.has(name)) continue;
-      if (index < ran) this.#names.add(name);
-      else this.#unsure = true;
-    }
-  }
-
-  /** After DISCARD ALL. */
-  clear(): void {
-    this.#names.clear();
-    this.#unsure = false;
-  }
-}
-
 export class Pipeline implements pg.Submittable {
   readonly #steps: readonly PipelineStep[];
-  readonly #prepared: PreparedSteps;
   readonly #tags: string[] = [];
   readonly #outcome = Promise.withResolvers<PipelineOutcome>();
   #error: pg.DatabaseError | undefined;
 
-  constructor(steps: readonly PipelineStep[], prepared: PreparedSteps) {
+  constructor(steps: readonly PipelineStep[]) {
     this.#steps = steps;
-    this.#prepared = prepared;
   }
 
   /** Rejects only when the connection is lost or the driver fails; a refusal by the server is an outcome. */
@@ -120,7 +75,7 @@ export class Pipeline implements pg.Submittable {
     this.#awaitReady(frontend);
     frontend.stream.cork();
     try {
-      for (const step of this.#steps) send(frontend, step, this.#prepared);
+      for (const step of this.#steps) send(frontend, step);
     } finally {
       frontend.sync();
       frontend.stream.uncork();
@@ -134,7 +89,6 @@ export class Pipeline implements pg.Submittable {
   #awaitReady(frontend: Frontend): void {
     const ready = (message: { status: TransactionStatus }): void => {
       frontend.off('end', ended);
-      this.#prepared.note(this.#steps, this.#tags.length);
       this.#outcome.resolve({ tags: this.#tags, error: this.#error, status: message.status });
     };
     const ended = (): void => {
@@ -185,10 +139,9 @@ export class Pipeline implements pg.Submittable {
   handleReadyForQuery(): void {}
 }
 
-function send(frontend: Frontend, step: PipelineStep, prepared: PreparedSteps): void {
-  const name = prepared.nameOf(step);
-  if (!prepared.has(name)) frontend.parse({ text: step.text, name });
-  frontend.bind({ portal: '', statement: name, values: step.values ?? [] });
+function send(frontend: Frontend, step: PipelineStep): void {
+  frontend.parse({ text: step.text, name: '' });
+  frontend.bind({ portal: '', statement: '', values: step.values ?? [] });
   if (step.rows !== undefined) frontend.describe({ type: 'P', name: '' });
   frontend.execute({ portal: '', rows: step.rows?.maxRows ?? 0 });
 }

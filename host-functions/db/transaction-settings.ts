@@ -17,8 +17,7 @@ export type DatabaseScope = InvocationScope;
  * - postern.claims: the same, for `postern.claims()`, with what nobody makes who can't prove to be a node (migration 0009).
  * - the role last, since from there on the rights are the guest's.
  *
- * Kept prepared: parsing and planning were half of what a statement cost. What no policy hangs on is set at connection,
- * below.
+ * Each set_config costs some 8 microseconds of the server; what no policy hangs on is set at connection, below.
  */
 const settings = (claims: string): string => `select
   pg_catalog.set_config('statement_timeout', $1, true),
@@ -60,13 +59,7 @@ export class TransactionSettings {
     this.#proof = prover?.prove(this.#claims);
   }
 
-  /** At the begin of the transaction. By its name, since the connection is clean. */
-  first(): PipelineStep {
-    return { ...this.again(), name: 'postern_settings' };
-  }
-
-  /** Before a further statement. Without the name, which an earlier one may have given to something else. */
-  again(): PipelineStep {
+  step(): PipelineStep {
     const remainingMs = this.#scope.deadlineMs - performance.now();
     const timeoutMs = String(Math.min(Math.max(Math.ceil(remainingMs), 0) + BACKSTOP_GRACE_MS, MAX_TIMEOUT_MS));
     const values = [timeoutMs, timeoutMs, this.#claims, String(this.#scope.depth), this.#role];

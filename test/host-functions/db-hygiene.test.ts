@@ -150,35 +150,3 @@ test('a connection that the server closes is an outage to the guest, a line in t
   await guest.end();
   await database.as({ role: 'anon' }, async (next) => expect(await next.value('select 1')).toBe(1));
 });
-
-test("DB-08 the host's own prepared statements are never a guest's: replaced or dropped, all are made anew", async () => {
-  await database.pool.query(`create function swap(name text, text text) returns void language plpgsql as $$ begin
-    if exists (select from pg_prepared_statements s where s.name = swap.name) then execute format('deallocate %I', name); end if;
-    if text <> '' then execute format('prepare %I as %s', name, text); end if;
-  end $$;
-  create function prepared() returns bigint language sql as 'select count(*) from pg_prepared_statements where from_sql'`);
-  const forged = `select set_config('request.jwt.claims', '{"sub":"bob"}', true), set_config('role', 'anon', true)`;
-  for (const [name, text] of [
-    ['postern_settings', forged],
-    ['postern_begin', ''],
-    ['postern_clean_2', 'select 1'],
-  ]) {
-    // Twice: what is replaced by the first call would serve the second.
-    for (let round = 0; round < 2; round++) {
-      await database.as(guestOf('anon'), async (guest) => {
-        await guest.query('select 1');
-        await guest.query('select swap($1, $2)', [name, text]);
-      });
-      await database.as(guestOf('anon'), async (guest) => {
-        const tx = await guest.begin();
-        await guest.query('select swap($1, $2)', [name, text], tx);
-        expect((await guest.query('select owner from notes', [], tx)).rows, name).toEqual([['alice']]);
-        await guest.call('db.commit', { tx });
-      });
-    }
-    await database.as(guestOf('anon'), async (guest) => {
-      expect((await guest.query('select owner from notes')).rows, name).toEqual([['alice']]);
-      expect(await guest.value('select prepared()'), name).toBe(0);
-    });
-  }
-});
