@@ -10,8 +10,9 @@
 --     proof, which it does not show.
 --   * A proof that somebody finds all the same (a server that logs parameters writes it to its log) is good for its claims, on
 --     its backend, for five minutes.
--- That costs a transaction of a guest a few microseconds: nothing is called but built-in functions. A function that checks the
--- proof at once and seals the claims with a key of its own was tried: as strong, and 120 to 240 microseconds a transaction.
+-- That calls nothing but built-in functions; it costs a transaction of a guest some 65 to 110 microseconds of the server's CPU,
+-- most of it for parsing. A function that checks the proof at once and seals the claims with a key of its own was tried: as
+-- strong, and 120 to 240 microseconds more than nothing.
 
 create table postern.claims_key (
   id boolean primary key default true check (id),
