@@ -151,6 +151,7 @@ function leftToServer(dependencyNames: ReadonlySet<string>): Plugin {
         const name = path.replace(/^node:/, '');
         const names = nodeModuleNames();
         if (names.includes(name)) return left(`node:${name}`);
+        if (/[\\/]node_modules[\\/]/.test(importer)) return { path: name, namespace: ABSENT, sideEffects: false };
         return {
           errors: [
             {
@@ -159,6 +160,10 @@ function leftToServer(dependencyNames: ReadonlySet<string>): Plugin {
           ],
         };
       });
+      build.onLoad({ filter: /.*/, namespace: ABSENT }, ({ path }) => ({
+        contents: absentModule(path),
+        warnings: [{ text: `"node:${path}" is not available in a function: where a package calls it, it throws` }],
+      }));
       build.onLoad({ filter: /.*/, namespace: REQUIRED }, ({ path }) => ({
         contents: `const { all } = require(${JSON.stringify(path)}); module.exports = all.default === undefined ? all : all.default;`,
       }));
@@ -171,6 +176,22 @@ function leftToServer(dependencyNames: ReadonlySet<string>): Plugin {
 const LOOKED_UP = Symbol('looked up');
 const REQUIRED = 'postern-required';
 const IMPORTED = 'postern-imported';
+const ABSENT = 'postern-absent';
+
+/**
+ * For packages that import a module of Node's for a part of them that a function may never use (templates from files,
+ * agents of Node's `http`): everything that is taken from it is a function, and calling that throws. CommonJS, so that it
+ * has whatever name is imported; the proxy is the prototype because esbuild makes the namespace of that.
+ */
+function absentModule(name: string): string {
+  const message = `"node:${name}" is not available in a function`;
+  return `const absent = (path) => new Proxy(function () {}, {
+  get: (own, key) => typeof key === 'symbol' || key === 'prototype' || key === '__esModule' || key === 'then' ? own[key] : absent(path + '.' + key),
+  apply() { throw new Error(${JSON.stringify(`${message} (`)} + path + ')'); },
+  construct() { throw new Error(${JSON.stringify(`${message} (`)} + path + ')'); },
+});
+module.exports = Object.create(absent(${JSON.stringify(name)}));`;
+}
 
 function recordInputs(inputs: Set<string>): Plugin {
   return {

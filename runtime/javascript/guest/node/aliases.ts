@@ -21,6 +21,8 @@ export const NODE_MODULES: Readonly<Record<string, string>> = {
   'path/posix': file('path'),
   process: file('process'),
   querystring: file('querystring'),
+  stream: file('stream'),
+  'stream/promises': file('stream-promises'),
   string_decoder: file('string-decoder'),
   timers: file('timers'),
   'timers/promises': file('timers-promises'),

@@ -10,6 +10,7 @@ interface BufferClass {
   new (size: number): BufferLike;
   from(value: unknown, encoding?: unknown, length?: number): BufferLike;
   alloc(size: number, fill?: unknown, encoding?: string): BufferLike;
+  concat(list: readonly Uint8Array[], length?: number): BufferLike;
   isEncoding(encoding: unknown): boolean;
   isBuffer(value: unknown): boolean;
   byteLength(value: unknown, encoding?: string): number;

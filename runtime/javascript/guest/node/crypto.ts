@@ -109,6 +109,15 @@ export const createHash = (name: string): Hash => new Hash(`${name}`);
 export const createHmac = (name: string, key: unknown): Hmac => new Hmac(`${name}`, key);
 export const createSecretKey = (key: Data, encoding?: string): KeyObject =>
   new KeyObject(bytesOf(key, encoding, 'key'));
+/** Here for packages that look for them before they take the secret for one (jsonwebtoken with HS256). */
+function noAsymmetricKeys(): never {
+  throw Object.assign(
+    new Error('asymmetric keys are not available in node:crypto of a function; crypto.subtle and jose have them'),
+    { code: 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM' },
+  );
+}
+export const createPublicKey = (): never => noAsymmetricKeys();
+export const createPrivateKey = (): never => noAsymmetricKeys();
 export const hash = (name: string, data: Data, encoding = 'hex'): Output | string =>
   createHash(name).update(data).digest(encoding);
 export const getHashes = (): string[] => Object.keys(HASHES);
@@ -248,6 +257,8 @@ export default {
   createHash,
   createHmac,
   createSecretKey,
+  createPublicKey,
+  createPrivateKey,
   hash,
   getHashes,
   getCiphers,

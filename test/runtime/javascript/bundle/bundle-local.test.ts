@@ -119,4 +119,21 @@ describe('bundleLocal', () => {
       '"node:child_process" is not available in a function',
     );
   });
+
+  test('bundles a package that needs a missing module of Node for a part of it; calling that part throws', async () => {
+    write(
+      'node_modules/templates/index.mjs',
+      "import { readFileSync } from 'fs';\nexport const text = (t) => t.toUpperCase();\nexport const file = (f) => readFileSync(f);",
+    );
+    write('node_modules/templates/package.json', '{ "name": "templates", "main": "index.mjs" }');
+    const path = write(
+      'templated.ts',
+      "import { file, text } from 'templates';\nexport const handler = (event) => event.file ? file(event.file) : text('hi');",
+    );
+    const { warnings } = await bundleLocal({ entryPath: path });
+    expect(warnings.join()).toContain('"node:fs" is not available in a function');
+    const { call } = await deployed(path);
+    expect(call({})).toBe('HI');
+    expect(() => call({ file: 'a' })).toThrow('"node:fs" is not available in a function (fs.readFileSync)');
+  });
 });
