@@ -140,7 +140,7 @@ function longestMatches(source: string): Match[][] {
 const MENTIONS: Record<LazyPart, RegExp> = {
   clone: /\bstructuredClone\b/,
   events:
-    /\b(?:new\s+(?:CustomEvent|Event|EventTarget|AbortController)|AbortSignal\s*\.|extends\s+(?:EventTarget|Event))\b/,
+    /\b(?:new\s+(?:\w*Event|EventTarget|AbortController|MessageChannel)|AbortSignal\s*\.|extends\s+(?:EventTarget|Event))\b/,
   forms: /\b(?:Blob|File|FormData)\s*\(|\.(?:formData|blob)\s*\(/,
   inspect: /\bconsole\s*\.\s*\w+\s*\(/,
   streams:

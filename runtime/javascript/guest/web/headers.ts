@@ -66,6 +66,9 @@ export function installHeaders(): void {
     }[name];
     Object.defineProperty(prototype, name, { value: guarded, writable: true, enumerable: true, configurable: true });
   }
+  for (const name of Object.getOwnPropertyNames(prototype)) {
+    if (name !== 'constructor') Object.defineProperty(prototype, name, { enumerable: true });
+  }
 }
 
 /** Headers from pairs that are known to be good, e.g. those the host hands over. */

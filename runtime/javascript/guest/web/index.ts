@@ -46,6 +46,19 @@ const STREAMS = [
   'TextDecoderStream',
 ] as const;
 
+const EVENTS = [
+  'Event',
+  'CustomEvent',
+  'ErrorEvent',
+  'MessageEvent',
+  'PromiseRejectionEvent',
+  'EventTarget',
+  'AbortController',
+  'AbortSignal',
+  'MessageChannel',
+  'MessagePort',
+] as const;
+
 /** Called once, while the prelude is evaluated: before any user code, and before the memory is captured. */
 export function installWebGlobals(options: WebGlobalsOptions): void {
   installClock();
@@ -60,7 +73,7 @@ export function installWebGlobals(options: WebGlobalsOptions): void {
   installConsole(options.log);
   defineLazyClasses('streams', STREAMS);
   defineLazyClasses('forms', ['Blob', 'File', 'FormData']);
-  defineLazyClasses('events', ['Event', 'CustomEvent', 'EventTarget', 'AbortController', 'AbortSignal']);
+  defineLazyClasses('events', EVENTS);
   installRest();
 }
 
@@ -87,6 +100,16 @@ function installRest(): void {
   defineTag(navigator, 'Navigator');
   defineGlobal('navigator', navigator);
   defineGlobal('self', globalThis);
+  // supabase-js looks for it when a client is made, whether the client will ever listen or not.
+  const { WebSocket } = {
+    WebSocket: class {
+      constructor() {
+        throw new DOMException('a function can open no WebSocket; it reaches others by fetch', 'NotSupportedError');
+      }
+    },
+  };
+  defineGlobal('WebSocket', WebSocket);
+  Object.defineProperty(WebSocket, 'name', { value: 'WebSocket', configurable: true });
   // Guests have one thread; shared memory would only be a clock.
   delete (globalThis as { SharedArrayBuffer?: unknown }).SharedArrayBuffer;
   delete (globalThis as { Atomics?: unknown }).Atomics;

@@ -57,7 +57,8 @@ function installParams(): void {
     NativeParams,
     ([init]) => {
       const given = pairsOf(init);
-      return typeof given === 'string' ? [given] : [];
+      // The native constructor drops every leading `?`; the standard's drops one.
+      return typeof given === 'string' ? [given.replace(/^\?\?/, '%3F')] : [];
     },
     (params, [init]) => {
       if (init === null || (typeof init !== 'object' && typeof init !== 'function')) return;

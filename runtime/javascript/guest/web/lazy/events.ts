@@ -1,6 +1,7 @@
 // biome-ignore-all lint/complexity/noArguments: counts what was passed without adding to the function's `length`
 import type { Constructor } from '../define.ts';
 import { finishInterface } from '../define.ts';
+import type { part } from '../parts.ts';
 
 let report: (error: unknown) => void;
 
@@ -114,6 +115,7 @@ const PHASES = { NONE: 0, CAPTURING_PHASE: 1, AT_TARGET: 2, BUBBLING_PHASE: 3 };
 class CustomEvent extends Event {
   #detail: unknown;
   constructor(type: string, init: EventInit & { detail?: unknown } = {}) {
+    if (arguments.length === 0) throw new TypeError('CustomEvent needs a type');
     super(type, init);
     this.#detail = init?.detail ?? null;
   }
@@ -220,6 +222,153 @@ function flatten(options: boolean | ListenerOptions | undefined): Required<Omit<
   return { capture: !!capture, once: !!once, passive: !!passive, signal };
 }
 
+// --- events that carry something
+
+class ErrorEvent extends Event {
+  readonly #init: ErrorEventInit;
+  constructor(type: string, init: ErrorEventInit = {}) {
+    if (arguments.length === 0) throw new TypeError('ErrorEvent needs a type');
+    super(type, init);
+    this.#init = { ...init };
+  }
+  get message(): string {
+    return `${this.#init.message ?? ''}`;
+  }
+  get filename(): string {
+    return `${this.#init.filename ?? ''}`;
+  }
+  get lineno(): number {
+    return (this.#init.lineno ?? 0) >>> 0;
+  }
+  get colno(): number {
+    return (this.#init.colno ?? 0) >>> 0;
+  }
+  get error(): unknown {
+    return this.#init.error;
+  }
+}
+
+class PromiseRejectionEvent extends Event {
+  readonly #promise: Promise<unknown>;
+  readonly #reason: unknown;
+  constructor(type: string, init: PromiseRejectionEventInit) {
+    super(type, init);
+    if (init?.promise === undefined) throw new TypeError('PromiseRejectionEvent needs a promise');
+    this.#promise = init.promise;
+    this.#reason = init.reason;
+  }
+  get promise(): Promise<unknown> {
+    return this.#promise;
+  }
+  get reason(): unknown {
+    return this.#reason;
+  }
+}
+
+class MessageEvent extends Event {
+  readonly #init: MessageEventInit;
+  constructor(type: string, init: MessageEventInit = {}) {
+    if (arguments.length === 0) throw new TypeError('MessageEvent needs a type');
+    super(type, init);
+    this.#init = { ...init };
+  }
+  get data(): unknown {
+    return this.#init.data ?? null;
+  }
+  get origin(): string {
+    return `${this.#init.origin ?? ''}`;
+  }
+  get lastEventId(): string {
+    return `${this.#init.lastEventId ?? ''}`;
+  }
+  get source(): unknown {
+    return this.#init.source ?? null;
+  }
+  get ports(): readonly unknown[] {
+    return Object.freeze([...(this.#init.ports ?? [])]);
+  }
+}
+
+// --- MessageChannel
+
+let cloneValue: (value: unknown, transfer: Iterable<object> | undefined) => unknown;
+const portKey = Symbol('MessagePort');
+let entangle: (one: MessagePort, other: MessagePort) => void;
+
+/** Two ends in one sandbox; a message is a clone, and arrives in a later turn. Ports themselves can't be sent. */
+class MessagePort extends EventTarget {
+  #other: MessagePort | undefined;
+  #waiting: unknown[] | undefined = [];
+  #onmessage: ((event: Event) => unknown) | null = null;
+
+  static {
+    entangle = (one, other) => {
+      one.#other = other;
+      other.#other = one;
+    };
+  }
+
+  constructor(secret?: symbol) {
+    if (secret !== portKey) throw new TypeError('Illegal constructor');
+    super();
+  }
+
+  postMessage(value: unknown, options?: Iterable<object> | { transfer?: Iterable<object> }): void {
+    if (arguments.length === 0) throw new TypeError('postMessage needs a message');
+    const transfer =
+      options !== undefined && options !== null && Symbol.iterator in options
+        ? (options as Iterable<object>)
+        : (options as { transfer?: Iterable<object> } | undefined)?.transfer;
+    const data = cloneValue(value, transfer);
+    const other = this.#other;
+    if (other === undefined) return;
+    if (other.#waiting === undefined) other.#deliver(data);
+    else other.#waiting.push(data);
+  }
+
+  start(): void {
+    const waiting = this.#waiting ?? [];
+    this.#waiting = undefined;
+    for (const data of waiting) this.#deliver(data);
+  }
+
+  close(): void {
+    if (this.#other !== undefined) this.#other.#other = undefined;
+    this.#other = undefined;
+  }
+
+  #deliver(data: unknown): void {
+    setTimeout(() => {
+      const event = new MessageEvent('message', { data });
+      stateOf(event).trusted = true;
+      this.dispatchEvent(event);
+    });
+  }
+
+  get onmessage(): ((event: Event) => unknown) | null {
+    return this.#onmessage;
+  }
+  set onmessage(handler: ((event: Event) => unknown) | null) {
+    if (this.#onmessage !== null) this.removeEventListener('message', this.#onmessage as never);
+    this.#onmessage = typeof handler === 'function' ? handler : null;
+    if (this.#onmessage !== null) this.addEventListener('message', this.#onmessage as never);
+    this.start();
+  }
+}
+
+class MessageChannel {
+  readonly #ports = [new MessagePort(portKey), new MessagePort(portKey)] as const;
+  constructor() {
+    entangle(...this.#ports);
+  }
+  get port1(): MessagePort {
+    return this.#ports[0];
+  }
+  get port2(): MessagePort {
+    return this.#ports[1];
+  }
+}
+
 /** Dispatches as the platform does: `isTrusted` is true. */
 function dispatchTrusted(target: EventTarget, type: string): void {
   const event = new Event(type);
@@ -259,8 +408,8 @@ class AbortSignal extends EventTarget {
 
   static timeout(milliseconds: number): AbortSignal {
     const delay = Number(milliseconds);
-    if (Number.isNaN(delay)) throw new TypeError('AbortSignal.timeout needs a delay in milliseconds');
-    if (!(delay >= 0 && delay <= Number.MAX_SAFE_INTEGER)) throw new RangeError('The delay is out of range');
+    if (!(delay >= 0 && delay <= Number.MAX_SAFE_INTEGER))
+      throw new TypeError('AbortSignal.timeout needs a delay in milliseconds, 0 or more');
     const signal = new AbortSignal(key);
     setTimeout(() => {
       signal.#abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError'));
@@ -346,12 +495,21 @@ export interface EventsPart {
   follow(signal: GlobalSignal): GlobalSignal;
 }
 
-export default (shared: { hooks: { onUncaught: (error: unknown) => void } }): EventsPart => {
+export default (shared: { hooks: { onUncaught: (error: unknown) => void }; part: typeof part }): EventsPart => {
   report = (error) => shared.hooks.onUncaught(error);
-  const classes = { Event, CustomEvent, EventTarget, AbortSignal, AbortController } as unknown as Record<
-    string,
-    Constructor
-  >;
+  cloneValue = (value, transfer) => shared.part('clone')(value, transfer);
+  const classes = {
+    Event,
+    CustomEvent,
+    ErrorEvent,
+    MessageEvent,
+    PromiseRejectionEvent,
+    EventTarget,
+    AbortSignal,
+    AbortController,
+    MessageChannel,
+    MessagePort,
+  } as unknown as Record<string, Constructor>;
   for (const [name, owner] of Object.entries(classes)) {
     finishInterface(owner, name);
   }

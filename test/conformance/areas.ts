@@ -1,0 +1,22 @@
+import type { Area } from './case.ts';
+import { base64, encoding } from './cases/encoding.ts';
+import { forms, headers, request, response } from './cases/fetch.ts';
+import { abort, clone, events, scope, streams, webCrypto } from './cases/platform.ts';
+import { url, urlSearchParams } from './cases/url.ts';
+
+export const AREAS: readonly Area[] = [
+  url,
+  urlSearchParams,
+  encoding,
+  base64,
+  headers,
+  request,
+  response,
+  forms,
+  events,
+  abort,
+  clone,
+  webCrypto,
+  streams,
+  scope,
+];
