@@ -3,6 +3,7 @@
 import { randomUUIDv7 } from 'node:crypto';
 import { parseLogPayload } from '../host-functions/index.ts';
 import {
+  BUNDLE_FILE_NAME,
   type ErrorRecord,
   type HostFunctionProvider,
   type InvocationScope,
@@ -50,6 +51,9 @@ const WASM_PAGE_BYTES = 65536;
 /** What the executor may take longer than the timeout before it is killed for it. */
 const DEADLINE_GRACE_MS = 1_000;
 const MAX_INT32 = 2 ** 31 - 1;
+/** Of a log, and of one of its lines: names of files may be many times as long as the positions in whose place they come. */
+const MAX_MAPPED_LINES = 50;
+const MAX_MAPPED_CHARS = 16_384;
 const NO_USAGE: Usage = { durationMs: 0, cpuMs: 0, fuel: 0, peakMemoryBytes: 0, hostCalls: 0 };
 
 export class FunctionInvoker implements Invoker {
@@ -327,11 +331,17 @@ class Attempt {
   }
 
   async #record(result: InvocationResult): Promise<void> {
-    const { mapStack, recorder } = this.#options;
+    const { recorder } = this.#options;
     let recorded = result;
-    if (mapStack !== undefined && result.error?.stack !== undefined) {
-      const stack = await mapStack(this.#version, result.error.stack).catch(() => result.error?.stack ?? '');
-      recorded = { ...result, error: { ...result.error, stack } };
+    if (result.error?.stack !== undefined) {
+      recorded = { ...result, error: { ...result.error, stack: await this.#mapped(result.error.stack) } };
+    }
+    const logs = [...(this.#log?.lines ?? [])];
+    const withStack = [...logs.keys()].filter((at) => logs[at]?.message.includes(BUNDLE_FILE_NAME));
+    for (const at of withStack.slice(0, MAX_MAPPED_LINES)) {
+      const line = logs[at] as LogLine;
+      const message = await this.#mapped(line.message);
+      if (message.length <= MAX_MAPPED_CHARS) logs[at] = { ...line, message };
     }
     recorder.push({
       result: recorded,
@@ -342,8 +352,13 @@ class Attempt {
       attempt: this.#request.attempt ?? 1,
       requestId: this.#request.requestId,
       startedAtMs: this.#startedAtMs,
-      logs: this.#log?.lines ?? [],
+      logs,
     });
+  }
+
+  /** Text with the author's positions in place of the bundle's; as it is where they can't be read just now. */
+  async #mapped(text: string): Promise<string> {
+    return (await this.#options.mapStack?.(this.#version, text).catch(() => text)) ?? text;
   }
 }
 
