@@ -52,7 +52,7 @@ export async function startInvoker(options: {
     cpu: Number.POSITIVE_INFINITY,
     concurrency: null,
     db: { role: 'invoker' },
-    http: { allow: [], rateLimit: { requests: 100, windowMs: 10_000 } },
+    http: { allow: [], secrets: [], rateLimit: { requests: 100, windowMs: 10_000 } },
   } as Partial<FunctionConfig> as FunctionConfig;
   const version: FunctionVersion = {
     functionId: 1,
