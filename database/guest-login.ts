@@ -85,6 +85,9 @@ function hmac(masterKey: Buffer, purpose: string): Buffer {
   return createHmac('sha256', masterKey).update(`postern ${purpose}`).digest();
 }
 
+/** A regular expression of Postgres, for the names of logins that this makes. */
+export const GUEST_LOGIN_PATTERN = '^postern_(anon|authenticated|service|as_)';
+
 /** `postern_anon`; for roles other than the three, `postern_as_<role>`, so that no role's name can collide with them. */
 function loginNameOf(role: string): string {
   if (role === 'anon' || role === 'authenticated') return `postern_${role}`;

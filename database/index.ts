@@ -3,7 +3,7 @@ export { examineDatabase, type Finding } from './doctor.ts';
 export type { Severity } from './doctor-checks.ts';
 export * from './embedded.ts';
 export * from './errors.ts';
-export { ensureGuestLogin, type GuestConnection, type GuestLoginOptions } from './guest-login.ts';
+export { ensureGuestLogin, GUEST_LOGIN_PATTERN, type GuestConnection, type GuestLoginOptions } from './guest-login.ts';
 export { guestRoleProblem } from './guest-role.ts';
 export { type MigrateOptions, type Migration, migrate, pendingMigrations } from './migrate.ts';
 export * from './pools.ts';

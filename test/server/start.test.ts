@@ -3,6 +3,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { SignJWT } from 'jose';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type RunningPostern, startPostern } from '../../server/index.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
@@ -96,6 +97,35 @@ test('an event that fails to the end is a dead letter, is shown, and can be sent
   const done = async () =>
     ((await control('GET', '/functions/fragile/invocations')).body.invocations as unknown[]).length;
   await expect.poll(done, { timeout: 10_000 }).toBeGreaterThanOrEqual(2);
+});
+
+test('what a function changes for a user fires functions for that user', async () => {
+  await db.pool.query(`create table notes (id int, by text); grant select, insert on notes to authenticated;
+    create table seen (user_id text); grant insert on seen to authenticated`);
+  await control('POST', '/functions', {
+    name: 'write-note',
+    source: `import { db } from 'postern';
+      export const handler = () => db.query('insert into notes values (1)');`,
+  });
+  await control('POST', '/functions', {
+    name: 'note-written',
+    trigger: { type: 'database', table: 'notes', events: ['INSERT'] },
+    source: `import { db } from 'postern';
+      export const handler = (event, { userId }) => db.query('insert into seen values ($1)', [userId]);`,
+  });
+  const user = '7d444840-9dc0-11d1-b245-5ffdce74fad2';
+  const token = await new SignJWT({ role: 'authenticated' })
+    .setProtectedHeader({ alg: 'HS256' })
+    .setSubject(user)
+    .setExpirationTime('1h')
+    .sign(new TextEncoder().encode(postern.jwtSecret));
+  const answer = await fetch(`${postern.url}/functions/v1/invoke/write-note`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${token}` },
+  });
+  expect(answer.status).toBe(200);
+  const seen = async () => (await db.pool.query('select user_id from seen')).rows;
+  await expect.poll(seen, { timeout: 10_000 }).toEqual([{ user_id: user }]);
 });
 
 test('a paused function keeps its events, a resumed one runs them', async () => {

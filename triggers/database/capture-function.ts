@@ -6,7 +6,7 @@
  * asynchronous commit, tenth percentile). The settings are read once a row for that: 0.4 of 6 microseconds in a large statement.
  */
 
-import { quoteIdentifier, quoteLiteral, quoteQualified } from '../../database/index.ts';
+import { GUEST_LOGIN_PATTERN, quoteIdentifier, quoteLiteral, quoteQualified } from '../../database/index.ts';
 import type { DatabaseTriggerConfig, PoisonPolicy } from '../../invoker/index.ts';
 import { DOORBELL_CHANNEL, DOORBELL_LOCK } from './doorbell.ts';
 
@@ -62,6 +62,13 @@ const WRITES_THE_SAME = [
 const USUAL = `${READ_SETTINGS.join(" || '|' || ")} = any (${quoteLiteral(`{${WRITES_THE_SAME.map((text) => `"${text}"`).join(',')}}`)}::text[])`;
 const NOBODY_SLEEPS = `pg_try_advisory_xact_lock_shared(${DOORBELL_LOCK.join(', ')})`;
 
+/**
+ * A guest's are those that its node has proven, since an event's invocation gets proven ones in its turn: whatever let a guest
+ * set the setting would make it somebody else there.
+ */
+const CLAIMS = `case when current_setting('request.jwt.claims', true) <> '' and session_user ~ ${quoteLiteral(GUEST_LOGIN_PATTERN)}
+        then postern.claims()::text else current_setting('request.jwt.claims', true) end`;
+
 /** Schema-qualified and quoted, as in `drop function`. */
 export function captureSignature(name: string): string {
   return `${quoteQualified('postern', name)}()`;
@@ -77,7 +84,7 @@ function body({ operation, perStatement, functionId, triggerId, ordering }: Capt
   const insert = `
     insert into postern.events (function_id, trigger_id, ${columns}, claims, writer, depth${key === undefined ? '' : ', ordering_key'})
     select ${quoteLiteral(String(functionId))}::bigint, ${quoteLiteral(triggerId)}::uuid, ${rows},
-      current_setting('request.jwt.claims', true),
+      ${CLAIMS},
       case when current_setting('request.jwt.claims', true) <> '' then session_user end,
       current_setting('postern.depth', true)${
         key === undefined

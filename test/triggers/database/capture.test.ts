@@ -52,8 +52,8 @@ async function captureFunctions(functionId: number): Promise<CaptureFunctionRow[
 }
 
 /** A connection as another database user, who may do to the tables what `grants` says. */
-async function asUser<T>(grants: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
-  const user = `w_${Math.random().toString(36).slice(2, 10)}`;
+async function asUser<T>(grants: string, work: (client: pg.Client) => Promise<T>, prefix = 'w_'): Promise<T> {
+  const user = `${prefix}${Math.random().toString(36).slice(2, 10)}`;
   await db.pool.query(`create role ${user} login password 'x'; ${grants.replaceAll('USER', user)}`);
   const client = new pg.Client(Object.assign(new URL(db.url), { username: user, password: 'x' }).href);
   await client.connect();
@@ -288,6 +288,20 @@ describe('when an event exists', () => {
 });
 
 describe('the session that made the change', () => {
+  test('DB-01 of a guest leaves no claims but those that its node has proven', async () => {
+    await db.pool.query('create table t_forged (id int)');
+    const { id } = await installFunction(db.pool, databaseTrigger({ table: 't_forged' }));
+    await asUser(
+      'grant insert on t_forged to USER',
+      async (client) => {
+        await client.query(`select set_config('request.jwt.claims', '{"role":"anon","sub":"victim"}', false)`);
+        await client.query('insert into t_forged values (1)');
+      },
+      'postern_as_',
+    );
+    expect(await captured(id)).toMatchObject([{ claims: null }]);
+  });
+
   test('leaves its claims and its user, and claims that are no JSON break nothing', async () => {
     await db.pool.query('create table t_claims (id int)');
     const { id } = await installFunction(

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import type { Pool } from 'pg';
+import pg, { type Pool } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { withTransaction } from '../../../database/index.ts';
+import { ensureGuestRoles, withTransaction } from '../../../database/index.ts';
 import type { InvocationResult } from '../../../invoker/index.ts';
 import {
   countEvents,
@@ -146,15 +146,18 @@ describe('an event', () => {
   });
 
   test('acts for whom the claims of the session name, if the session could have been them', async () => {
-    const { ensureGuestRoles } = await import('../../../database/index.ts');
-    const logins = await ensureGuestRoles(db.pool, Buffer.alloc(32, 7));
-    const pg = (await import('pg')).default;
+    await ensureGuestRoles(db.pool, Buffer.alloc(32, 7));
+    const name = randomUUID().slice(0, 8);
+    const logins = { authenticated: `app_user_${name}`, service_role: `app_admin_${name}` };
+    for (const [role, login] of Object.entries(logins)) {
+      await db.pool.query(`create role ${login} login password 'x' in role ${role}`);
+    }
     await db.pool.query('grant insert on things to authenticated, service_role');
     await installFunction(db.pool, databaseTrigger({ table: 'things' }));
     const invoker = new FakeInvoker();
     const { said } = await dispatch({ invoker });
     const insertAs = async (login: keyof typeof logins, claims: string): Promise<void> => {
-      const client = new pg.Client(logins[login]);
+      const client = new pg.Client(Object.assign(new URL(db.url), { username: logins[login], password: 'x' }).href);
       await client.connect();
       await client.query(`select set_config('request.jwt.claims', $1, false)`, [claims]);
       await client.query('insert into things values (1)');
@@ -175,8 +178,9 @@ describe('an event', () => {
       { role: 'anon', userId: null, claims: null },
     ]);
     expect(said[0]).toBe(
-      `claims ignored: database user ${logins.authenticated.user} may not act as "service_role", which they name`,
+      `claims ignored: database user ${logins.authenticated} may not act as "service_role", which they name`,
     );
+    for (const login of Object.values(logins)) await db.pool.query(`drop role ${login}`);
   });
 
   test('is still delivered after its trigger was removed, and not after its function was deleted', async () => {
