@@ -16,6 +16,11 @@ export type CorsPolicy = 'auto' | readonly string[];
 const MAX_AGE_SECONDS = '600';
 const HEADER_LIST = /^[!#$%&'*+\-.^_`|~0-9A-Za-z, ]{0,1000}$/;
 
+/** Whether answers differ by the `Origin` of the request: then each says so, that of a request without one too. */
+export function variesByOrigin(policy: CorsPolicy): boolean {
+  return policy !== 'auto' && policy.length > 0 && !policy.includes('*');
+}
+
 /** Headers for the answer, or null where the request is of this origin or its origin is not allowed. */
 export function corsHeaders(
   policy: CorsPolicy,
@@ -30,7 +35,6 @@ export function corsHeaders(
     'access-control-allow-origin': allowed,
     'access-control-expose-headers':
       'x-request-id, retry-after, x-relay-error, ratelimit-limit, ratelimit-remaining, ratelimit-reset, idempotent-replayed',
-    ...(allowed === '*' ? {} : { vary: 'Origin' }),
   };
 }
 

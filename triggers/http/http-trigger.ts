@@ -13,7 +13,7 @@ import type { FunctionVersion, InvocationResult, Invoker } from '../../invoker/i
 import { type Identity, PosternError } from '../../runtime/index.ts';
 import { authenticate, type Caller, type Credentials } from './authenticate.ts';
 import { checkedJson, eventBody } from './body.ts';
-import { type CorsPolicy, corsHeaders, isPreflight, preflightHeaders } from './cors.ts';
+import { type CorsPolicy, corsHeaders, isPreflight, preflightHeaders, variesByOrigin } from './cors.ts';
 import { type HttpEvent, httpEvent } from './event.ts';
 import { type Idempotency, idempotencyKeyOf } from './idempotency.ts';
 import { type FunctionTarget, parseFunctionTarget, parseInvokeTarget } from './paths.ts';
@@ -101,10 +101,12 @@ function settle(work: () => undefined | Promise<unknown>, done: (error?: Error) 
 class Routes {
   readonly #options: HttpTriggerOptions;
   readonly #cors: CorsPolicy;
+  readonly #variesByOrigin: boolean;
 
   constructor(options: HttpTriggerOptions) {
     this.#options = options;
     this.#cors = options.cors ?? 'auto';
+    this.#variesByOrigin = variesByOrigin(this.#cors);
   }
 
   /** Before the body is read: finds the function and its caller, or answers a preflight. */
@@ -156,6 +158,7 @@ class Routes {
     version: FunctionVersion,
   ): undefined | Promise<unknown> {
     const { headers, method } = request;
+    if (this.#variesByOrigin) reply.header('vary', 'Origin');
     if (headers.origin !== undefined) {
       const cors = corsHeaders(this.#cors, version.config.auth, headers);
       if (cors !== null) {
@@ -253,7 +256,8 @@ class Routes {
 function send(reply: FastifyReply, { caller }: Admitted, { status, headers, body }: WireResponse): FastifyReply {
   reply.code(status);
   for (const [name, value] of headers) {
-    if (caller.apiKey === null || !name.startsWith('ratelimit-')) reply.header(name, value);
+    if (name === 'vary' && reply.hasHeader('vary')) reply.header('vary', `Origin, ${String(value)}`);
+    else if (caller.apiKey === null || !name.startsWith('ratelimit-')) reply.header(name, value);
   }
   return reply.send(body);
 }

@@ -416,6 +416,10 @@ describe('CORS', () => {
       expect(allowed.headers.get('vary')).toBe('Origin');
       const other = await listed.fetch('/functions/v1/hello', { headers: { origin: 'https://evil.example' } });
       expect(other.headers.get('access-control-allow-origin')).toBeNull();
+      expect(other.headers.get('vary')).toBe('Origin');
+      listed.functions.add('varies', { auth: 'none' }, () => http(200, [['vary', 'accept-language']]));
+      const plain = await listed.fetch('/functions/v1/varies');
+      expect(plain.headers.get('vary')).toBe('Origin, accept-language');
     } finally {
       await listed.stop();
     }
