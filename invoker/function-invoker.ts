@@ -5,6 +5,7 @@ import { parseLogPayload } from '../host-functions/index.ts';
 import {
   BUNDLE_FILE_NAME,
   type ErrorRecord,
+  HostCallError,
   type HostFunctionProvider,
   type InvocationScope,
   type LogLine,
@@ -183,6 +184,7 @@ class Attempt {
         identity: request.identity,
         policy: version.config,
         depth: request.depth ?? 0,
+        ...(request.atomic === undefined ? {} : { atomic: request.atomic }),
         deadlineMs: this.#startedAt + version.config.timeoutMs,
         signal,
         log: (line) => this.#openLog().add(line),
@@ -273,6 +275,11 @@ class Attempt {
 
   /** The answer is there, work goes on behind it. */
   #onAnswered(ending: Ending): void {
+    // What it says has not happened before it is committed.
+    if (this.#request.atomic !== undefined) {
+      this.#answer = this.#result(ending, NO_USAGE);
+      return;
+    }
     const usage = { ...NO_USAGE, durationMs: performance.now() - this.#startedAt };
     this.#answer = this.#result(ending, usage);
     // Who has the answer may go: what is left to do is the function's own.
@@ -281,8 +288,26 @@ class Attempt {
   }
 
   #onEnded(ending: Ending, usage: Usage): void {
-    if (this.#answer !== undefined && ending.outcome === 'ok') this.#end({ ...this.#answer, usage: readUsage(usage) });
-    else this.#end(this.#result(ending, usage));
+    const answered = this.#answer !== undefined && ending.outcome === 'ok';
+    const result = answered ? { ...this.#answer!, usage: readUsage(usage) } : this.#result(ending, usage);
+    if (result.outcome === 'ok' && this.#request.atomic?.mayCommit(result) === true) void this.#commit(result);
+    else this.#end(result);
+  }
+
+  /** The sandbox has ended; what is left is between us and the database. */
+  async #commit(result: InvocationResult): Promise<void> {
+    clearTimeout(this.#watchdog);
+    this.#ignoreSignal();
+    const { timeoutMs } = this.#version.config;
+    const leftMs = Math.max(0, timeoutMs - (performance.now() - this.#startedAt)) + DEADLINE_GRACE_MS;
+    this.#watchdog = setTimeout(() => this.#hostCalls.close(), leftMs);
+    try {
+      const acknowledged = await this.#hostCalls.finish();
+      this.#end(acknowledged ? { ...result, acknowledged } : result);
+    } catch (error) {
+      const { response: _, ...failed } = result;
+      this.#end({ ...failed, outcome: 'exception', error: commitError(error) });
+    }
   }
 
   #onLost(reason: string): void {
@@ -360,6 +385,15 @@ class Attempt {
   async #mapped(text: string): Promise<string> {
     return (await this.#options.mapStack?.(this.#version, text).catch(() => text)) ?? text;
   }
+}
+
+/** Whether the commit has happened may be unknown; if it has, the event is gone, and no attempt to retry it finds it. */
+function commitError(error: unknown): ErrorRecord {
+  if (!(error instanceof HostCallError)) {
+    return { code: 'INTERNAL_ERROR', message: 'the effects of the function could not be committed' };
+  }
+  const message = `the effects of the function could not be committed: ${error.message}`;
+  return { code: 'FUNCTION_ERROR', name: error.name, message };
 }
 
 /** An executor says what it likes; a record with NaN or 1e300 in it would be refused by Postgres, with its whole batch. */

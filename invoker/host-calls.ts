@@ -40,6 +40,12 @@ export class HostCalls {
     }
   }
 
+  /** Where delivery is atomic, and the function has succeeded. True where the events are acknowledged now. */
+  async finish(): Promise<boolean> {
+    const finished = await Promise.all([...(this.#sessions?.values() ?? [])].map((session) => session.finish?.()));
+    return finished.includes(true);
+  }
+
   /** Cancels what is open. Sessions close in the background: nothing waits for them. */
   close(): void {
     this.#closed = true;

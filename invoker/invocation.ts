@@ -1,6 +1,6 @@
 /** What goes into the invoker and what comes out of it. Triggers build the first and act on the second. */
 
-import type { ErrorRecord, Identity } from '../runtime/index.ts';
+import type { AtomicDelivery, ErrorRecord, Identity } from '../runtime/index.ts';
 
 /** `dead_letter`: an event of another function, whose attempts have all failed. */
 export type TriggerKind = 'http' | 'database' | 'schedule' | 'webhook' | 'dead_letter' | 'manual';
@@ -44,6 +44,11 @@ export interface InvocationRequest {
   readonly attempt?: number;
   /** How many invocations led to this one (a function that fires a function …). 0 where nothing did. */
   readonly depth?: number;
+  /**
+   * The invocation's statements and the acknowledgement of its events commit together, unless `mayCommit` says no of what the
+   * function gave back.
+   */
+  readonly atomic?: AtomicDelivery & { readonly mayCommit: (result: InvocationResult) => boolean };
   /** Aborted when nobody waits for the answer any more; ends the invocation as `canceled`. */
   readonly signal?: AbortSignal;
 }
@@ -81,6 +86,8 @@ export interface InvocationResult {
   readonly response?: FunctionResponse;
   /** Where it is not. `details.noRetry: true` / `details.retryAfterMs` when the guest said "not again" / "again after". */
   readonly error?: ErrorRecord;
+  /** With atomic delivery: the events are acknowledged, and what the invocation changed is committed. */
+  readonly acknowledged?: true;
   readonly usage: Usage;
 }
 

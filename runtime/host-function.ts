@@ -18,6 +18,18 @@ export interface Identity {
   readonly userId: string | null;
 }
 
+/** Events whose acknowledgement commits with what the invocation changed in the database, or not at all. */
+export interface AtomicDelivery {
+  /** Who holds their leases. */
+  readonly nodeId: string;
+  readonly events: readonly {
+    readonly functionId: string;
+    readonly runAt: string;
+    readonly seq: string;
+    readonly leaseNumber: string;
+  }[];
+}
+
 /** One line that a function logged; `fields` is JSON text of an object. */
 export interface LogLine {
   readonly level: 'DEBUG' | 'INFO' | 'WARN' | 'ERROR';
@@ -37,6 +49,8 @@ export interface InvocationScope {
   readonly policy: HostPolicy;
   /** How many invocations led to this one: 0 for a request from outside. */
   readonly depth: number;
+  /** Statements are one transaction, to which `HostFunctionSession.finish` adds the acknowledgement. */
+  readonly atomic?: AtomicDelivery;
   /** Wall-clock end on `performance.now()`'s scale. A call must not outlive it. */
   readonly deadlineMs: number;
   /** Aborted when the invocation ends, however it ends. Whatever is still open is cancelled then. */
@@ -70,6 +84,11 @@ export interface HostFunctionProvider {
 export interface HostFunctionSession {
   /** Answers one call with JSON text. Several may be under way at once. */
   call(operation: string, payload: string): Promise<string>;
+  /**
+   * Called once where the function has succeeded and `scope.atomic` is set, before `close`. True where the events are
+   * acknowledged now. Rejects where nothing was changed, with a HostCallError that the invocation fails with.
+   */
+  finish?(): Promise<boolean>;
   /** Called once, after the invocation has ended and `scope.signal` is aborted. Never throws. */
   close(): Promise<void>;
 }

@@ -21,6 +21,9 @@ export interface ClaimsProof {
 /** How long a proof is used again on its connection for the same claims; the database takes it for five minutes. */
 const REUSED_MS = 60_000;
 
+/** No message about claims begins so: a backend's number is less. */
+const ACKNOWLEDGE = Buffer.from('postern acknowledge');
+
 const PROVERS = new WeakMap<pg.ClientBase, ClaimsProver>();
 
 /** Costs a round trip, once a connection: the server's own number of it (a pooler says another), and its clock. */
@@ -56,6 +59,14 @@ export class ClaimsProver {
     const proof = this.#make(claims);
     this.#last = { claims, untilMs: performance.now() + REUSED_MS, proof };
     return proof;
+  }
+
+  /** For `postern_guest.acknowledge`; see migration 0014. */
+  proveAcknowledgement(nodeId: string, events: string): Buffer {
+    const node = Buffer.from(nodeId.replaceAll('-', ''), 'hex');
+    const message = Buffer.concat([ACKNOWLEDGE, this.#prefix.subarray(0, 4), node, Buffer.from(events)]);
+    const inner = hash('sha256', Buffer.concat([this.#key.inner, message]), 'buffer');
+    return hash('sha256', Buffer.concat([this.#key.outer, inner]), 'buffer');
   }
 
   #make(claims: string): ClaimsProof {

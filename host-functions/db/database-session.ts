@@ -2,6 +2,7 @@ import { HostCallError, type HostFunctionSession } from '../../runtime/index.ts'
 import type { HostLog } from '../host-log.ts';
 import { limitError } from '../limit-error.ts';
 import { invalidPayload, parsePayload } from '../payload.ts';
+import { AtomicTransaction } from './atomic-transaction.ts';
 import { guestFacing } from './database-errors.ts';
 import type { DatabaseLimits } from './database-limits.ts';
 import { DatabaseTransaction, type Statement, type TransactionContext } from './database-transaction.ts';
@@ -17,6 +18,8 @@ export class DatabaseSession implements HostFunctionSession {
   readonly #log: HostLog;
   readonly #connections: Semaphore;
   readonly #transactions = new Map<number, DatabaseTransaction>();
+  /** In place of all others, where delivery is atomic. */
+  readonly #atomic: AtomicTransaction | undefined;
   /** Everything that holds a connection, for `close`. */
   readonly #open = new Set<DatabaseTransaction>();
   readonly #cleanings = new Set<Promise<void>>();
@@ -32,6 +35,8 @@ export class DatabaseSession implements HostFunctionSession {
     this.#limits = limits;
     this.#log = log;
     this.#connections = new Semaphore(limits.maxConnections);
+    const { atomic } = context.scope;
+    this.#atomic = atomic === undefined ? undefined : new AtomicTransaction(atomic, () => this.#openBegun());
     context.scope.signal.addEventListener('abort', this.#onAbort, { once: true });
   }
 
@@ -93,6 +98,7 @@ export class DatabaseSession implements HostFunctionSession {
     const { sql, params, tx } = payload;
     if (typeof sql !== 'string') throw invalidPayload('db.query', 'has no sql text');
     const statement: Statement = { text: sql, values: toPostgresParameters(params), verdict: await this.#check(sql) };
+    if (this.#atomic !== undefined) return this.#atomic.query(statement, tx);
     if (tx !== undefined && tx !== null) return this.#transaction(tx).query(statement);
     return this.#hold((transaction) => transaction.queryAlone(statement));
   }
@@ -152,7 +158,32 @@ export class DatabaseSession implements HostFunctionSession {
     this.#cleanings.add(cleaning);
   }
 
+  /** True where the events of an atomic delivery are acknowledged, with all that was changed. */
+  async finish(): Promise<boolean> {
+    return (await this.#atomic?.acknowledge()) ?? false;
+  }
+
+  async #openBegun(): Promise<DatabaseTransaction> {
+    await this.#connections.acquire(this.#context.scope.signal);
+    const transaction = await this.#openTransaction().catch((error: unknown) => {
+      this.#connections.release();
+      throw error;
+    });
+    try {
+      await transaction.begin();
+      return transaction;
+    } catch (error) {
+      this.#giveBack(transaction);
+      throw error;
+    }
+  }
+
   async #begin(): Promise<string> {
+    if (this.#atomic !== undefined) {
+      const id = this.#calls;
+      await this.#atomic.begin(id);
+      return JSON.stringify({ tx: id });
+    }
     const { maxTransactions } = this.#limits;
     if (this.#begun >= maxTransactions) {
       throw limitError('DB_TRANSACTIONS_LIMIT', `an invocation may have ${maxTransactions} transactions open at once`, {
@@ -160,25 +191,20 @@ export class DatabaseSession implements HostFunctionSession {
       });
     }
     this.#begun += 1;
-    let transaction: DatabaseTransaction | undefined;
-    try {
-      await this.#connections.acquire(this.#context.scope.signal);
-      transaction = await this.#openTransaction().catch((error: unknown) => {
-        this.#connections.release();
-        throw error;
-      });
-      await transaction.begin();
-    } catch (error) {
+    const transaction = await this.#openBegun().catch((error: unknown) => {
       this.#begun -= 1;
-      if (transaction !== undefined) this.#giveBack(transaction);
       throw error;
-    }
+    });
     const id = this.#calls;
     this.#transactions.set(id, transaction);
     return JSON.stringify({ tx: id });
   }
 
   async #finish(payload: Record<string, unknown>, how: 'commit' | 'rollback'): Promise<string> {
+    if (this.#atomic !== undefined) {
+      await this.#atomic.finish(payload.tx, how);
+      return '{}';
+    }
     const transaction = this.#transaction(payload.tx);
     this.#transactions.delete(payload.tx as number);
     this.#begun -= 1;

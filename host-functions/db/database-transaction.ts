@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { HostCallError } from '../../runtime/index.ts';
+import { type AtomicDelivery, HostCallError } from '../../runtime/index.ts';
 import { limitError } from '../limit-error.ts';
 import { guestFacing, toGuestError } from './database-errors.ts';
 import type { DatabaseLimits } from './database-limits.ts';
@@ -31,6 +31,14 @@ export interface Statement {
 const BEGIN: PipelineStep = { text: 'begin' };
 const COMMIT: PipelineStep = { text: 'commit' };
 const ROLLBACK: PipelineStep = { text: 'rollback' };
+/** Of a statement, and of a transaction that the guest opened, within one of the host. */
+type Savepoint = 'postern_statement' | 'postern_transaction';
+const savepoint = (name: Savepoint): PipelineStep => ({ text: `savepoint ${name}` });
+const release = (name: Savepoint): PipelineStep => ({ text: `release savepoint ${name}` });
+const undo = (name: Savepoint): PipelineStep[] => [{ text: `rollback to savepoint ${name}` }, release(name)];
+/** The login's own rights: those of the role that it stands for end here. */
+const AS_LOGIN: PipelineStep = { text: 'set local role none' };
+const ACKNOWLEDGE = 'select postern_guest.acknowledge($1, $2, $3)';
 
 /**
  * A transaction that the host owns, on a connection of its own: begin and settings, statements of the guest, commit.
@@ -90,6 +98,69 @@ export class DatabaseTransaction {
     });
   }
 
+  /** A statement whose failure leaves the transaction as it was before. */
+  queryGuarded(statement: Statement): Promise<string> {
+    return this.#inTurn(async () => {
+      const result = this.#newResult();
+      const before = [this.#settings.step(), savepoint('postern_statement')];
+      const outcome = await this.#run([...before, step(statement, result)], true);
+      try {
+        this.#checkOutcome(outcome, before.length, result);
+        this.#expect(outcome, 'T');
+        const json = await this.#toJson(result, outcome.tags[before.length] ?? '');
+        await this.#runOwn([release('postern_statement')]);
+        return json;
+      } catch (error) {
+        // Where that fails too the transaction is over, and can't be acknowledged.
+        await this.#runOwn(undo('postern_statement')).catch(() => undefined);
+        throw error;
+      }
+    });
+  }
+
+  /** The guest's `db.transaction` within this one. */
+  beginNested(): Promise<void> {
+    return this.#inTurn(() => this.#runOwn([savepoint('postern_transaction')]));
+  }
+
+  /** Rejects with 25P02 where a commit was asked for and a statement has failed; it is rolled back then. */
+  finishNested(how: 'commit' | 'rollback'): Promise<void> {
+    return this.#inTurn(async () => {
+      const failed = this.#status === 'E';
+      await this.#runOwn(how === 'commit' && !failed ? [release('postern_transaction')] : undo('postern_transaction'));
+      if (how === 'commit' && failed) throw rolledBack();
+    });
+  }
+
+  /** Commits together with the acknowledgement of the events, or not at all. */
+  acknowledge({ nodeId, events }: AtomicDelivery): Promise<void> {
+    return this.#inTurn(async () => {
+      const { prover } = this.#connection;
+      if (prover === undefined) throw new Error('the connection can prove nothing: was it introduced?');
+      const keys = JSON.stringify(
+        events.map(({ functionId, runAt, seq, leaseNumber }) => ({
+          function_id: functionId,
+          run_at: runAt,
+          seq,
+          lease_number: leaseNumber,
+        })),
+      );
+      const values = [nodeId, keys, prover.proveAcknowledgement(nodeId, keys)];
+      const steps = [this.#settings.step(), AS_LOGIN, { text: ACKNOWLEDGE, values }, COMMIT];
+      const outcome = await this.#run(steps);
+      if (outcome.error !== undefined) throw toGuestError(outcome.error);
+      this.#expect(outcome, 'I');
+      if (outcome.tags.at(-1) !== 'COMMIT') throw rolledBack();
+    });
+  }
+
+  /** Steps of the host's own, after which the transaction stands. */
+  async #runOwn(steps: readonly PipelineStep[]): Promise<void> {
+    const outcome = await this.#run(steps);
+    this.#checkOutcome(outcome, steps.length);
+    this.#expect(outcome, 'T');
+  }
+
   finish(how: 'commit' | 'rollback'): Promise<void> {
     return this.#inTurn(async () => {
       if (how === 'commit') return this.#commit();
@@ -118,13 +189,7 @@ export class DatabaseTransaction {
     if (outcome.error !== undefined) throw toGuestError(outcome.error);
     this.#expect(outcome, 'I');
     // COMMIT of a failed transaction succeeds, as a ROLLBACK.
-    if (outcome.tags[0] !== 'COMMIT') {
-      throw new HostCallError(
-        'DatabaseError',
-        '25P02',
-        'the transaction was rolled back, because a statement in it failed',
-      );
-    }
+    if (outcome.tags[0] !== 'COMMIT') throw rolledBack();
   }
 
   #newResult(): QueryResult {
@@ -186,4 +251,12 @@ export class DatabaseTransaction {
 
 function step(statement: Statement, rows: QueryResult): PipelineStep {
   return { text: statement.text, values: statement.values, rows };
+}
+
+function rolledBack(): HostCallError {
+  return new HostCallError(
+    'DatabaseError',
+    '25P02',
+    'the transaction was rolled back, because a statement in it failed',
+  );
 }

@@ -200,6 +200,7 @@ export const ALLOWED_PG_RELATIONS: ReadonlySet<string> = new Set([
 /** Schemas that no guest statement may name. `net`, `cron`, `vault` …: extensions that send, schedule or decrypt. */
 export const DENIED_SCHEMAS: ReadonlySet<string> = new Set([
   'postern',
+  'postern_guest',
   'cron',
   'net',
   'vault',

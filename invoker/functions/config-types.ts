@@ -29,6 +29,8 @@ export interface DatabaseTriggerConfig {
   readonly batch?: BatchConfig;
   /** One invocation gets all that a transaction changed. */
   readonly transaction?: true;
+  /** `atomic`: what the function changes with `db` commits with the acknowledgement of its event. Default: at least once. */
+  readonly delivery?: 'atomic';
   /** In place of the function's. */
   readonly retry?: RetryConfig;
   /** The function that each dead letter is handed to. */

@@ -32,6 +32,7 @@ const DATABASE_FIELDS = [
   'poisoned',
   'batch',
   'transaction',
+  'delivery',
   'retry',
   'deadLetter',
 ] as const;
@@ -95,6 +96,7 @@ const databaseSchema = z.strictObject({
   poisoned: z.enum(POISON_POLICIES, { error: oneOf(POISON_POLICIES) }).optional(),
   batch: batch.optional(),
   transaction: z.boolean({ error: 'true or false' }).default(false),
+  delivery: z.enum(['at-least-once', 'atomic'], { error: oneOf(['at-least-once', 'atomic']) }).default('at-least-once'),
   retry: retrySchema.optional(),
   deadLetter: z
     .string({ error: DEAD_LETTER_TEXT })
@@ -188,7 +190,7 @@ function parseDatabase(raw: object, field: string, problems: FieldProblem[]): Tr
 
 type GivenDelivery = Pick<
   z.output<typeof databaseSchema>,
-  'format' | 'orderingKey' | 'poisoned' | 'batch' | 'transaction' | 'retry' | 'deadLetter'
+  'format' | 'orderingKey' | 'poisoned' | 'batch' | 'transaction' | 'delivery' | 'retry' | 'deadLetter'
 >;
 
 /** Options that say two things of one matter. */
@@ -204,13 +206,14 @@ function deliveryClash(given: GivenDelivery): { field: keyof GivenDelivery; allo
 
 /** Without what is the default. */
 function deliveryConfig(given: GivenDelivery): Partial<DatabaseTriggerConfig> {
-  const { format, orderingKey, poisoned, batch: batches, transaction, retry, deadLetter } = given;
+  const { format, orderingKey, poisoned, batch: batches, transaction, delivery, retry, deadLetter } = given;
   return {
     ...(format === 'native' ? {} : { format }),
     ...(orderingKey === undefined ? {} : { orderingKey: [...new Set(orderingKey)] }),
     ...(poisoned === undefined || poisoned === 'block' ? {} : { poisoned }),
     ...(batches === undefined ? {} : { batch: batches }),
     ...(transaction ? { transaction } : {}),
+    ...(delivery === 'atomic' ? { delivery } : {}),
     ...(retry === undefined ? {} : { retry }),
     ...(deadLetter === undefined ? {} : { deadLetter }),
   };

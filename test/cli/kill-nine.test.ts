@@ -33,6 +33,10 @@ async function start(): Promise<string> {
   return /http:\/\/127\.0\.0\.1:\d+/.exec(node.text.stdout)![0];
 }
 
+async function url(): Promise<string> {
+  return /http:\/\/127\.0\.0\.1:\d+/.exec(node!.text.stdout)![0];
+}
+
 async function deploy(url: string): Promise<void> {
   const response = await fetch(`${url}/functions`, {
     method: 'POST',
@@ -93,4 +97,42 @@ test('every committed row is handled and no rolled-back one, whenever the node i
     expect(events, `source ${source}`).toHaveLength(1);
     expect(new Set(attempts).size, `source ${source}`).toBe(attempts.length);
   }
+});
+
+test('with atomic delivery the effects of each committed row are there exactly once, whenever the node is killed', {
+  timeout: 120_000,
+}, async () => {
+  await db.pool.query('create table orders (id int primary key); create table effects (order_id int)');
+  await db.pool.query('grant insert on effects to service_role');
+  const response = await fetch(`${await url()}/functions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', authorization: `Bearer ${SERVE_SECRETS.POSTERN_ADMIN_KEY}` },
+    body: JSON.stringify({
+      name: 'once',
+      trigger: { type: 'database', table: 'orders', operations: ['INSERT'], delivery: 'atomic' },
+      db: { role: 'service_role' },
+      retry: { maxAttempts: 50, backoff: 'fixed' },
+      source: `export const handler = (event) => db.query('insert into effects values ($1)', [event.new.id]);`,
+    }),
+  });
+  expect(response.status, await response.clone().text()).toBe(201);
+  for (let round = 0; round < ROUNDS; round++) {
+    const killed = new Promise<void>((resolve) => {
+      setTimeout(() => {
+        node!.child.kill('SIGKILL');
+        resolve();
+      }, Math.random() * MAX_WAIT_MS);
+    });
+    for (let row = 0; row < ROWS_A_ROUND; row++) {
+      await db.pool.query('insert into orders values ($1)', [round * ROWS_A_ROUND + row]);
+    }
+    await killed;
+    await node!.ended;
+    await expireLeases();
+    await start();
+  }
+  const waiting = async () => (await db.pool.query('select count(*)::int as n from postern.events')).rows[0].n;
+  await expect.poll(waiting, { timeout: 30_000 }).toBe(0);
+  const { rows } = await db.pool.query<{ id: number }>('select order_id as id from effects order by 1');
+  expect(rows.map(({ id }) => id)).toEqual(Array.from({ length: ROUNDS * ROWS_A_ROUND }, (_, id) => id));
 });

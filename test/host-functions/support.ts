@@ -7,7 +7,12 @@ import {
   type DatabaseScope,
   type HostLog,
 } from '../../host-functions/index.ts';
-import type { HostCallError, HostFunctionProvider, HostFunctionSession } from '../../runtime/host-function.ts';
+import type {
+  AtomicDelivery,
+  HostCallError,
+  HostFunctionProvider,
+  HostFunctionSession,
+} from '../../runtime/host-function.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 
 /** One key for all test files: login roles belong to the cluster, which they share. */
@@ -24,6 +29,7 @@ export interface ScopeOptions {
   readonly remainingMs?: number;
   readonly functionName?: string;
   readonly depth?: number;
+  readonly atomic?: AtomicDelivery;
 }
 
 export interface TestScope extends DatabaseScope {
@@ -53,6 +59,7 @@ export function testScope(options: ScopeOptions = {}): TestScope {
     signal: controller.signal,
     log() {},
     depth: options.depth ?? 0,
+    ...(options.atomic === undefined ? {} : { atomic: options.atomic }),
     end: () => controller.abort(new Error('the invocation has ended')),
   };
 }

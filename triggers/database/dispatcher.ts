@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { InvocationResult } from '../../invoker/index.ts';
+import type { InvocationRequest, InvocationResult } from '../../invoker/index.ts';
 import { type Identity, PosternError } from '../../runtime/index.ts';
 import { Batcher, MAX_BATCH_BYTES } from './batcher.ts';
 import { deliveryJson, failedOf, PARTLY_FAILED, withDeadLetter } from './delivery.ts';
@@ -355,6 +355,7 @@ export class Dispatcher {
       attempt: Number(event.attempt),
       depth: Math.max(...running.map((entry) => depthOf(entry.event))),
       signal: leader.controller.signal,
+      ...(options.delivery === 'atomic' ? { atomic: this.#atomic(running, options) } : {}),
     });
     this.#metrics.attempted?.(event.functionName, result.outcome);
     this.#conclude(running, result, policy, options);
@@ -379,13 +380,28 @@ export class Dispatcher {
     return first !== undefined && same ? this.#claims.identityOf(first.event) : ANONYMOUS;
   }
 
+  #atomic(running: readonly InFlight[], options: TriggerOptions): NonNullable<InvocationRequest['atomic']> {
+    return {
+      nodeId: this.#options.nodeId,
+      events: running.map(({ event }) => event),
+      // What one event of a batch changed can't be told from what the others did.
+      mayCommit: (result) => failedOf(running, result, options).size === 0,
+    };
+  }
+
   #conclude(
     entries: readonly InFlight[],
     result: InvocationResult,
     policy: DeliveryPolicy,
     options: TriggerOptions,
   ): void {
-    const failed = result.outcome === 'ok' ? failedOf(entries, result, options) : new Set(entries);
+    if (result.acknowledged === true) {
+      this.#settler.acknowledged(entries.length);
+      return;
+    }
+    const reported = result.outcome === 'ok' ? failedOf(entries, result, options) : new Set(entries);
+    // Atomic ones fail together: nothing of them was committed.
+    const failed = reported.size > 0 && options.delivery === 'atomic' ? new Set(entries) : reported;
     const failure: InvocationResult = result.outcome === 'ok' ? { ...result, ...PARTLY_FAILED } : result;
     for (const entry of entries) {
       if (!failed.has(entry)) {

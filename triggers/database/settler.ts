@@ -42,6 +42,12 @@ export class Settler {
     this.#running ??= this.#run();
   }
 
+  /** Events that are gone already, with the effects of their function. */
+  acknowledged(count: number): void {
+    this.#options.metrics.settled?.('finished', count);
+    this.#options.onSettled(count);
+  }
+
   setBack(setback: Setback): void {
     this.#setbacks.push(setback);
     this.#running ??= this.#run();

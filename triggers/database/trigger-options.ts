@@ -5,7 +5,7 @@ import type { DatabaseTriggerConfig } from '../../invoker/index.ts';
 /** The part of a trigger's configuration that says how its events are delivered. */
 export type TriggerOptions = Pick<
   Partial<DatabaseTriggerConfig>,
-  'format' | 'batch' | 'transaction' | 'retry' | 'deadLetter'
+  'format' | 'batch' | 'transaction' | 'delivery' | 'retry' | 'deadLetter'
 >;
 
 const MAX_REMEMBERED = 10_000;
