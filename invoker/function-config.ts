@@ -36,9 +36,11 @@ export type {
   PoisonPolicy,
   RetryConfig,
   RetryRule,
+  ScheduleTriggerConfig,
   TriggerConfig,
 } from './functions/config-types.ts';
 export { DATABASE_OPERATIONS } from './functions/config-types.ts';
+export { type CronExpression, parseCron } from './functions/cron-expression.ts';
 
 /** Configuration as an author writes it: any of the table's fields under any of its names, not yet checked. */
 export type RawConfig = Readonly<Record<string, unknown>>;

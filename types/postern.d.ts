@@ -112,6 +112,22 @@ export interface DatabaseEvent<Row = Record<string, unknown>> {
   readonly attempt: number;
 }
 
+/** A tick of a schedule, or a run that was asked for by `POST /functions/{name}/schedule`. */
+export interface ScheduleEvent<Payload = unknown> {
+  readonly trigger: 'schedule';
+  /** As it was deployed; null for a run that was asked for. */
+  readonly cron: string | null;
+  readonly timezone: string | null;
+  /** ISO 8601, UTC. */
+  readonly scheduled_time: string;
+  readonly actual_time: string;
+  /** Only of a run that was asked for with one. */
+  readonly event?: Payload;
+  /** The same in every attempt. */
+  readonly event_id: string;
+  readonly attempt: number;
+}
+
 /** A response; any other returned value becomes the body of a 200. */
 export interface HttpResult {
   readonly statusCode: number;
@@ -133,7 +149,21 @@ export interface DatabaseTrigger {
   readonly when?: string;
 }
 
-export type Trigger = 'http' | { readonly type: 'http' } | DatabaseTrigger;
+export interface ScheduleTrigger {
+  readonly type: 'schedule';
+  /** `minute hour day-of-month month day-of-week`, or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`. */
+  readonly cron: string;
+  /** A name of the time zone database. 'UTC' where absent. */
+  readonly timezone?: string;
+  /** Of the ticks while no node ran: none, the last one (where absent), each. */
+  readonly missed?: 'skip' | 'once' | 'all';
+  /** A tick while an earlier one waits or runs: fires too (where absent), does not fire, fires afterwards. */
+  readonly overlap?: 'allow' | 'skip' | 'queue';
+  /** Each fire is put off by less than this: '30s', or milliseconds; at most 1 h. */
+  readonly jitter?: string | number;
+}
+
+export type Trigger = 'http' | { readonly type: 'http' } | DatabaseTrigger | ScheduleTrigger;
 
 /** `export const config: Config = { … }`; see docs/functions.md. */
 export interface Config {

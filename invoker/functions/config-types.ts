@@ -3,7 +3,7 @@
 export const DATABASE_OPERATIONS = ['INSERT', 'UPDATE', 'DELETE'] as const;
 export type DatabaseOperation = (typeof DATABASE_OPERATIONS)[number];
 
-export type TriggerConfig = HttpTriggerConfig | DatabaseTriggerConfig;
+export type TriggerConfig = HttpTriggerConfig | DatabaseTriggerConfig | ScheduleTriggerConfig;
 
 export interface HttpTriggerConfig {
   readonly type: 'http';
@@ -73,6 +73,23 @@ export interface RetryConfig {
   readonly maxAgeMs?: number;
   /** By class: `timeout`, `memory`, `cpu`, `panic`, or the name of the error that the function threw. */
   readonly on?: Readonly<Record<string, RetryRule>>;
+}
+
+export const MISSED_POLICIES = ['skip', 'once', 'all'] as const;
+export const OVERLAP_POLICIES = ['allow', 'skip', 'queue'] as const;
+
+export interface ScheduleTriggerConfig {
+  readonly type: 'schedule';
+  /** Five fields or a shorthand, as `parseCron` reads it. */
+  readonly cron: string;
+  /** A name of the time zone database. */
+  readonly timezone: string;
+  /** Of the ticks while no node ran: none, the last one, each. */
+  readonly missed: (typeof MISSED_POLICIES)[number];
+  /** A tick while an earlier one waits or runs: fires too, does not fire, fires afterwards. */
+  readonly overlap: (typeof OVERLAP_POLICIES)[number];
+  /** Each fire is put off by less than this. */
+  readonly jitterMs: number;
 }
 
 export type AuthMode = 'required' | 'optional' | 'none';

@@ -27,6 +27,7 @@ import type { Change, FunctionStore, StoredSource } from './function-store.ts';
 import { type DependencySource, parseManifest, splitManifest } from './manifest.ts';
 import { collectSource } from './source-files.ts';
 import { SourceLocator } from './source-locator.ts';
+import { triggerWarnings } from './trigger-config.ts';
 
 /** What the top level of a module may take at deploy (CPU-10). */
 const BUILD_TIMEOUT_MS = 10_000;
@@ -188,7 +189,8 @@ export class Deployer {
       });
     const inCode = readCodeConfig(program.configJson, source.main);
     const config = parseFunctionConfig(mergeConfigs(inCode, draft.outer), fileOf(draft));
-    return { config, bundle: bundle.code, sourceMap: bundle.sourceMap, warnings: bundle.warnings, program };
+    const warnings = [...bundle.warnings, ...triggerWarnings(config.triggers)];
+    return { config, bundle: bundle.code, sourceMap: bundle.sourceMap, warnings, program };
   }
 }
 

@@ -7,17 +7,20 @@ import {
   type DatabaseOperation,
   type DatabaseTriggerConfig,
   EVENT_FORMATS,
+  MISSED_POLICIES,
+  OVERLAP_POLICIES,
   POISON_POLICIES,
   type TriggerConfig,
 } from './config-types.ts';
+import { CronError, neverFires, parseCron } from './cron-expression.ts';
 import { retrySchema } from './retry-config.ts';
 import { duration } from './units.ts';
 
 const MAX_IDENTIFIER_BYTES = 63;
 const MAX_WHEN_CHARS = 10_000;
 const MAX_TRIGGERS = 50;
-const LATER_TYPES = ['schedule', 'webhook'] as const;
-const TYPES = "'http' or 'database'";
+const LATER_TYPES = ['webhook'] as const;
+const TYPES = "'http', 'database' or 'schedule'";
 
 const DATABASE_FIELDS = [
   'type',
@@ -52,6 +55,9 @@ const batch = z
     { error: (issue) => (issue.code === 'unrecognized_keys' ? undefined : BATCH_TEXT) },
   )
   .transform(({ maxSize, maxWait, maxWaitMs = maxWait ?? 0 }) => ({ maxSize, maxWaitMs }));
+
+const SCHEDULE_FIELDS = ['type', 'cron', 'timezone', 'missed', 'overlap', 'jitter'] as const;
+const MAX_JITTER_MS = 3_600_000;
 
 const identifier = z.string().refine(isIdentifier);
 const identifierText = 'a name of 1 to 63 bytes without NUL';
@@ -104,6 +110,37 @@ const databaseSchema = z.strictObject({
     .optional(),
 });
 
+const cronText =
+  "five fields 'minute hour day-of-month month day-of-week', or @hourly, @daily, @weekly, @monthly, @yearly";
+const timezoneText = "a name of the time zone database, such as 'Europe/Berlin' or 'UTC'";
+
+const scheduleSchema = z.strictObject({
+  type: z.literal('schedule'),
+  cron: z
+    .string({ error: cronText })
+    .transform((text) => text.trim().replaceAll(/[ \t]+/g, ' '))
+    .check(({ value, issues }) => {
+      try {
+        parseCron(value);
+      } catch (error) {
+        if (!(error instanceof CronError)) throw error;
+        issues.push({ code: 'custom', input: value, message: `${cronText} (${error.message})` });
+      }
+    }),
+  timezone: z
+    .string({ error: timezoneText })
+    .transform((name, context) => {
+      const known = zoneName(name);
+      if (known !== undefined) return known;
+      context.addIssue({ code: 'custom', message: timezoneText });
+      return z.NEVER;
+    })
+    .default('UTC'),
+  missed: z.enum(MISSED_POLICIES, { error: "'skip', 'once' or 'all'" }).default('once'),
+  overlap: z.enum(OVERLAP_POLICIES, { error: "'allow', 'skip' or 'queue'" }).default('allow'),
+  jitter: duration(0, MAX_JITTER_MS).default(0),
+});
+
 /** Parses `triggers`: a list, or one. Problems are added to `problems`; what could be read is returned. */
 export function parseTriggers(raw: unknown, problems: FieldProblem[]): TriggerConfig[] {
   if (raw === undefined) return [{ type: 'http' }];
@@ -126,6 +163,7 @@ function parseTrigger(raw: unknown, field: string, problems: FieldProblem[]): Tr
   const type = (trigger as { type?: unknown }).type;
   if (type === 'http') return parseHttp(trigger, field, problems);
   if (type === 'database') return parseDatabase(trigger, field, problems);
+  if (type === 'schedule') return parseSchedule(trigger, field, problems);
   const later = LATER_TYPES.find((name) => name === type);
   problems.push({
     field: `${field}.type`,
@@ -217,6 +255,35 @@ function deliveryConfig(given: GivenDelivery): Partial<DatabaseTriggerConfig> {
     ...(retry === undefined ? {} : { retry }),
     ...(deadLetter === undefined ? {} : { deadLetter }),
   };
+}
+
+function parseSchedule(trigger: object, field: string, problems: FieldProblem[]): TriggerConfig[] {
+  const parsed = scheduleSchema.safeParse(trigger);
+  if (!parsed.success) {
+    problems.push(...problemsOf(parsed.error, trigger, field, SCHEDULE_FIELDS));
+    return [];
+  }
+  const { jitter, ...schedule } = parsed.data;
+  return [{ ...schedule, jitterMs: jitter }];
+}
+
+/** In the spelling of the time zone database; undefined for what it does not have, and for mere offsets such as '+02:00'. */
+function zoneName(text: string): string | undefined {
+  if (!/^[A-Za-z][A-Za-z0-9_+/-]{0,63}$/.test(text)) return undefined;
+  try {
+    return Temporal.Instant.fromEpochMilliseconds(0).toZonedDateTimeISO(text).timeZoneId;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What is allowed and hardly meant, a sentence each. */
+export function triggerWarnings(triggers: readonly TriggerConfig[]): string[] {
+  return triggers.flatMap((trigger, index) =>
+    trigger.type === 'schedule' && neverFires(parseCron(trigger.cron))
+      ? [`triggers[${index}].cron: '${trigger.cron}' never fires, for it names no day that exists`]
+      : [],
+  );
 }
 
 /**

@@ -125,7 +125,7 @@ describe('deploying and calling', () => {
     [{ timout: '5s' }, "did you mean 'timeout'?"],
     [{ timeout: '400s' }, 'a duration from 1 s to 300 s'],
     [{ language: 'python' }, 'not supported yet'],
-    [{ trigger: { type: 'schedule', cron: '* * * * *' } }, 'not supported yet'],
+    [{ trigger: { type: 'schedule', cron: '60 * * * *' } }, "its minute has '60'"],
     [{ module: 'AGFzbQ==' }, 'not supported yet'],
   ])('the configuration %j is refused with 422', async (config, text) => {
     const { status, body } = await postern.deploy('refused', HELLO, config);

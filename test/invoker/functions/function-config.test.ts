@@ -8,7 +8,7 @@ import {
   parseFunctionConfig,
 } from '../../../invoker/function-config.ts';
 import { parseManifest } from '../../../invoker/functions/manifest.ts';
-import { splitTable } from '../../../invoker/functions/trigger-config.ts';
+import { splitTable, triggerWarnings } from '../../../invoker/functions/trigger-config.ts';
 import { PosternError } from '../../../runtime/index.ts';
 
 const parse = (raw: Record<string, unknown>) => parseFunctionConfig({ name: 'f', ...raw });
@@ -282,9 +282,8 @@ describe('triggers', () => {
   });
 
   test.each([
-    [{ type: 'schedule', cron: '* * * * *' }, 'schedule triggers are not supported yet'],
     [{ type: 'webhook' }, 'webhook triggers are not supported yet'],
-    [{ type: 'databse' }, "'http' or 'database'"],
+    [{ type: 'databse' }, "'http', 'database' or 'schedule'"],
     [{ type: 'http', path: '/x' }, 'trigger.path: an unknown field'],
     [{ type: 'database' }, 'trigger.table'],
     [{ type: 'database', table: 't', events: ['TRUNCATE'] }, "'INSERT', 'UPDATE', 'DELETE'"],
@@ -303,9 +302,100 @@ describe('triggers', () => {
     [{ type: 'database', table: 't', format: 'aws' }, "'hasura'"],
     [{ type: 'database', table: 't', retry: { on: { timeout: { maxAttempts: 0 } } } }, 'a whole number from 1 to 100'],
     [{ type: 'database', table: 't', deadLetter: 'No Name' }, 'the name of a function'],
-    [42, "an object with a type: 'http' or 'database'"],
+    [42, "an object with a type: 'http', 'database' or 'schedule'"],
   ])('%j is refused', (trigger, text) => {
     expect(refusal({ name: 'f', trigger }).message).toContain(text);
+  });
+});
+
+describe('schedules', () => {
+  const schedule = (fields: object) =>
+    parse({ trigger: { type: 'schedule', cron: '0 3 * * *', ...fields } }).triggers[0];
+
+  test('a cron expression alone gives the defaults', () => {
+    expect(schedule({ cron: ' 0  3\t* * MON ' })).toEqual({
+      type: 'schedule',
+      cron: '0 3 * * MON',
+      timezone: 'UTC',
+      missed: 'once',
+      overlap: 'allow',
+      jitterMs: 0,
+    });
+  });
+
+  test('every field is read, and a time zone is spelled as the time zone database does', () => {
+    expect(schedule({ timezone: 'europe/berlin', missed: 'all', overlap: 'queue', jitter: '30s' })).toMatchObject({
+      timezone: 'Europe/Berlin',
+      missed: 'all',
+      overlap: 'queue',
+      jitterMs: 30_000,
+    });
+  });
+
+  test.each(['* * * * *', '*/15 0-6/2,22,23 1 jan,Jun-AUG sun', '0 0 29 2 *', '59 23 31 12 5-7', '@daily', '@Weekly'])(
+    'CRON-01 the expression %j is accepted',
+    (cron) => {
+      expect(schedule({ cron })).toMatchObject({ cron });
+    },
+  );
+
+  const everyMinute = Array.from({ length: 60 }, (_, minute) => minute).join(',');
+  test.each([
+    ['* * * * * *', 'it has 6 fields, not five'],
+    ['* * * *', 'it has 4 fields, not five'],
+    ['', 'it has 1 fields'],
+    ['@reboot', '@hourly, @daily, @weekly, @monthly, @yearly'],
+    ['@constructor', '@hourly'],
+    ['*/0 * * * *', "its minute has '*/0', a step that is not from 1 to 60"],
+    ['*/90 * * * *', 'a step that is not from 1 to 60'],
+    ['60 * * * *', "its minute has '60', which is not within 0 to 59"],
+    ['* 24 * * *', 'within 0 to 23'],
+    ['* * 0 * *', 'within 1 to 31'],
+    ['* * * 13 *', 'within 1 to 12 or JAN to DEC'],
+    ['* * * * 8', 'within 0 to 7 or SUN to SAT'],
+    ['* * * FRI *', 'within 1 to 12'],
+    ['5-1 * * * *', 'runs backwards'],
+    ['5/10 * * * *', 'a step, which needs'],
+    ['1,,2 * * * *', "its minute has ''"],
+    ['-1 * * * *', "its minute has '-1'"],
+    ['1.5 * * * *', "its minute has '1.5'"],
+    ['* * L * *', "its day of month has 'l'"],
+    ['? * * * *', "its minute has '?'"],
+    ['H * * * *', "its minute has 'h'"],
+    ['* * * * 1#2', "its day of week has '1#2'"],
+    ['\u0660 * * * *', 'its minute has'],
+    ['* * * * *\n* * * * *', 'fields'],
+    [`${'1'.repeat(10_240)} * * * *`, 'it has 10248 characters; at most 300'],
+    [`${everyMinute},${everyMinute} * * * *`, 'at most 300'],
+    [42, 'five fields'],
+    [undefined, 'five fields'],
+  ])('CRON-01 the expression %j is refused', (cron, text) => {
+    const { message } = refusal({ name: 'f', trigger: { type: 'schedule', cron } });
+    expect(message).toMatch(/^trigger\.cron: /);
+    expect(message).toContain(text);
+    expect(message.length).toBeLessThan(500);
+  });
+
+  test.each([
+    [{ timezone: 'Europe/Berln' }, 'trigger.timezone: "Europe/Berln" was given'],
+    [{ timezone: '+02:00' }, 'a name of the time zone database'],
+    [{ timezone: '' }, 'a name of the time zone database'],
+    [{ missed: 'never' }, "'skip', 'once' or 'all'"],
+    [{ overlap: true }, "'allow', 'skip' or 'queue'"],
+    [{ jitter: '2h' }, 'a duration from 0 ms to 1 h'],
+    [{ timeZone: 'UTC' }, "did you mean 'timezone'?"],
+  ])('a schedule with %j is refused', (fields, text) => {
+    expect(refusal({ name: 'f', trigger: { type: 'schedule', cron: '0 3 * * *', ...fields } }).message).toContain(text);
+  });
+
+  test.each([
+    ['0 0 31 2 *', ["triggers[1].cron: '0 0 31 2 *' never fires, for it names no day that exists"]],
+    ['0 0 31 4,6,9,11 *', [expect.stringContaining('never fires')]],
+    ['0 0 30,31 2 MON', []],
+    ['0 0 29 2 *', []],
+  ])('CRON-01 the expression %j is warned of: %j', (cron, warnings) => {
+    const { triggers } = parse({ triggers: ['http', { type: 'schedule', cron }] });
+    expect(triggerWarnings(triggers)).toEqual(warnings);
   });
 });
 
