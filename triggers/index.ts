@@ -1,2 +1,3 @@
 export * from './database/index.ts';
 export * from './http/index.ts';
+export * from './schedule/index.ts';
