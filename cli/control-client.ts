@@ -24,6 +24,7 @@ const functionSchema = z.looseObject({
     auth: text.optional(),
     triggers: z.array(z.looseObject({ type: text })).default([]),
   }),
+  next_fires: z.array(text).default([]),
   updated_at: text,
 });
 export type FunctionInfo = z.infer<typeof functionSchema>;

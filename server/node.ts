@@ -46,10 +46,24 @@ import {
   type TriggerInstaller,
 } from '../invoker/index.ts';
 import type { EngineSource, HostFunctionProvider } from '../runtime/index.ts';
-import { ApiKeyStore, ApiKeys, Idempotency, RateLimiter, RemoteKeySet, TokenVerifier } from '../triggers/index.ts';
+import {
+  ApiKeyStore,
+  ApiKeys,
+  cancelRun,
+  Idempotency,
+  listRuns,
+  listSchedules,
+  nextFires,
+  RateLimiter,
+  RemoteKeySet,
+  Scheduler,
+  scheduleRun,
+  TokenVerifier,
+} from '../triggers/index.ts';
 import { type AdminAccess, requireAdminKey, requireLoopback } from './control/admin-auth.ts';
 import { AuditLog } from './control/audit-log.ts';
 import type { EventAdmin } from './control/event-routes.ts';
+import type { ScheduleAdmin } from './control/schedule-routes.ts';
 import { createServer } from './create-server.ts';
 import { devSecrets } from './dev-secrets.ts';
 import { errorForLog } from './error-log.ts';
@@ -158,6 +172,8 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   });
   const keyStore = new ApiKeyStore(pool);
   const apiKeys = new ApiKeys({ store: keyStore, freshness: sync, limiter });
+  const scheduler = new Scheduler({ pool, log: (message, err) => log.error({ err }, message) });
+  sync.onInvalidate(() => scheduler.wake());
   await sync.start();
   shutdown.add('catalogue', () => sync.stop());
 
@@ -202,6 +218,8 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   const deployer = new Deployer({ store, catalog, sync, bundler: parts.bundler, builder });
   shutdown.add('row events', () => triggers.stop(), DRAIN_ROW_EVENTS_MS);
   await triggers.start(invoker, catalog);
+  shutdown.add('schedules', () => scheduler.stop());
+  scheduler.start();
 
   let stopping = false;
   const app = await createServer({
@@ -221,6 +239,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
       store,
       invocations: new InvocationReader(pool),
       events: triggers.events,
+      schedules: scheduleAdmin(pool, scheduler),
       secrets,
       apiKeys: keyStore,
       settle: () => sync.settleCurrent(),
@@ -268,6 +287,20 @@ async function hostFunctions(
   ];
   shutdown.add('host functions', () => Promise.all(providers.map((provider) => provider.stop?.())));
   return providers;
+}
+
+function scheduleAdmin(pool: Pool, scheduler: Scheduler): ScheduleAdmin {
+  return {
+    list: (name) => listSchedules(pool, name),
+    nextFires: (count, name) => nextFires(pool, count, name),
+    runs: (name) => listRuns(pool, name),
+    async schedule(name, at, event) {
+      const run = await scheduleRun(pool, name, at, event);
+      scheduler.wake();
+      return run;
+    },
+    cancel: (name, id) => cancelRun(pool, name, id),
+  };
 }
 
 function createExecutors(

@@ -7,7 +7,9 @@ export function listCommand(io: CommandIo): Command {
   const command = new Command('list')
     .alias('ls')
     .summary('list deployed functions')
-    .description('Lists the deployed functions with their active versions and triggers.')
+    .description(
+      'Lists the deployed functions with their active versions and triggers, and when a schedule fires next.',
+    )
     .action(async (options: RemoteOptions) => {
       const output = outputOf(io, options);
       const functions = await clientOf(io, options).list();
@@ -16,13 +18,14 @@ export function listCommand(io: CommandIo): Command {
         `v${one.version}`,
         one.config.language ?? '',
         triggersOf(one),
+        one.next_fires[0] ?? '',
         one.updated_at,
       ]);
       output.result(
         functions,
         rows.length === 0
           ? 'no functions are deployed; `postern deploy` deploys those of functions/'
-          : table(['NAME', 'VERSION', 'LANGUAGE', 'TRIGGERS', 'UPDATED'], rows),
+          : table(['NAME', 'VERSION', 'LANGUAGE', 'TRIGGERS', 'NEXT FIRE', 'UPDATED'], rows),
       );
     });
   return examples(remote(command), ['postern list', "postern list --json | jq -r '.[].name'"]);
@@ -31,6 +34,7 @@ export function listCommand(io: CommandIo): Command {
 function triggersOf({ config }: FunctionInfo): string {
   return config.triggers
     .map((trigger) => {
+      if (trigger.type === 'schedule') return `${String(trigger.cron)} (${String(trigger.timezone)})`;
       if (trigger.type !== 'database')
         return trigger.type === 'http' ? `http (auth ${config.auth ?? 'required'})` : trigger.type;
       const { operations, schema, table: name } = trigger;

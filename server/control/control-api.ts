@@ -10,6 +10,7 @@ import type { AuditLog } from './audit-log.ts';
 import { auditRoutes } from './audit-routes.ts';
 import { type EventAdmin, eventRoutes } from './event-routes.ts';
 import { type FunctionRoutesOptions, functionRoutes } from './function-routes.ts';
+import { scheduleRoutes } from './schedule-routes.ts';
 import { type SecretRoutesOptions, secretRoutes } from './secret-routes.ts';
 import { type StatusRoutesOptions, statusRoutes } from './status-routes.ts';
 
@@ -56,6 +57,7 @@ export async function controlApi(app: FastifyInstance, options: ControlApiOption
       if (raw.url!.includes('%00')) throw new PosternError('INVALID_REQUEST', 'the URL has a NUL character');
     });
     functionRoutes(guarded, options);
+    scheduleRoutes(guarded, options.schedules, options.store);
     eventRoutes(guarded, options.events);
     secretRoutes(guarded, options);
     apiKeyRoutes(guarded, options);

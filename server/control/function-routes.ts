@@ -7,6 +7,7 @@ import { splitManifest } from '../../invoker/functions/index.ts';
 import { mergeConfigs } from '../../invoker/index.ts';
 import { PosternError } from '../../runtime/index.ts';
 import { auditTarget } from './audit-hooks.ts';
+import type { ScheduleAdmin } from './schedule-routes.ts';
 import {
   deployBody,
   deployed,
@@ -30,11 +31,17 @@ export interface FunctionRoutesOptions {
   readonly deployer: Deployer;
   readonly store: FunctionStore;
   readonly invocations: InvocationReader;
+  readonly schedules: ScheduleAdmin;
 }
+
+/** Of the next fires, in a list and of one function. */
+const LISTED_FIRES = 1;
+const SHOWN_FIRES = 5;
 
 type Named = { Params: { name: string } };
 
-export function functionRoutes(app: FastifyInstance, { deployer, store, invocations }: FunctionRoutesOptions): void {
+export function functionRoutes(app: FastifyInstance, options: FunctionRoutesOptions): void {
+  const { deployer, store, invocations, schedules } = options;
   const tags = ['functions'];
   const params = { type: 'object', properties: { name: jsonSchema(functionName) } };
 
@@ -70,14 +77,18 @@ export function functionRoutes(app: FastifyInstance, { deployer, store, invocati
       summary: 'List',
       response: { 200: jsonSchema(z.object({ functions: z.array(functionSummary) }), 'output') },
     },
-    handler: async () => ({ functions: (await store.list()).map(toSummary) }),
+    handler: async () => {
+      const [functions, fires] = await Promise.all([store.list(), schedules.nextFires(LISTED_FIRES)]);
+      return { functions: functions.map((each) => toSummary(each, fires)) };
+    },
   });
 
   app.get<Named>('/functions/:name', {
     schema: { tags, summary: 'Show', params, response: { 200: jsonSchema(functionDetails, 'output') } },
     handler: async ({ params: { name } }) => {
       const details = await store.show(name);
-      return { ...toSummary(details), form: details.form, source: details.source };
+      const fires = await schedules.nextFires(SHOWN_FIRES, name);
+      return { ...toSummary(details, fires), form: details.form, source: details.source };
     },
   });
 
@@ -169,13 +180,17 @@ function readDeploy(body: unknown): Parameters<Deployer['deploy']>[0] {
   };
 }
 
-function toSummary({ name, version, id, config, createdAt, updatedAt }: FunctionSummary) {
+function toSummary(
+  { name, version, id, config, createdAt, updatedAt }: FunctionSummary,
+  fires: ReadonlyMap<string, readonly Date[]>,
+) {
   const { cpu } = config;
   return {
     name,
     version,
     id,
     config: { ...config, cpu: Number.isFinite(cpu) ? cpu : 'unlimited' },
+    next_fires: fires.get(name) ?? [],
     created_at: createdAt,
     updated_at: updatedAt,
   };

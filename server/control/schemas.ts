@@ -49,6 +49,7 @@ export const functionSummary = z.object({
   version: z.int(),
   id: text,
   config: record,
+  next_fires: z.array(time).describe('of its schedules: one in a list, five of a single function'),
   created_at: time,
   updated_at: time,
 });

@@ -285,18 +285,28 @@ describe('logs', () => {
 });
 
 describe('list, rollback, delete, secrets, events, audit', () => {
-  test('list shows names, versions and triggers', async () => {
+  test('list shows names, versions, triggers and the next fire', async () => {
     const config = {
       language: 'typescript',
       auth: 'required',
-      triggers: [{ type: 'http' }, { type: 'database', schema: 'public', table: 'users', operations: ['INSERT'] }],
+      triggers: [
+        { type: 'http' },
+        { type: 'database', schema: 'public', table: 'users', operations: ['INSERT'] },
+        { type: 'schedule', cron: '0 3 * * *', timezone: 'UTC' },
+      ],
     };
     server.answer = () => ({
       status: 200,
-      body: { functions: [{ name: 'hello', version: 3, id: 'x', config, created_at: 'c', updated_at: 'u' }] },
+      body: {
+        functions: [
+          { name: 'hello', version: 3, id: 'x', config, next_fires: ['n'], created_at: 'c', updated_at: 'u' },
+        ],
+      },
     });
     const { stdout } = await run(at('list'));
-    expect(stdout).toContain('hello  v3       typescript  http (auth required), INSERT of public.users  u');
+    expect(stdout).toContain(
+      'hello  v3       typescript  http (auth required), INSERT of public.users, 0 3 * * * (UTC)  n          u',
+    );
     expect(JSON.parse((await run(at('list', '--json'))).stdout)).toMatchObject([{ name: 'hello', version: 3 }]);
   });
 
