@@ -40,7 +40,7 @@ export type {
   TriggerConfig,
 } from './functions/config-types.ts';
 export { DATABASE_OPERATIONS } from './functions/config-types.ts';
-export { type CronExpression, parseCron } from './functions/cron-expression.ts';
+export { type CronExpression, neverFires, parseCron } from './functions/cron-expression.ts';
 
 /** Configuration as an author writes it: any of the table's fields under any of its names, not yet checked. */
 export type RawConfig = Readonly<Record<string, unknown>>;

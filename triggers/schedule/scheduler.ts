@@ -10,7 +10,7 @@
 
 import type { Pool } from 'pg';
 import { dueTicks, nextTick } from './due-ticks.ts';
-import { fireTrigger, type ScheduleTrigger } from './fire-trigger.ts';
+import { fireTicks, type ScheduleTrigger } from './fire-ticks.ts';
 import { fireDueRuns } from './scheduled-runs.ts';
 import { Timetable } from './timetable.ts';
 
@@ -22,6 +22,8 @@ const QUEUE_POLL_MS = 1_000;
 const BUSY_RETRY_MS = 250;
 const ERROR_DELAY_MS = 1_000;
 const TIDY_MS = 3_600_000;
+/** Triggers in one transaction. */
+const BATCH = 50;
 
 export interface SchedulerOptions {
   /** The system pool. */
@@ -37,6 +39,11 @@ interface KnownTrigger extends ScheduleTrigger {
   readonly since: number;
   readonly queued: boolean;
 }
+
+type TriggerRow = Omit<KnownTrigger, 'functionId' | 'since' | 'table'> & {
+  readonly functionId: string;
+  readonly since: Date;
+};
 
 export class Scheduler {
   readonly #pool: Pool;
@@ -79,51 +86,53 @@ export class Scheduler {
     const askedAt = performance.now();
     const now = await this.#now();
     const triggers = await this.#readTriggers(now);
-    const ids = new Set(triggers.map(({ id }) => id));
-    this.#tables = new Map([...this.#tables].filter(([id]) => ids.has(id)));
     // Measured from before the question: our idea of the time is rather early than late.
     const until = (instant: number): number => instant - now - (performance.now() - askedAt);
     const waits = [POLL_MS];
     const run = await fireDueRuns(this.#pool, now);
     if (run !== null) waits.push(run <= now ? BUSY_RETRY_MS : until(run));
+    const due: KnownTrigger[] = [];
     for (const trigger of triggers) {
-      const { retryMs, next } = await this.#fire(trigger, now);
-      waits.push(retryMs);
+      const { table, config, since, queued } = trigger;
+      const next = nextTick(table, since, now);
       if (next !== null) waits.push(until(next));
+      if (queued || dueTicks(table, config.missed, since, now).length > 0) due.push(trigger);
+    }
+    for (let first = 0; first < due.length; first += BATCH) {
+      waits.push(await this.#fire(due.slice(first, first + BATCH), now));
     }
     await this.#tidy(now);
     return Math.max(0, Math.min(...waits));
   }
 
-  /** One trigger that can't be fired must not hold up the others. */
-  async #fire(trigger: KnownTrigger, now: number): Promise<{ retryMs: number; next: number | null }> {
-    const { config, since, queued } = trigger;
+  /** How soon to look at these again. One batch that can't be fired must not hold up the others. */
+  async #fire(triggers: readonly KnownTrigger[], now: number): Promise<number> {
     try {
-      const table = this.#tableOf(trigger);
-      const next = nextTick(table, since, now);
-      if (!queued && dueTicks(table, config.missed, since, now).length === 0) return { retryMs: POLL_MS, next };
-      const firing = await fireTrigger(this.#pool, trigger, table, now);
-      return {
-        retryMs: firing === 'busy' ? BUSY_RETRY_MS : config.overlap === 'queue' ? QUEUE_POLL_MS : POLL_MS,
-        next,
-      };
+      if ((await fireTicks(this.#pool, triggers, now)) < triggers.length) return BUSY_RETRY_MS;
+      return triggers.some(({ config }) => config.overlap === 'queue') ? QUEUE_POLL_MS : POLL_MS;
     } catch (error) {
-      this.#log(`a schedule of function ${trigger.functionName} could not be fired; trying again`, error);
-      return { retryMs: POLL_MS, next: null };
+      const names = [...new Set(triggers.map(({ functionName }) => functionName))].join(', ');
+      this.#log(`schedules could not be fired and are tried again, of ${names}`, error);
+      return ERROR_DELAY_MS;
     }
   }
 
-  #tableOf({ id, config }: ScheduleTrigger): Timetable {
-    const known = this.#tables.get(id) ?? new Timetable(config.cron, config.timezone);
-    this.#tables.set(id, known);
-    return known;
-  }
-
+  /** Leaves out one whose time zone this node's Node does not know, or no longer. */
   async #readTriggers(now: number): Promise<readonly KnownTrigger[]> {
-    const { rows } = await this.#pool.query<
-      Omit<KnownTrigger, 'functionId' | 'since'> & { functionId: string; since: Date }
-    >(READ_TRIGGERS, [new Date(now)]);
-    return rows.map((row) => ({ ...row, functionId: Number(row.functionId), since: row.since.getTime() }));
+    const { rows } = await this.#pool.query<TriggerRow>(READ_TRIGGERS, [new Date(now)]);
+    const tables = new Map<string, Timetable>();
+    const triggers = rows.flatMap((row) => {
+      try {
+        const table = this.#tables.get(row.id) ?? new Timetable(row.config.cron, row.config.timezone);
+        tables.set(row.id, table);
+        return [{ ...row, table, functionId: Number(row.functionId), since: row.since.getTime() }];
+      } catch (error) {
+        this.#log(`a schedule of function ${row.functionName} can not be read`, error);
+        return [];
+      }
+    });
+    this.#tables = tables;
+    return triggers;
   }
 
   async #tidy(now: number): Promise<void> {

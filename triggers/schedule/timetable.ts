@@ -12,7 +12,7 @@
  * `cron-parser`, whose `prev` differs from its `next` in a doubled hour and fails where midnight is skipped (Cairo), in 5.10.
  */
 
-import { type CronExpression, parseCron } from '../../invoker/index.ts';
+import { type CronExpression, neverFires, parseCron } from '../../invoker/index.ts';
 
 const DAY_MS = 86_400_000;
 const MINUTE_MS = 60_000;
@@ -30,9 +30,10 @@ export class Timetable {
   /** By day, counted from 1970-01-01 in the zone. */
   readonly #cache = new Map<number, readonly number[]>();
 
+  /** Throws CronError, or RangeError for a time zone that this Node does not know. */
   constructor(cron: string, timezone: string) {
     this.#cron = parseCron(cron);
-    this.#zone = timezone;
+    this.#zone = Temporal.Instant.fromEpochMilliseconds(0).toZonedDateTimeISO(timezone).timeZoneId;
     this.#months = new Set(this.#cron.months);
     this.#daysOfMonth = new Set(this.#cron.daysOfMonth);
     this.#daysOfWeek = new Set(this.#cron.daysOfWeek);
@@ -40,12 +41,12 @@ export class Timetable {
 
   /** The first fire after this instant, or null where there is none in 41 years. */
   next(after: number): number | null {
-    return this.#search(after, 1, (ticks) => ticks.find((tick) => tick > after));
+    return this.#search(after, 1, (ticks) => ticks[countUntil(ticks, after)]);
   }
 
   /** The last fire at this instant or before, or null where there was none in 41 years. */
   previous(until: number): number | null {
-    return this.#search(until, -1, (ticks) => ticks.findLast((tick) => tick <= until));
+    return this.#search(until, -1, (ticks) => ticks[countUntil(ticks, until) - 1]);
   }
 
   /**
@@ -53,6 +54,7 @@ export class Timetable {
    * since where a clock is set back over midnight two days interleave.
    */
   #search(from: number, direction: 1 | -1, pick: (ticks: readonly number[]) => number | undefined): number | null {
+    if (neverFires(this.#cron)) return null;
     const start = this.#dayOf(from) - direction;
     for (let step = 0; step <= LONGEST_WAIT_DAYS; step++) {
       const day = start + step * direction;
@@ -114,4 +116,15 @@ export class Timetable {
     const later = wall.toZonedDateTime(this.#zone, { disambiguation: 'later' });
     return this.#cron.everyHour ? [earlier.epochMilliseconds, later.epochMilliseconds] : [earlier.epochMilliseconds];
   }
+}
+
+/** How many of these sorted instants are not after `instant`. */
+function countUntil(ticks: readonly number[], instant: number): number {
+  let [low, high] = [0, ticks.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (ticks[middle]! <= instant) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

@@ -330,7 +330,22 @@ describe('CRON-03 any number of nodes', () => {
     expect(await scheduledTimes()).toEqual(['2026-03-10T01:00']);
   });
 
-  test('a schedule that can not be fired does not hold up the others', async () => {
+  test('more schedules than one transaction takes all fire', async () => {
+    const { id } = await deploy();
+    await installAt(
+      id,
+      Array.from({ length: 120 }, (_, index) => schedule({ cron: `${index % 60} * * * *`, jitterMs: index })),
+    );
+    const clock = new SharedClock();
+    clock.now = START + HOUR_MS;
+    await newScheduler(clock).look();
+    // Each of the 60 minutes, of two schedules.
+    expect((await scheduledTimes()).sort()).toEqual(
+      times(60, '2026-03-10T00:01Z', MINUTE_MS).flatMap((time) => [time, time]),
+    );
+  });
+
+  test('a schedule that can not be read does not hold up the others', async () => {
     const { triggerId, name } = await deploy();
     await deploy();
     await db.pool.query(`update postern.triggers set config = config || '{"timezone":"Mars/Base"}' where id = $1`, [
