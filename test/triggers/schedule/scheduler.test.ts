@@ -432,6 +432,13 @@ describe('overlap', () => {
     ]);
   });
 
+  test('skip fires the first of several that were missed', async () => {
+    const { triggerId } = await deploy({ overlap: 'skip', missed: 'all' });
+    await lookAt('2026-03-10T03:00:01Z');
+    expect(await scheduledTimes()).toEqual(times(1));
+    expect(await states(triggerId)).toEqual(['01:00 fired', '02:00 skipped', '03:00 skipped']);
+  });
+
   test('queue fires every tick, one at a time and in order', async () => {
     const { triggerId, name } = await deploy({ overlap: 'queue' });
     await lookAt('2026-03-10T01:00:01Z');
@@ -575,6 +582,19 @@ describe('a run that was asked for', () => {
     await newScheduler(clock).look();
     expect(await events()).toEqual([]);
     expect(await scheduleRun(db.pool, gone.name, new Date(START), null)).toBeNull();
+  });
+
+  test('waits while its function is being deployed or deleted, and no longer', async () => {
+    const { id, name } = await deploy({ cron: '0 0 1 1 *' });
+    await scheduleRun(db.pool, name, new Date(START), null);
+    const scheduler = newScheduler(new SharedClock());
+    await withTransaction(db.pool, async (client) => {
+      await client.query('select from postern.functions where id = $1 for update', [id]);
+      expect(await scheduler.look()).toBeLessThanOrEqual(250);
+    });
+    expect(await events()).toEqual([]);
+    await scheduler.look();
+    expect(await events()).toHaveLength(1);
   });
 
   test('more of them than one batch all fire', async () => {
