@@ -38,8 +38,10 @@ export type {
   RetryRule,
   ScheduleTriggerConfig,
   TriggerConfig,
+  WebhookSchemeName,
+  WebhookTriggerConfig,
 } from './functions/config-types.ts';
-export { DATABASE_OPERATIONS } from './functions/config-types.ts';
+export { DATABASE_OPERATIONS, WEBHOOK_SCHEMES } from './functions/config-types.ts';
 export { type CronExpression, neverFires, parseCron } from './functions/cron-expression.ts';
 
 /** Configuration as an author writes it: any of the table's fields under any of its names, not yet checked. */

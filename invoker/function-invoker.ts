@@ -337,10 +337,8 @@ class Attempt {
 
   /** Nobody is answered for a row change: a `statusCode` of any kind is a value there, and no reason to try again. */
   #answered(answer: Answer): Answer {
-    const { trigger } = this.#request;
-    return answer.kind === 'status' && trigger !== 'http' && trigger !== 'manual'
-      ? { ...answer, kind: 'value' }
-      : answer;
+    const { trigger, answered = trigger === 'http' || trigger === 'manual' } = this.#request;
+    return answer.kind === 'status' && !answered ? { ...answer, kind: 'value' } : answer;
   }
 
   #end(result: InvocationResult): void {

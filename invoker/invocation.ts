@@ -49,6 +49,8 @@ export interface InvocationRequest {
    * function gave back.
    */
   readonly atomic?: AtomicDelivery & { readonly mayCommit: (result: InvocationResult) => boolean };
+  /** Somebody waits for the answer, so a `statusCode` in it is a status. Where absent: for `http` and `manual`. */
+  readonly answered?: boolean;
   /** Aborted when nobody waits for the answer any more; ends the invocation as `canceled`. */
   readonly signal?: AbortSignal;
 }

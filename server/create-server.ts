@@ -1,12 +1,13 @@
 /** All that a node answers over HTTP. Composition of its parts is in `start.ts`. */
 
 import type { FastifyInstance } from 'fastify';
-import { type HttpTriggerOptions, httpTrigger } from '../triggers/index.ts';
+import { type HttpTriggerOptions, httpTrigger, type WebhookTriggerOptions, webhookTrigger } from '../triggers/index.ts';
 import { type AppOptions, createApp } from './app.ts';
 import { type ControlApiOptions, controlApi } from './control/control-api.ts';
 
 export interface ServerOptions extends AppOptions {
   readonly functions: HttpTriggerOptions;
+  readonly webhooks: WebhookTriggerOptions;
   readonly control: ControlApiOptions;
 }
 
@@ -14,6 +15,7 @@ export interface ServerOptions extends AppOptions {
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
   const app = createApp(options);
   await app.register(httpTrigger, options.functions);
+  await app.register(webhookTrigger, options.webhooks);
   await app.register(controlApi, options.control);
   await app.ready();
   return app;

@@ -50,6 +50,7 @@ import {
   ApiKeyStore,
   ApiKeys,
   cancelRun,
+  DeliverySweeper,
   Idempotency,
   listRuns,
   listSchedules,
@@ -59,6 +60,8 @@ import {
   Scheduler,
   scheduleRun,
   TokenVerifier,
+  WebhookSecrets,
+  WebhookTriggerInstaller,
 } from '../triggers/index.ts';
 import { type AdminAccess, requireAdminKey, requireLoopback } from './control/admin-auth.ts';
 import { AuditLog } from './control/audit-log.ts';
@@ -152,7 +155,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   const env = new Environment(secrets, plainVariables(parts.environment));
   const providers = await hostFunctions(pool, keys.masterKey, env, log, shutdown);
   const triggers = parts.databaseTriggers({ pool, databaseUrl, nodeId, log });
-  const store = new FunctionStore(pool, triggers.installer);
+  const store = new FunctionStore(pool, new WebhookTriggerInstaller(triggers.installer, secrets));
 
   const sync = new CatalogSync({ pool, databaseUrl, nodeId, log: (message, err) => log.warn({ err }, message) });
   const engine = await loadEngineSource();
@@ -221,6 +224,11 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   shutdown.add('schedules', () => scheduler.stop());
   scheduler.start();
 
+  const note = (message: string, err?: unknown): void => log.warn(err === undefined ? {} : { err }, message);
+  const sweeper = new DeliverySweeper(pool, note);
+  shutdown.add('webhook deliveries', () => sweeper.stop());
+  sweeper.start();
+
   let stopping = false;
   const app = await createServer({
     log,
@@ -233,6 +241,13 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
       idempotency,
       ...(options.publicOrigin === undefined ? {} : { publicOrigin: options.publicOrigin }),
       ...(options.cors === undefined ? {} : { cors: options.cors }),
+    },
+    webhooks: {
+      pool,
+      invoker,
+      catalog,
+      secrets: new WebhookSecrets({ secrets, version: () => env.version, log: note }),
+      log: note,
     },
     control: {
       deployer,

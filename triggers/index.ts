@@ -1,3 +1,4 @@
 export * from './database/index.ts';
 export * from './http/index.ts';
 export * from './schedule/index.ts';
+export * from './webhook/index.ts';

@@ -67,6 +67,28 @@ export class RetryAfterError extends Error {
   readonly retryAfterMs: number;
 }
 
+export interface OutgoingWebhook {
+  /** Unique, and the same when it is sent again: 1 to 200 visible ASCII characters without a dot. */
+  readonly id: string;
+  /** Exactly what is sent. */
+  readonly body: string | Uint8Array;
+  /** When it is sent; now where absent. */
+  readonly timestamp?: Date;
+}
+
+/**
+ * The headers that sign a webhook by Standard Webhooks (standardwebhooks.com). `secret` is base64 of 24 to 64 bytes, with or
+ * without `whsec_` before it. Rejects with TypeError for another one, and for an id that could not be told from the rest.
+ */
+export function signWebhook(
+  secret: string,
+  webhook: OutgoingWebhook,
+): Promise<{
+  readonly 'webhook-id': string;
+  readonly 'webhook-timestamp': string;
+  readonly 'webhook-signature': string;
+}>;
+
 /** The second argument of a handler. */
 export interface Context {
   readonly functionName: string;
@@ -128,6 +150,24 @@ export interface ScheduleEvent<Payload = unknown> {
   readonly attempt: number;
 }
 
+/** A signed webhook, `POST /functions/v1/webhook/{name}`. */
+export interface WebhookEvent<Body = unknown> {
+  readonly trigger: 'webhook';
+  /** Lower-case names; without `authorization` and `cookie`. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Parsed where it is JSON. */
+  readonly body: Body;
+  /** The body is base64: it came compressed, or as no text. */
+  readonly isBase64Encoded?: true;
+  /** When it came. */
+  readonly timestamp: string;
+  /** The sender's, or made from what it signed. */
+  readonly delivery_id: string;
+  /** The same in every attempt. */
+  readonly event_id: string;
+  readonly attempt: number;
+}
+
 /** A response; any other returned value becomes the body of a 200. */
 export interface HttpResult {
   readonly statusCode: number;
@@ -163,7 +203,19 @@ export interface ScheduleTrigger {
   readonly jitter?: string | number;
 }
 
-export type Trigger = 'http' | { readonly type: 'http' } | DatabaseTrigger | ScheduleTrigger;
+export interface WebhookTrigger {
+  readonly type: 'webhook';
+  /** `hmac-sha256` where absent. */
+  readonly scheme?: 'hmac-sha256' | 'github' | 'stripe' | 'standard-webhooks' | 'slack' | 'shopify';
+  /** The name of a secret. */
+  readonly secret?: string;
+  /** Names of secrets, any of which may have signed: for rotation. */
+  readonly secrets?: readonly string[];
+  /** 202 once the event is durable, or the function's answer. `accepted` where absent. */
+  readonly respond?: 'accepted' | 'result';
+}
+
+export type Trigger = 'http' | { readonly type: 'http' } | DatabaseTrigger | ScheduleTrigger | WebhookTrigger;
 
 /** `export const config: Config = { … }`; see docs/functions.md. */
 export interface Config {

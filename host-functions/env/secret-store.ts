@@ -79,11 +79,14 @@ export class SecretStore {
     return rowCount === 1;
   }
 
-  /** The values of those names that exist. Throws where one can't be decrypted: running without it would be worse. */
-  async resolve(names: readonly string[]): Promise<Map<string, string>> {
+  /**
+   * The values of those names that exist; as the transaction of `client` sees them, where one is given. Throws where one
+   * can't be decrypted: running without it would be worse.
+   */
+  async resolve(names: readonly string[], client: Pick<pg.Pool, 'query'> = this.#pool): Promise<Map<string, string>> {
     const values = new Map<string, string>();
     if (names.length === 0) return values;
-    const { rows } = await this.#pool.query<Row>(
+    const { rows } = await client.query<Row>(
       'select name, ciphertext, nonce, key_id from postern.secrets where name = any ($1)',
       [names],
     );

@@ -3,7 +3,7 @@
 export const DATABASE_OPERATIONS = ['INSERT', 'UPDATE', 'DELETE'] as const;
 export type DatabaseOperation = (typeof DATABASE_OPERATIONS)[number];
 
-export type TriggerConfig = HttpTriggerConfig | DatabaseTriggerConfig | ScheduleTriggerConfig;
+export type TriggerConfig = HttpTriggerConfig | DatabaseTriggerConfig | ScheduleTriggerConfig | WebhookTriggerConfig;
 
 export interface HttpTriggerConfig {
   readonly type: 'http';
@@ -90,6 +90,19 @@ export interface ScheduleTriggerConfig {
   readonly overlap: (typeof OVERLAP_POLICIES)[number];
   /** Each fire is put off by less than this. */
   readonly jitterMs: number;
+}
+
+export const WEBHOOK_SCHEMES = ['hmac-sha256', 'github', 'stripe', 'standard-webhooks', 'slack', 'shopify'] as const;
+export type WebhookSchemeName = (typeof WEBHOOK_SCHEMES)[number];
+export const WEBHOOK_RESPONSES = ['accepted', 'result'] as const;
+
+export interface WebhookTriggerConfig {
+  readonly type: 'webhook';
+  readonly scheme: WebhookSchemeName;
+  /** Names of secrets, any of which may have signed. The function sees none of them for that. */
+  readonly secrets: readonly string[];
+  /** What the sender gets: 202 once the event is durable, or the function's own answer. */
+  readonly respond: (typeof WEBHOOK_RESPONSES)[number];
 }
 
 export type AuthMode = 'required' | 'optional' | 'none';

@@ -257,10 +257,11 @@ function readCodeConfig(configJson: string | null, main: string): RawConfig {
 }
 
 function refuseUnrunnable({ config, program }: Built): void {
-  if (program.form !== 'fetch' || !config.triggers.some((trigger) => trigger.type === 'database')) return;
+  const unheard = config.triggers.find(({ type }) => type === 'database' || type === 'webhook');
+  if (program.form !== 'fetch' || unheard === undefined) return;
   throw new PosternError(
     'INVALID_FUNCTION',
-    `function '${config.name}' has a database trigger but exports only fetch(), which answers HTTP requests: export a function named '${config.handler}' for the events`,
+    `function '${config.name}' has a ${unheard.type} trigger but exports only fetch(), which answers HTTP requests: export a function named '${config.handler}' for the events`,
     { details: { field: 'triggers' } },
   );
 }

@@ -15,12 +15,12 @@ import {
 import { CronError, neverFires, parseCron } from './cron-expression.ts';
 import { retrySchema } from './retry-config.ts';
 import { duration } from './units.ts';
+import { parseWebhook } from './webhook-config.ts';
 
 const MAX_IDENTIFIER_BYTES = 63;
 const MAX_WHEN_CHARS = 10_000;
 const MAX_TRIGGERS = 50;
-const LATER_TYPES = ['webhook'] as const;
-const TYPES = "'http', 'database' or 'schedule'";
+const TYPES = "'http', 'database', 'schedule' or 'webhook'";
 
 const DATABASE_FIELDS = [
   'type',
@@ -149,9 +149,15 @@ export function parseTriggers(raw: unknown, problems: FieldProblem[]): TriggerCo
     problems.push({ field: 'triggers', given: `${list.length} triggers`, allowed: `1 to ${MAX_TRIGGERS} triggers` });
     return [];
   }
-  return list.flatMap((one, index) =>
+  const triggers = list.flatMap((one, index) =>
     parseTrigger(one, Array.isArray(raw) ? `triggers[${index}]` : 'trigger', problems),
   );
+  const webhooks = triggers.filter(({ type }) => type === 'webhook').length;
+  if (webhooks > 1) {
+    // They would share one address, and a delivery could be meant for either.
+    problems.push({ field: 'triggers', given: `${webhooks} webhook triggers`, allowed: 'one webhook trigger' });
+  }
+  return triggers;
 }
 
 function parseTrigger(raw: unknown, field: string, problems: FieldProblem[]): TriggerConfig[] {
@@ -164,12 +170,8 @@ function parseTrigger(raw: unknown, field: string, problems: FieldProblem[]): Tr
   if (type === 'http') return parseHttp(trigger, field, problems);
   if (type === 'database') return parseDatabase(trigger, field, problems);
   if (type === 'schedule') return parseSchedule(trigger, field, problems);
-  const later = LATER_TYPES.find((name) => name === type);
-  problems.push({
-    field: `${field}.type`,
-    given: spell(type),
-    allowed: later === undefined ? TYPES : `${TYPES}; ${later} triggers are not supported yet`,
-  });
+  if (type === 'webhook') return parseWebhook(trigger, field, problems);
+  problems.push({ field: `${field}.type`, given: spell(type), allowed: TYPES });
   return [];
 }
 

@@ -281,9 +281,19 @@ describe('triggers', () => {
     });
   });
 
+  test('a webhook has the default scheme and answers 202; one secret is a list of one', () => {
+    expect(parse({ trigger: { type: 'webhook', secret: 'HOOK_SECRET' } }).triggers).toEqual([
+      { type: 'webhook', scheme: 'hmac-sha256', secrets: ['HOOK_SECRET'], respond: 'accepted' },
+    ]);
+    const stripe = { type: 'webhook', scheme: 'stripe', secrets: ['NEW', 'OLD', 'NEW'], respond: 'result' };
+    expect(parse({ triggers: ['http', stripe] }).triggers).toEqual([
+      { type: 'http' },
+      { ...stripe, secrets: ['NEW', 'OLD'] },
+    ]);
+  });
+
   test.each([
-    [{ type: 'webhook' }, 'webhook triggers are not supported yet'],
-    [{ type: 'databse' }, "'http', 'database' or 'schedule'"],
+    [{ type: 'databse' }, "'http', 'database', 'schedule' or 'webhook'"],
     [{ type: 'http', path: '/x' }, 'trigger.path: an unknown field'],
     [{ type: 'database' }, 'trigger.table'],
     [{ type: 'database', table: 't', events: ['TRUNCATE'] }, "'INSERT', 'UPDATE', 'DELETE'"],
@@ -302,7 +312,22 @@ describe('triggers', () => {
     [{ type: 'database', table: 't', format: 'aws' }, "'hasura'"],
     [{ type: 'database', table: 't', retry: { on: { timeout: { maxAttempts: 0 } } } }, 'a whole number from 1 to 100'],
     [{ type: 'database', table: 't', deadLetter: 'No Name' }, 'the name of a function'],
-    [42, "an object with a type: 'http', 'database' or 'schedule'"],
+    [42, "an object with a type: 'http', 'database', 'schedule' or 'webhook'"],
+    [{ type: 'webhook' }, 'trigger.secret: nothing was given; allowed: the name of a secret'],
+    [{ type: 'webhook', secret: 'A', secrets: ['B'] }, 'secret beside secrets'],
+    [{ type: 'webhook', secret: 'whsec_abc=' }, 'the name of a secret'],
+    [{ type: 'webhook', secrets: [] }, '1 to 4 names of secrets'],
+    [{ type: 'webhook', secrets: ['A', 'B', 'C', 'D', 'E'] }, '1 to 4 names of secrets'],
+    [{ type: 'webhook', secret: 'A', scheme: 'sha1' }, "'hmac-sha256', 'github', 'stripe'"],
+    [{ type: 'webhook', secret: 'A', respond: 'later' }, "'accepted', 'result'"],
+    [{ type: 'webhook', secret: 'A', schema: 'stripe' }, "did you mean 'scheme'?"],
+    [
+      [
+        { type: 'webhook', secret: 'A' },
+        { type: 'webhook', secret: 'B' },
+      ],
+      'triggers: 2 webhook triggers was given; allowed: one webhook trigger',
+    ],
   ])('%j is refused', (trigger, text) => {
     expect(refusal({ name: 'f', trigger }).message).toContain(text);
   });

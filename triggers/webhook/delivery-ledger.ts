@@ -1,0 +1,128 @@
+/** The statements over `postern.webhook_deliveries` (database/migrations/0012_create_webhooks.sql). */
+
+import type { Pool, PoolClient } from 'pg';
+import type { WireResponse } from '../http/response.ts';
+import type { SignedDelivery } from './verify.ts';
+
+/** A delivery and whom it is for. */
+export interface Delivery extends SignedDelivery {
+  readonly functionId: number;
+}
+
+/** A delivery that this caller, and nobody else, is to handle. */
+export interface Claimed {
+  readonly triggerId: string;
+  readonly eventId: string;
+  readonly attempt: number;
+}
+
+/** A lease on a delivery. `id` fences: an answer of a holder that lost it is not written. */
+export interface DeliveryLease {
+  readonly id: string;
+  readonly ms: number;
+}
+
+export interface KnownDelivery {
+  readonly eventId: string;
+  /** It came with the same content. */
+  readonly same: boolean;
+  /** Null while it runs. */
+  readonly status: number | null;
+  /** Undefined where the sender was told no more than that it was accepted. */
+  readonly response: WireResponse | undefined;
+}
+
+// A second one of the same id waits here until the transaction of the first has ended.
+const CLAIM = `
+  insert into postern.webhook_deliveries as d
+    (function_id, delivery_id, trigger_id, fingerprint, event_id, status, lease_id, lease_expires_at)
+  select $1, $2, t.id, $3, gen_random_uuid(), $4::smallint, $5::uuid, clock_timestamp() + $6::float8 * interval '1 ms'
+  from postern.triggers t where t.function_id = $1 and t.kind = 'webhook'
+  on conflict (function_id, delivery_id) do update
+  set trigger_id = excluded.trigger_id, attempt = d.attempt + 1, status = excluded.status,
+    lease_id = excluded.lease_id, lease_expires_at = excluded.lease_expires_at
+  where d.status is null and d.lease_expires_at < clock_timestamp() and d.fingerprint = excluded.fingerprint
+  returning d.trigger_id as "triggerId", d.event_id as "eventId", d.attempt`;
+
+/** What stands for a delivery that is accepted and no more. */
+const ACCEPTED = 202;
+
+/**
+ * Takes a delivery that was not seen before, or whose last run failed or lost its lease. With a lease it is running;
+ * without one it is answered already, and what is to be done for it must be in the same transaction. Null where it is
+ * somebody else's, done, or no trigger is there for it.
+ */
+export async function claimDelivery(
+  client: Pool | PoolClient,
+  { functionId, id, fingerprint }: Delivery,
+  lease?: DeliveryLease,
+): Promise<Claimed | null> {
+  const status = lease === undefined ? ACCEPTED : null;
+  const values = [functionId, id, fingerprint, status, lease?.id ?? null, lease?.ms ?? null];
+  const { rows } = await client.query<Claimed>(CLAIM, values);
+  return rows[0] ?? null;
+}
+
+const FIND = `
+  select event_id as "eventId", fingerprint = $3 as same, status, headers, body
+  from postern.webhook_deliveries where function_id = $1 and delivery_id = $2`;
+
+interface FoundRow extends Omit<KnownDelivery, 'response'> {
+  readonly headers: [string, string | string[]][] | null;
+  readonly body: Buffer | null;
+}
+
+export async function findDelivery(
+  pool: Pool,
+  { functionId, id, fingerprint }: Delivery,
+): Promise<KnownDelivery | null> {
+  const { rows } = await pool.query<FoundRow>(FIND, [functionId, id, fingerprint]);
+  const row = rows[0];
+  if (row === undefined) return null;
+  const { eventId, same, status, headers, body } = row;
+  const response =
+    status === null || headers === null ? undefined : { status, headers: new Map(headers), body: body ?? undefined };
+  return { eventId, same, status, response };
+}
+
+const OURS = 'function_id = $1 and delivery_id = $2 and lease_id = $3';
+
+const ANSWER = `
+  update postern.webhook_deliveries set status = $4, headers = $5, body = $6, lease_id = null, lease_expires_at = null
+  where ${OURS}`;
+
+/** False where the lease was lost. */
+export async function answerDelivery(
+  pool: Pool,
+  { functionId, id }: Delivery,
+  lease: DeliveryLease,
+  { status, headers, body }: WireResponse,
+): Promise<boolean> {
+  const bytes = typeof body === 'string' ? Buffer.from(body) : (body ?? null);
+  const values = [functionId, id, lease.id, status, JSON.stringify([...headers]), bytes];
+  const { rowCount } = await pool.query(ANSWER, values);
+  return rowCount === 1;
+}
+
+/** The sender's next try runs it again at once. */
+export async function releaseDelivery(pool: Pool, { functionId, id }: Delivery, lease: DeliveryLease): Promise<void> {
+  await pool.query(`update postern.webhook_deliveries set lease_expires_at = '-infinity' where ${OURS}`, [
+    functionId,
+    id,
+    lease.id,
+  ]);
+}
+
+const DELETE_OLD = `
+  delete from postern.webhook_deliveries d
+  using (
+    select function_id, delivery_id from postern.webhook_deliveries
+    where received_at < clock_timestamp() - $1 * interval '1 ms'
+    order by received_at limit $2 for update skip locked) old
+  where d.function_id = old.function_id and d.delivery_id = old.delivery_id`;
+
+/** Returns how many went. */
+export async function deleteOldDeliveries(pool: Pool, olderThanMs: number, limit: number): Promise<number> {
+  const { rowCount } = await pool.query(DELETE_OLD, [olderThanMs, limit]);
+  return rowCount ?? 0;
+}
