@@ -30,3 +30,48 @@ create table postern.webhook_deliveries (
   primary key (function_id, delivery_id)
 );
 create index webhook_deliveries_by_time on postern.webhook_deliveries (received_at);
+
+-- Takes a delivery that was not seen before, or whose last run failed or lost its lease (triggers/webhook/delivery-ledger.ts).
+-- Without a lease it is answered 202, and its event goes into the outbox, with the doorbell of 0003_create_capture.sql. With a
+-- lease it is running, and whoever called runs it. No row where it is somebody else's, done, or of another body, and where
+-- the function has no webhook trigger any more. A second call for one id waits until the transaction of the first has ended.
+--
+-- A function because planning these statements anew took longer than running them: 0.7 ms a delivery against 0.3.
+create function postern.claim_webhook(
+  the_function bigint,
+  the_delivery text,
+  the_fingerprint bytea,
+  the_lease uuid,
+  lease_ms integer,
+  the_event json,
+  -- As postern.events has it.
+  the_depth text
+) returns table (claimed_trigger_id uuid, claimed_event_id uuid, claimed_attempt integer)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into postern.webhook_deliveries as d
+    (function_id, delivery_id, trigger_id, fingerprint, event_id, status, lease_id, lease_expires_at)
+  select the_function, the_delivery, t.id, the_fingerprint, gen_random_uuid(),
+    case when the_lease is null then 202 end, the_lease, clock_timestamp() + lease_ms * interval '1 ms'
+  from postern.triggers t where t.function_id = the_function and t.kind = 'webhook'
+  on conflict (function_id, delivery_id) do update
+  set trigger_id = excluded.trigger_id, attempt = d.attempt + 1, status = excluded.status,
+    lease_id = excluded.lease_id, lease_expires_at = excluded.lease_expires_at
+  where d.status is null and d.lease_expires_at < clock_timestamp() and d.fingerprint = excluded.fingerprint
+  returning d.trigger_id, d.event_id, d.attempt into claimed_trigger_id, claimed_event_id, claimed_attempt;
+  if not found then
+    return;
+  end if;
+  if the_lease is null then
+    insert into postern.events (id, function_id, trigger_id, new_row, depth, occurred_at)
+    values (claimed_event_id, the_function, claimed_trigger_id, the_event, the_depth, clock_timestamp());
+    if not pg_try_advisory_xact_lock_shared(1886548846, 1)
+       and current_setting('max_prepared_transactions') = '0' then
+      perform pg_notify('postern_events', '');
+    end if;
+  end if;
+  return next;
+end $$;
+revoke all on function postern.claim_webhook(bigint, text, bytea, uuid, integer, json, text) from public;

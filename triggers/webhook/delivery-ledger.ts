@@ -1,6 +1,6 @@
 /** The statements over `postern.webhook_deliveries` (database/migrations/0012_create_webhooks.sql). */
 
-import type { Pool, PoolClient } from 'pg';
+import type { Pool } from 'pg';
 import type { WireResponse } from '../http/response.ts';
 import type { SignedDelivery } from './verify.ts';
 
@@ -9,7 +9,7 @@ export interface Delivery extends SignedDelivery {
   readonly functionId: number;
 }
 
-/** A delivery that this caller, and nobody else, is to handle. */
+/** A delivery that this caller, and nobody else, is to run. */
 export interface Claimed {
   readonly triggerId: string;
   readonly eventId: string;
@@ -32,34 +32,34 @@ export interface KnownDelivery {
   readonly response: WireResponse | undefined;
 }
 
-// A second one of the same id waits here until the transaction of the first has ended.
 const CLAIM = `
-  insert into postern.webhook_deliveries as d
-    (function_id, delivery_id, trigger_id, fingerprint, event_id, status, lease_id, lease_expires_at)
-  select $1, $2, t.id, $3, gen_random_uuid(), $4::smallint, $5::uuid, clock_timestamp() + $6::float8 * interval '1 ms'
-  from postern.triggers t where t.function_id = $1 and t.kind = 'webhook'
-  on conflict (function_id, delivery_id) do update
-  set trigger_id = excluded.trigger_id, attempt = d.attempt + 1, status = excluded.status,
-    lease_id = excluded.lease_id, lease_expires_at = excluded.lease_expires_at
-  where d.status is null and d.lease_expires_at < clock_timestamp() and d.fingerprint = excluded.fingerprint
-  returning d.trigger_id as "triggerId", d.event_id as "eventId", d.attempt`;
-
-/** What stands for a delivery that is accepted and no more. */
-const ACCEPTED = 202;
+  select claimed_trigger_id as "triggerId", claimed_event_id as "eventId", claimed_attempt as attempt
+  from postern.claim_webhook($1, $2, $3, $4, $5, $6, $7)`;
 
 /**
- * Takes a delivery that was not seen before, or whose last run failed or lost its lease. With a lease it is running;
- * without one it is answered already, and what is to be done for it must be in the same transaction. Null where it is
- * somebody else's, done, or no trigger is there for it.
+ * Puts the event of a delivery into the outbox and answers for it, if it was not seen before or its last run failed, and
+ * gives the event's id. Null where it is somebody else's, done, or no trigger is there for it. `json`: as `FiredEvent` has it.
  */
-export async function claimDelivery(
-  client: Pool | PoolClient,
+export async function acceptDelivery(
+  pool: Pool,
   { functionId, id, fingerprint }: Delivery,
-  lease?: DeliveryLease,
+  json: string,
+  depth: number,
+): Promise<string | null> {
+  // As a writer's session has it: one less than what the event's own invocation gets.
+  const led = depth === 0 ? null : String(depth - 1);
+  const { rows } = await pool.query<Claimed>(CLAIM, [functionId, id, fingerprint, null, null, json, led]);
+  return rows[0]?.eventId ?? null;
+}
+
+/** Takes a delivery as `acceptDelivery` does, to be run under this lease. */
+export async function claimDelivery(
+  pool: Pool,
+  { functionId, id, fingerprint }: Delivery,
+  lease: DeliveryLease,
 ): Promise<Claimed | null> {
-  const status = lease === undefined ? ACCEPTED : null;
-  const values = [functionId, id, fingerprint, status, lease?.id ?? null, lease?.ms ?? null];
-  const { rows } = await client.query<Claimed>(CLAIM, values);
+  const values = [functionId, id, fingerprint, lease.id, lease.ms, null, null];
+  const { rows } = await pool.query<Claimed>(CLAIM, values);
   return rows[0] ?? null;
 }
 

@@ -8,7 +8,6 @@
 import { randomUUID } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Pool } from 'pg';
-import { withTransaction } from '../../database/index.ts';
 import type {
   FunctionCatalog,
   FunctionVersion,
@@ -17,11 +16,11 @@ import type {
   WebhookTriggerConfig,
 } from '../../invoker/index.ts';
 import { PosternError } from '../../runtime/index.ts';
-import { fireEvents } from '../database/fire-event.ts';
 import { DEPTH_HEADER } from '../http/http-trigger.ts';
 import { toWire, type WireResponse } from '../http/response.ts';
 import { ANONYMOUS } from '../http/tokens.ts';
 import {
+  acceptDelivery,
   answerDelivery,
   type Claimed,
   claimDelivery,
@@ -143,17 +142,9 @@ class Receiver {
 
   /** 202 once the event is committed: whatever becomes of this node then, the function runs. */
   async #accept(received: Received, reply: FastifyReply): Promise<FastifyReply> {
-    const { delivery, version, json, depth } = received;
-    const claimed = await withTransaction(this.#options.pool, async (client) => {
-      const taken = await claimDelivery(client, delivery);
-      if (taken !== null) {
-        const { eventId: id, triggerId } = taken;
-        await fireEvents(client, [{ id, triggerId, functionId: version.functionId, json, depth }]);
-      }
-      return taken;
-    });
-    if (claimed === null) return this.#repeat(received, reply);
-    return reply.code(202).send({ id: claimed.eventId });
+    const { delivery, json, depth } = received;
+    const id = await acceptDelivery(this.#options.pool, delivery, json, depth);
+    return id === null ? this.#repeat(received, reply) : reply.code(202).send({ id });
   }
 
   /**

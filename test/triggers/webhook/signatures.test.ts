@@ -335,7 +335,7 @@ describe('what a stranger can make the node do', () => {
     }
   });
 
-  test("WH-10 a bad request of the largest size costs less than 100 ms of a core, its sender's half included", async () => {
+  test("WH-10 a bad request of the largest size costs less than 200 ms of a core, its sender's half included", async () => {
     const body = Buffer.alloc(MAX_WEBHOOK_BYTES, '[');
     const headers = { 'x-webhook-signature': `sha256=${'0'.repeat(64)}` };
     await node.post(targets['hmac-sha256'].path, body, headers);
@@ -343,7 +343,7 @@ describe('what a stranger can make the node do', () => {
     const count = 20;
     for (let index = 0; index < count; index++) await node.post(targets['hmac-sha256'].path, body, headers);
     const { user, system } = process.cpuUsage(before);
-    expect((user + system) / 1_000 / count).toBeLessThan(100);
+    expect((user + system) / 1_000 / count).toBeLessThan(200);
   });
 
   test('WH-11 an unknown name, a function without webhooks and a wrong signature are answered alike', async () => {
