@@ -62,6 +62,7 @@ import {
   TokenVerifier,
   WebhookSecrets,
   WebhookTriggerInstaller,
+  withoutSignedOnly,
 } from '../triggers/index.ts';
 import { type AdminAccess, requireAdminKey, requireLoopback } from './control/admin-auth.ts';
 import { AuditLog } from './control/audit-log.ts';
@@ -235,7 +236,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
     stopping: () => stopping,
     functions: {
       invoker,
-      catalog,
+      catalog: withoutSignedOnly(catalog),
       tokens,
       keys: apiKeys,
       idempotency,

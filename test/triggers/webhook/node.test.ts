@@ -9,6 +9,7 @@ import { promisify } from 'node:util';
 import pino from 'pino';
 import Stripe from 'stripe';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { signToken } from '../../../cli/dev-keys.ts';
 import { type RunningPostern, startPostern } from '../../../server/index.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
 import { SECRET, sign } from './support.ts';
@@ -146,6 +147,33 @@ test('a function that only answers HTTP requests is refused a webhook trigger', 
   });
   expect(refused).toMatchObject({ status: 422 });
   expect(refused.body.message).toContain('has a webhook trigger but exports only fetch()');
+});
+
+test('a function with a webhook trigger alone can not be called past its signature, whatever token the caller has', async () => {
+  await control('PUT', '/secrets/HOOK', { value: SECRET });
+  const trigger = { type: 'webhook', secret: 'HOOK' };
+  const source = 'export const handler = (event) => event;';
+  const call = async (path: string) => {
+    const response = await fetch(nodes[0]!.url + path, {
+      method: 'POST',
+      body: '{"trigger":"webhook","body":{"paid":true}}',
+      headers: {
+        'content-type': 'application/json',
+        authorization: `Bearer ${await signToken(nodes[0]!.jwtSecret, 'service_role')}`,
+      },
+    });
+    return response.status;
+  };
+  const paths = (id: unknown) => [
+    '/functions/v1/vault',
+    '/functions/v1/invoke/vault',
+    '/invoke/vault',
+    `/invoke/${id}`,
+  ];
+  const alone = await control('POST', '/functions', { name: 'vault', trigger, source });
+  for (const path of paths(alone.body.id)) expect([path, await call(path)]).toEqual([path, 404]);
+  const both = await control('POST', '/functions', { name: 'vault', triggers: ['http', trigger], source });
+  for (const path of paths(both.body.id)) expect([path, await call(path)]).toEqual([path, 200]);
 });
 
 /** The indented block that follows this line of docs/webhooks.md. */
