@@ -51,6 +51,7 @@ import {
   ApiKeys,
   cancelRun,
   DeliverySweeper,
+  httpOnly,
   Idempotency,
   listRuns,
   listSchedules,
@@ -62,7 +63,6 @@ import {
   TokenVerifier,
   WebhookSecrets,
   WebhookTriggerInstaller,
-  withoutSignedOnly,
 } from '../triggers/index.ts';
 import { type AdminAccess, requireAdminKey, requireLoopback } from './control/admin-auth.ts';
 import { AuditLog } from './control/audit-log.ts';
@@ -236,7 +236,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
     stopping: () => stopping,
     functions: {
       invoker,
-      catalog: withoutSignedOnly(catalog),
+      catalog: httpOnly(catalog),
       tokens,
       keys: apiKeys,
       idempotency,

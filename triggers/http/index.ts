@@ -8,6 +8,7 @@ export {
 } from './api-key-store.ts';
 export { ApiKeys } from './api-keys.ts';
 export type { CorsPolicy } from './cors.ts';
+export { httpOnly } from './http-only.ts';
 export {
   DEPTH_HEADER,
   type HttpCatalog,

@@ -159,7 +159,7 @@ test('a function with a webhook trigger alone can not be called past its signatu
       body: '{"trigger":"webhook","body":{"paid":true}}',
       headers: {
         'content-type': 'application/json',
-        authorization: `Bearer ${await signToken(nodes[0]!.jwtSecret, 'service_role')}`,
+        authorization: `Bearer ${await signToken(nodes[0]!.jwtSecret!, 'service_role')}`,
       },
     });
     return response.status;

@@ -153,7 +153,13 @@ export async function startNode(
   const log = (message: string): void => void logged.push(message);
   const app = createApp({ log: pino({ level: 'silent' }) });
   const { catalog, secrets } = functions;
-  await app.register(httpTrigger, { invoker: functions, catalog, tokens: new TokenVerifier({ secret: SECRET }) });
+  await app.register(httpTrigger, {
+    invoker: functions,
+    catalog,
+    tokens: new TokenVerifier({ secret: SECRET }),
+    keys: { admit: noKeys, confirm: noKeys },
+    idempotency: { once: (_request, run) => run() },
+  });
   await app.register(webhookTrigger, {
     pool: functions.db.pool,
     invoker: functions,
@@ -229,3 +235,7 @@ export function sign(
 
 /** The name of the secret that a scheme's trigger has in these tests. */
 export const secretOf = (scheme: WebhookSchemeName): string => (scheme === 'standard-webhooks' ? 'WHSEC' : 'SECRET');
+
+function noKeys(): never {
+  throw new Error('this test has no API keys');
+}
