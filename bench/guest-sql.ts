@@ -123,7 +123,11 @@ async function throughHostFunction(provider: HostFunctionProvider): Promise<numb
       functionName: 'bench',
       version: 1,
       identity: { role: 'anon', claims: null, userId: null },
-      policy: { db: { role: 'invoker' }, env: [], http: { allow: [], secrets: [], rateLimit: { requests: 1, windowMs: 1 } } },
+      policy: {
+        db: { role: 'invoker' },
+        env: [],
+        http: { allow: [], secrets: [], rateLimit: { requests: 1, windowMs: 1 } },
+      },
       deadlineMs: performance.now() + 10_000,
       signal: new AbortController().signal,
       log() {},
