@@ -187,6 +187,61 @@ export interface DatabaseTrigger {
   readonly columns?: readonly string[];
   /** An SQL condition over `old` and `new`. */
   readonly when?: string;
+  /** How the event is written; `native` where absent. */
+  readonly format?: 'native' | 'supabase' | 'hasura' | 'cloudevents';
+  /** Columns: events with equal values in them run one at a time, in the order of their changes. */
+  readonly orderingKey?: string | readonly string[];
+  /** What a dead event does to those behind it under its key; `block` where absent. */
+  readonly poisoned?: 'block' | 'skip' | 'park';
+  /** One invocation gets several events. */
+  readonly batch?: { readonly maxSize: number; readonly maxWait?: string | number };
+  /** One invocation gets all that a transaction changed. */
+  readonly transaction?: boolean;
+  /** `atomic`: what the function changes with `db` commits with the acknowledgement of its event. */
+  readonly delivery?: 'at-least-once' | 'atomic';
+  /** In place of the function's. */
+  readonly retry?: Retry;
+  /** The function that each dead event is handed to. */
+  readonly deadLetter?: string;
+}
+
+export interface RetryRule {
+  /** The first one included. 5 where absent. */
+  readonly maxAttempts?: number;
+  readonly backoff?:
+    | 'exponential'
+    | 'fixed'
+    | { readonly initial?: string | number; readonly factor?: number; readonly max?: string | number };
+}
+
+export interface Retry extends RetryRule {
+  /** No further attempt begins after it: '1h', or milliseconds. */
+  readonly maxAge?: string | number;
+  /** By class of error: `timeout`, `memory`, `cpu`, `panic`, or an error's name. */
+  readonly on?: Readonly<Record<string, RetryRule>>;
+}
+
+/** With `batch` or `transaction`. */
+export interface DatabaseBatchEvent<Row = Record<string, unknown>> {
+  readonly trigger: 'database';
+  /** With `transaction`. */
+  readonly transaction_id?: string;
+  readonly events: readonly DatabaseEvent<Row>[];
+}
+
+/** What a function returns for a batch that failed in part: these are tried again. */
+export interface BatchResult {
+  readonly failed: readonly string[];
+}
+
+/** For the function that a trigger names as its `deadLetter`. */
+export interface DeadLetterEvent<Event = DatabaseEvent> {
+  readonly trigger: 'dead_letter';
+  readonly function: string;
+  readonly error: { readonly code: string; readonly message: string; readonly outcome: string } | null;
+  readonly event: Event;
+  readonly event_id: string;
+  readonly attempt: number;
 }
 
 export interface ScheduleTrigger {
@@ -240,13 +295,7 @@ export interface Config {
   };
   readonly db?: { readonly role?: string };
   readonly auth?: 'required' | 'optional' | 'none';
-  readonly retry?: {
-    readonly maxAttempts?: number;
-    readonly backoff?:
-      | 'exponential'
-      | 'fixed'
-      | { readonly initial?: string; readonly factor?: number; readonly max?: string };
-  };
+  readonly retry?: Retry;
   readonly concurrency?: number;
 }
 

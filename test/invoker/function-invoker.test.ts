@@ -201,7 +201,9 @@ describe('an invocation', () => {
     expect([node.lost.length, node.pid]).toEqual([lost, pid]);
   });
 
-  it('MEM-05 may catch that JSON is nested too deeply, and may nest it nine thousand deep', async () => {
+  it('MEM-05 may catch that JSON is nested too deeply, and may nest it nine thousand deep', {
+    timeout: 30_000,
+  }, async () => {
     const event = { do: 'deep, caught', depth: 9_000 };
     expect(await node.value('misc', event)).toEqual([18_000, 'RangeError', 'RangeError']);
   });

@@ -108,7 +108,7 @@ describe('what is captured', () => {
     expect(await newRows(id)).toEqual([{ id: 2, status: 'paid', note: 'x' }]);
   });
 
-  test('the real changes of ON CONFLICT, MERGE, writable CTEs and cascades', async () => {
+  test('ROW-12 the real changes of ON CONFLICT, MERGE, writable CTEs and cascades', async () => {
     await db.pool.query(`create table t_parent (id int primary key, n int default 0);
       create table t_child (id int references t_parent on delete cascade)`);
     const all = { operations: ['INSERT', 'UPDATE', 'DELETE'] as const };
@@ -131,7 +131,7 @@ describe('what is captured', () => {
     expect(short(await captured(child.id))).toEqual(['I5', 'D5']);
   });
 
-  test('rows that reach a partition by its parent or directly, and rows that move', async () => {
+  test('ROW-12 rows that reach a partition by its parent or directly, and rows that move', async () => {
     await db.pool.query(`create table t_parted (id int, day int) partition by list (day);
       create table t_parted_1 partition of t_parted for values in (1);
       create table t_parted_2 partition of t_parted for values in (2)`);
@@ -149,8 +149,7 @@ describe('what is captured', () => {
     ]);
   });
 
-  // ROW-03
-  test('any column type, without loss and whatever the session has set', async () => {
+  test('ROW-03 any column type, without loss and whatever the session has set', async () => {
     await db.pool.query(`create type mood as enum ('sad', 'it''s "ok"'); create type pair as (a int, b text);
       create domain positive as int check (value > 0);
       create table t_types (big bigint, num numeric, nan numeric, inf float8, f8 float8, bytes bytea, at timestamptz,
@@ -203,16 +202,14 @@ describe('what is captured', () => {
     expect((await captured(id))[0]?.new).toBe('{"at":"2026-02-06T09:00:00+00:00"}');
   });
 
-  // ROW-02
-  test('columns called __proto__ and constructor, as data', async () => {
+  test('ROW-02 columns called __proto__ and constructor, as data', async () => {
     await db.pool.query('create table t_proto ("__proto__" text, "constructor" int)');
     const { id } = await installFunction(db.pool, databaseTrigger({ table: 't_proto' }));
     await db.pool.query(`insert into t_proto values ('x', 1)`);
     expect((await captured(id))[0]?.new).toBe('{"__proto__":"x","constructor":1}');
   });
 
-  // ROW-01
-  test('a row of many megabytes', async () => {
+  test('ROW-01 a row of many megabytes', async () => {
     await db.pool.query('create table t_big (id int, body text)');
     const { id } = await installFunction(db.pool, databaseTrigger({ table: 't_big' }));
     await db.pool.query(`insert into t_big values (1, repeat('0123456789', 2000000))`);
@@ -223,8 +220,7 @@ describe('what is captured', () => {
     expect(rows).toEqual([{ size: 20_000_018 }]);
   });
 
-  // ROW-06
-  test('each row of a statement that changes many, with a name of its own', async () => {
+  test('ROW-06 each row of a statement that changes many, with a name of its own', async () => {
     await db.pool.query('create table t_bulk (id int)');
     const { id } = await installFunction(
       db.pool,
@@ -242,8 +238,7 @@ describe('what is captured', () => {
 });
 
 describe('when an event exists', () => {
-  // ROW-15
-  test('rolled-back transactions, savepoints and exception blocks leave none, and nothing shows before the commit', async () => {
+  test('ROW-15 rolled-back transactions, savepoints and exception blocks leave none, and nothing shows before the commit', async () => {
     await db.pool.query('create table t_rollback (id int)');
     const { id } = await installFunction(
       db.pool,
@@ -262,7 +257,7 @@ describe('when an event exists', () => {
     expect(await newRows(id)).toEqual([{ id: 2 }, { id: 4 }]);
   });
 
-  test('sessions in replica mode fire too', async () => {
+  test('ROW-12 sessions in replica mode fire too', async () => {
     await db.pool.query('create table t_replica (id int)');
     const { id } = await installFunction(db.pool, databaseTrigger({ table: 't_replica' }));
     await inSession((client) =>
@@ -271,8 +266,7 @@ describe('when an event exists', () => {
     expect(await newRows(id)).toEqual([{ id: 1 }]);
   });
 
-  // ROW-14
-  test('a write fails, and does not hang, while the outbox can not be written', async () => {
+  test('ROW-14 a write fails, and does not hang, while the outbox can not be written', async () => {
     await db.pool.query('create table t_locked (id int)');
     const { id } = await installFunction(db.pool, databaseTrigger({ table: 't_locked' }));
     const [capture] = await captureFunctions(id);
@@ -327,8 +321,7 @@ describe('the session that made the change', () => {
     });
   });
 
-  // ROW-09
-  test('needs no right in schema postern, and has none', async () => {
+  test('ROW-09 needs no right in schema postern, and has none', async () => {
     await db.pool.query('create table t_grants (id int)');
     const { id } = await installFunction(
       db.pool,
@@ -352,8 +345,7 @@ describe('the session that made the change', () => {
     expect(await captured(id)).toHaveLength(3);
   });
 
-  // ROW-10
-  test('can not make capture call its own functions, operators, casts or tables', async () => {
+  test('ROW-10 can not make capture call its own functions, operators, casts or tables', async () => {
     await db.pool.query('create schema evil; create table t_path (id int, name text)');
     const { id } = await installFunction(
       db.pool,
@@ -380,8 +372,7 @@ describe('the session that made the change', () => {
     await db.pool.query('drop schema evil cascade');
   });
 
-  // ROW-11
-  test('can not put our trigger functions on a table of its own', async () => {
+  test('ROW-11 can not put our trigger functions on a table of its own', async () => {
     await db.pool.query('create table t_theirs (id int)');
     const { id } = await installFunction(db.pool, databaseTrigger({ table: 't_theirs' }));
     const [capture] = await captureFunctions(id);

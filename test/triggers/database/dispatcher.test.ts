@@ -202,8 +202,7 @@ describe('an event', () => {
     expect(await eventCount()).toBe(0);
   });
 
-  // ROW-08
-  test('that a function made by itself again and again is dead when it is too deep', async () => {
+  test('ROW-08 that a function made by itself again and again is dead when it is too deep', async () => {
     const { name } = await installFunction(db.pool, databaseTrigger({ table: 'things' }));
     const invoker = new FakeInvoker(async (request) => {
       await withTransaction(db.pool, async (client) => {
@@ -224,7 +223,7 @@ describe('an event', () => {
 });
 
 describe('a failure', () => {
-  test('is tried again with the same id, then kept as a dead letter, and redriven with all its attempts', async () => {
+  test('ROW-07 is tried again with the same id, then kept as a dead letter, and redriven with all its attempts', async () => {
     const { name } = await installFunction(db.pool, databaseTrigger({ table: 'things' }));
     let broken = true;
     const invoker = new FakeInvoker(() => (broken ? failure() : {}));

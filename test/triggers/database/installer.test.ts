@@ -131,7 +131,7 @@ describe('installing', () => {
     await withTransaction(db.pool, (client) => installer.uninstall(client, other));
   });
 
-  test('repairs a SQL trigger that was dropped, disabled, or lost with its table', async () => {
+  test('ROW-12 repairs a SQL trigger that was dropped, disabled, or lost with its table', async () => {
     const users = databaseTrigger({ schema: 'shop', table: 'orders', operations: ['INSERT', 'UPDATE'] });
     await install(users);
     const [insert, update] = await sqlTriggers();
@@ -264,7 +264,6 @@ describe('installing', () => {
     blocker.release();
   });
 
-  // ROW-05
   test.each([
     ['"; drop table users; --', 'a"b'],
     ['UPPER Case', "it's"],
@@ -272,7 +271,7 @@ describe('installing', () => {
     ['x'.repeat(63), 'y'.repeat(63)],
     ['select', 'table'],
     ['$$ $1 \\', '%s %I'],
-  ])('quotes the names of table %j and column %j', async (table, column) => {
+  ])('ROW-05 quotes the names of table %j and column %j', async (table, column) => {
     await db.pool.query(`create table ${quoteIdentifier(table)} (id int, ${quoteIdentifier(column)} text)`);
     const config = databaseTrigger({
       table,
@@ -280,7 +279,7 @@ describe('installing', () => {
       columns: [column],
       when: `new.${quoteIdentifier(column)} is not null`,
     });
-    await install(config, databaseTrigger({ table, operations: ['INSERT', 'DELETE'] }));
+    await install(config, databaseTrigger({ table, operations: ['INSERT', 'DELETE'], orderingKey: [column] }));
     await db.pool.query(`insert into ${quoteIdentifier(table)} values (1)`);
     await db.pool.query(`update ${quoteIdentifier(table)} set ${quoteIdentifier(column)} = 'x'`);
     await db.pool.query(`delete from ${quoteIdentifier(table)}`);

@@ -109,8 +109,7 @@ describe('a lease', () => {
     expect(invoker.calls.map((call) => call.attempt)).toEqual([2]);
   });
 
-  // ROW-07
-  test('that runs out in every attempt ends in a dead letter', async () => {
+  test('ROW-07 that runs out in every attempt ends in a dead letter', async () => {
     await installFunction(db.pool, databaseTrigger({ table: 'things' }));
     await db.pool.query('insert into things values (1)');
     for (let attempt = 1; attempt <= QUICK_RETRY.maxAttempts; attempt++) await leaseEvents(db.pool, requestOf(A, 0));
@@ -122,8 +121,7 @@ describe('a lease', () => {
     expect(rows).toEqual([{ attempt: 4, message: 'its node was lost in each of 4 attempts' }]);
   });
 
-  // ROW-01
-  test('of a row that no executor could take ends in a dead letter at once, and the row stays in the database', async () => {
+  test('ROW-01 of a row that no executor could take ends in a dead letter at once, and the row stays in the database', async () => {
     await db.pool.query('create table wide (n int, data text)');
     await installFunction(db.pool, databaseTrigger({ table: 'wide' }));
     await db.pool.query(`insert into wide values (1, repeat('x', 70000000)), (2, 'small')`);
