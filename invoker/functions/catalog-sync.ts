@@ -26,7 +26,7 @@
 
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Pool } from 'pg';
+import pg, { type Pool } from 'pg';
 import { PosternError } from '../../runtime/index.ts';
 import { CatalogListener } from './catalog-listener.ts';
 
@@ -37,6 +37,12 @@ const SAFETY_MS = 500;
 const QUERY_TIMEOUT_MS = 3_000;
 const FIRST_LOOK_MS = 2;
 const SLOWEST_LOOK_MS = 50;
+/** On a starved machine, and where Postgres starts beside us, a first answer takes longer than QUERY_TIMEOUT_MS. */
+const REGISTER_WITHIN_MS = 30_000;
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 3_000;
+/** Connection, resources, operator: classes of SQLSTATE that time may mend. */
+const PASSING = /^(?:08|53|57)/;
 
 export interface CatalogSyncOptions {
   readonly pool: Pool;
@@ -46,6 +52,7 @@ export interface CatalogSyncOptions {
   /** Tests pass shorter ones. */
   readonly leaseMs?: number;
   readonly renewMs?: number;
+  readonly registerWithinMs?: number;
   readonly log?: (message: string, error?: unknown) => void;
 }
 
@@ -92,9 +99,9 @@ export class CatalogSync {
     this.#invalidate.push(invalidate);
   }
 
-  /** Rejects where the node can't register. */
+  /** Rejects where the node can't register: at once if Postgres refuses it, after 30 s if there is no answer. */
   async start(): Promise<void> {
-    await this.#renewOnce();
+    await this.#register();
     this.#listener.start();
     this.#schedule();
   }
@@ -194,6 +201,20 @@ export class CatalogSync {
       if (!this.#stopped) this.#options.log?.('the lease of this node on its caches could not be renewed', error);
     });
     return this.#renewing;
+  }
+
+  async #register(): Promise<void> {
+    const end = performance.now() + (this.#options.registerWithinMs ?? REGISTER_WITHIN_MS);
+    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+      try {
+        return await this.#renewOnce();
+      } catch (error) {
+        const refused = error instanceof pg.DatabaseError && !PASSING.test(error.code ?? '');
+        if (refused || this.#stopped || performance.now() + pause > end) throw error;
+        this.#options.log?.('this node could not register yet', error);
+        await sleep(pause);
+      }
+    }
   }
 
   async #renewOnce(): Promise<void> {

@@ -1,5 +1,8 @@
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { randomUUID } from 'node:crypto';
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { createSystemPool } from '../../../database/index.ts';
+import { CatalogSync } from '../../../invoker/functions/index.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
 import { FlakyProxy } from './flaky-proxy.ts';
 import { startTestNode, type TestNode, type TestNodeOptions } from './support.ts';
@@ -189,4 +192,48 @@ test('a stopped node is not waited for', async () => {
   const begin = performance.now();
   await deploy(node, 'quick', 'one');
   expect(performance.now() - begin).toBeLessThan(5_000);
+});
+
+describe('a node that starts', () => {
+  /** The test's pool, after these failures. */
+  function poolThatFails(...failures: readonly Error[]) {
+    const waiting = [...failures];
+    const query = (...given: Parameters<typeof db.pool.query>) => {
+      const failure = waiting.shift();
+      return failure === undefined ? db.pool.query(...given) : Promise.reject(failure);
+    };
+    return { waiting, pool: { query } as unknown as typeof db.pool };
+  }
+  const syncOver = (pool: typeof db.pool, registerWithinMs?: number) => {
+    const sync = new CatalogSync({
+      pool,
+      databaseUrl: db.url,
+      nodeId: randomUUID(),
+      ...(registerWithinMs === undefined ? {} : { registerWithinMs }),
+    });
+    cleanups.push(() => sync.stop());
+    return sync;
+  };
+  const timeout = () => new Error('Query read timeout');
+
+  test('tries again when Postgres is too slow to register it', async () => {
+    const { pool, waiting } = poolThatFails(timeout(), Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }));
+    const sync = syncOver(pool);
+    await sync.start();
+    expect(waiting).toEqual([]);
+    expect(sync.trusted).toBe(true);
+  });
+
+  test('gives up with the reason when its time is over', async () => {
+    const { pool } = poolThatFails(...Array.from({ length: 100 }, timeout));
+    await expect(syncOver(pool, 250).start()).rejects.toThrow('Query read timeout');
+  });
+
+  test('does not ask twice where Postgres refuses it', async () => {
+    const refusal = new pg.DatabaseError('permission denied for table nodes', 0, 'error');
+    refusal.code = '42501';
+    const { pool, waiting } = poolThatFails(refusal, timeout());
+    await expect(syncOver(pool).start()).rejects.toBe(refusal);
+    expect(waiting).toHaveLength(1);
+  });
 });
