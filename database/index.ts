@@ -5,6 +5,7 @@ export * from './embedded.ts';
 export * from './errors.ts';
 export { ensureGuestLogin, GUEST_LOGIN_PATTERN, type GuestConnection, type GuestLoginOptions } from './guest-login.ts';
 export { guestRoleProblem } from './guest-role.ts';
+export { Janitor, type JanitorOptions, type RetentionRule } from './janitor.ts';
 export { type MigrateOptions, type Migration, migrate, pendingMigrations } from './migrate.ts';
 export * from './pools.ts';
 export * from './quoting.ts';

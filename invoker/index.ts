@@ -13,5 +13,6 @@ export {
 export * from './invocation.ts';
 export { type InvocationRecord, InvocationRecorder, type RecorderOptions } from './invocation-recorder.ts';
 export { MAX_EVENT_BYTES } from './protocol/messages.ts';
+export { type RecordRetention, recordRetention } from './record-retention.ts';
 export * from './sandboxes.ts';
 export * from './trigger-installer.ts';

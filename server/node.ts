@@ -9,7 +9,7 @@ import { availableParallelism, totalmem } from 'node:os';
 import type { FastifyInstance } from 'fastify';
 import type { Pool } from 'pg';
 import type { Logger } from 'pino';
-import { createSystemPool, GuestLogins, migrate, startEmbeddedPostgres } from '../database/index.ts';
+import { createSystemPool, GuestLogins, Janitor, migrate, startEmbeddedPostgres } from '../database/index.ts';
 import {
   createDatabaseHostFunction,
   createGuestPools,
@@ -43,6 +43,7 @@ import {
   type Invoker,
   loadEngineSource,
   type ProgramBuilder,
+  recordRetention,
   type TriggerInstaller,
 } from '../invoker/index.ts';
 import type { EngineSource, HostFunctionProvider } from '../runtime/index.ts';
@@ -52,6 +53,7 @@ import {
   cancelRun,
   DeliverySweeper,
   httpOnly,
+  IDEMPOTENCY_RETENTION,
   Idempotency,
   listRuns,
   listSchedules,
@@ -65,7 +67,7 @@ import {
   WebhookTriggerInstaller,
 } from '../triggers/index.ts';
 import { type AdminAccess, requireAdminKey, requireLoopback } from './control/admin-auth.ts';
-import { AuditLog } from './control/audit-log.ts';
+import { AUDIT_RETENTION, AuditLog } from './control/audit-log.ts';
 import type { EventAdmin } from './control/event-routes.ts';
 import type { ScheduleAdmin } from './control/schedule-routes.ts';
 import { createServer } from './create-server.ts';
@@ -150,8 +152,14 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
 
   const { pool, databaseUrl, embedded } = await openDatabase(options, parts, shutdown);
   const audit = new AuditLog({ pool, onError: (err) => log.error({ err }, 'the audit log could not be kept') });
-  audit.start();
   shutdown.add('audit log', () => audit.stop());
+  const janitor = new Janitor({
+    pool,
+    rules: [...recordRetention(options.retention ?? {}), AUDIT_RETENTION, IDEMPOTENCY_RETENTION],
+    onError: ({ what }, err) => log.error({ err }, `what is over could not be removed: ${what}`),
+  });
+  janitor.start();
+  shutdown.add('janitor', () => janitor.stop());
   const secrets = secretStore(pool, keys);
   const env = new Environment(secrets, plainVariables(parts.environment));
   const providers = await hostFunctions(pool, keys.masterKey, env, log, shutdown);
@@ -191,7 +199,6 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   // As the records: what was counted and answered up to the end is written.
   shutdown.add('use of API keys', () => limiter.stop());
   const idempotency = new Idempotency({ pool, onError: (message, err) => log.error({ err }, message) });
-  idempotency.start();
   shutdown.add('idempotency keys', () => idempotency.stop());
   const executors = createExecutors(options, engine, catalog, log);
   shutdown.add('executors', () => executors.stop());

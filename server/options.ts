@@ -1,5 +1,6 @@
 /** What a node is started with, from environment variables and flags. */
 
+import type { RecordRetention } from '../invoker/index.ts';
 import type { CorsPolicy } from '../triggers/index.ts';
 
 export interface StartOptions {
@@ -24,6 +25,7 @@ export interface StartOptions {
   /** Scheme and authority under which callers reach us. */
   readonly publicOrigin?: string;
   readonly cors?: CorsPolicy;
+  readonly retention?: RecordRetention;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -59,6 +61,10 @@ export function readStartOptions(
     executors: wholeNumber('POSTERN_EXECUTORS', text('POSTERN_EXECUTORS'), 1, 256),
     publicOrigin: origin === undefined ? undefined : originOf('POSTERN_PUBLIC_URL', origin),
     cors: origins === undefined ? undefined : corsOf(origins),
+    retention: given({
+      okMs: duration('POSTERN_RETENTION_OK', text('POSTERN_RETENTION_OK')),
+      failedMs: duration('POSTERN_RETENTION_FAILED', text('POSTERN_RETENTION_FAILED')),
+    }),
   };
   return { ...given(read), ...given(flags) } as StartOptions;
 }
@@ -84,6 +90,17 @@ function wholeNumber(name: string, value: string | undefined, min: number, max: 
   const number = /^\d{1,9}$/.test(value) ? Number(value) : Number.NaN;
   if (number >= min && number <= max) return number;
   throw new StartError(`${name} is ${JSON.stringify(value)}; it has to be a whole number from ${min} to ${max}`);
+}
+
+const UNIT_MS: Readonly<Record<string, number>> = { m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** Milliseconds; null for `off`. */
+function duration(name: string, value: string | undefined): number | null | undefined {
+  if (value === undefined) return undefined;
+  if (value === 'off') return null;
+  const [, amount, unit] = /^([1-9]\d{0,4})([mhd])$/.exec(value) ?? [];
+  if (amount !== undefined) return Number(amount) * UNIT_MS[unit!]!;
+  throw new StartError(`${name} is ${JSON.stringify(value)}; it has to be like 7d, 12h or 30m, or off`);
 }
 
 function originOf(name: string, value: string): string {

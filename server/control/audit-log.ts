@@ -4,10 +4,15 @@
  */
 
 import type { Pool } from 'pg';
+import type { RetentionRule } from '../../database/index.ts';
 
-const RETENTION_DAYS = 90;
-const TRIM_EVERY_MS = 24 * 60 * 60_000;
-const TRIM_BATCH = 5_000;
+export const AUDIT_RETENTION: RetentionRule = {
+  what: 'audit log',
+  table: 'audit_log',
+  orderBy: 'at',
+  where: `at < now() - interval '90 days'`,
+};
+
 const WINDOW_MS = 60_000;
 /** Addresses counted by themselves within a minute; an IPv6 caller has any number of them. */
 const MAX_SOURCES = 1_000;
@@ -33,7 +38,7 @@ export interface AuditEntry {
 
 export interface AuditLogOptions {
   readonly pool: Pool;
-  /** Refusals and results that could not be written, or old rows that could not be removed. */
+  /** Refusals and results that could not be written. */
   readonly onError: (error: unknown) => void;
   /** Shorter for tests. */
   readonly windowMs?: number;
@@ -50,21 +55,13 @@ export class AuditLog {
   readonly #refusals = new Map<string, Refusals>();
   /** What `stop` waits for. */
   readonly #writing = new Set<Promise<unknown>>();
-  #trimTimer: NodeJS.Timeout | undefined;
 
   constructor(options: AuditLogOptions) {
     this.#options = options;
   }
 
-  /** Removes what is too old, now and once a day. */
-  start(): void {
-    this.#inBackground(this.trim());
-    this.#trimTimer = setInterval(() => this.#inBackground(this.trim()), TRIM_EVERY_MS).unref();
-  }
-
   /** Writes the counts that are still open. */
   async stop(): Promise<void> {
-    clearInterval(this.#trimTimer);
     for (const source of [...this.#refusals.keys()]) this.#close(source);
     await Promise.all(this.#writing);
   }
@@ -104,14 +101,6 @@ export class AuditLog {
     return rows.map((row) => ({ ...row, at: row.at.toISOString() }));
   }
 
-  /** In batches, so that no statement holds many rows for long. */
-  async trim(): Promise<void> {
-    for (;;) {
-      const { rowCount } = await this.#options.pool.query(TRIM, [RETENTION_DAYS, TRIM_BATCH]);
-      if ((rowCount ?? 0) < TRIM_BATCH) return;
-    }
-  }
-
   #close(source: string): void {
     const { row, timer, count } = this.#refusals.get(source)!;
     clearTimeout(timer);
@@ -143,8 +132,3 @@ const INSERT = `
 const LIST = `
   select at, actor, source, action, target, status, request_id as "requestId", count
   from postern.audit_log order by at desc, id desc limit $1`;
-
-const TRIM = `
-  delete from postern.audit_log where id in (
-    select id from postern.audit_log where at < now() - make_interval(days => $1) order by at limit $2
-    for update skip locked)`;

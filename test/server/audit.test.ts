@@ -3,8 +3,9 @@
 import { createHash } from 'node:crypto';
 import pino from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Janitor } from '../../database/index.ts';
 import { requireAdminKey } from '../../server/control/admin-auth.ts';
-import { AuditLog } from '../../server/control/audit-log.ts';
+import { AUDIT_RETENTION, AuditLog } from '../../server/control/audit-log.ts';
 import { run } from '../cli/support.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { sendRaw } from '../triggers/http/support.ts';
@@ -231,7 +232,7 @@ test('entries older than 90 days are removed, in batches, and no others', async 
      select now() - case when n <= 12000 then interval '91 days' else interval '89 days' end, 's', 'a', gen_random_uuid()
      from generate_series(1, 12010) n`,
   );
-  await new AuditLog({ pool: db.pool, onError: fail }).trim();
+  await new Janitor({ pool: db.pool, rules: [AUDIT_RETENTION], onError: (_, error) => fail(error) }).sweep();
   const { rows } = await db.pool.query('select count(*)::int from postern.audit_log');
   expect(rows).toEqual([{ count: 10 }]);
 });

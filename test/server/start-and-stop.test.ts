@@ -31,6 +31,8 @@ describe('options', () => {
       DATABASE_URL: 'postgres://x',
       POSTERN_CORS_ORIGINS: 'https://a.example, *',
       POSTERN_EXECUTORS: '',
+      POSTERN_RETENTION_OK: '12h',
+      POSTERN_RETENTION_FAILED: 'off',
     };
     expect(readStartOptions(environment, { mode: 'dev', port: 0 })).toEqual({
       mode: 'dev',
@@ -39,6 +41,7 @@ describe('options', () => {
       dataDir: '.postern',
       databaseUrl: 'postgres://x',
       cors: ['https://a.example', '*'],
+      retention: { okMs: 43_200_000, failedMs: null },
     });
   });
 
@@ -48,6 +51,10 @@ describe('options', () => {
     ['POSTERN_PORT', '-1'],
     ['POSTERN_PORT', '0x10'],
     ['POSTERN_EXECUTORS', '0'],
+    ['POSTERN_RETENTION_OK', '7'],
+    ['POSTERN_RETENTION_OK', '0d'],
+    ['POSTERN_RETENTION_FAILED', '-1d'],
+    ['POSTERN_RETENTION_FAILED', '1 month'],
     ['POSTERN_PUBLIC_URL', 'https://a.example/path'],
     ['POSTERN_PUBLIC_URL', 'javascript:alert(1)'],
     ['POSTERN_CORS_ORIGINS', 'a.example'],
@@ -175,6 +182,21 @@ describe('dev on a loopback address without a key', () => {
       await postern.stop();
     }
   });
+});
+
+test('a node removes records that are over, by itself', async () => {
+  await db.pool.query(`
+    insert into postern.function_invocations (id, function_name, version, trigger, status, outcome, started_at, duration_ms)
+    select gen_random_uuid(), 'over', 1, 'http', 'ok', 'ok', now() - days * interval '1 day', 1
+      from unnest('{6,8,100}'::int[]) as days`);
+  const postern = await startTestPostern(db);
+  try {
+    const left = async () =>
+      (await db.pool.query(`select from postern.function_invocations where function_name = 'over'`)).rowCount;
+    await expect.poll(left, { timeout: 20_000 }).toBe(1);
+  } finally {
+    await postern.stop();
+  }
 });
 
 describe('stop', () => {

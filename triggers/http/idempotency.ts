@@ -21,6 +21,7 @@
 
 import { hash, randomUUID } from 'node:crypto';
 import type { Pool } from 'pg';
+import type { RetentionRule } from '../../database/index.ts';
 import { type ErrorRecord, PosternError } from '../../runtime/index.ts';
 import type { WireResponse } from './response.ts';
 
@@ -30,8 +31,6 @@ const LEASE_GRACE_MS = 30_000;
 const MAX_BODY_BYTES = 2 ** 20;
 /** Of callers that nothing is known of: as much as their invocation's record may have. */
 const MAX_ANONYMOUS_BODY_BYTES = 16 * 2 ** 10;
-const SWEEP_EVERY_MS = 60_000;
-const SWEEP_BATCH = 1_000;
 const QUERY_TIMEOUT_MS = 5_000;
 /** Takes over from a row that goes away between two statements. */
 const ATTEMPTS = 3;
@@ -54,7 +53,7 @@ export interface IdempotentRequest {
 
 export interface IdempotencyOptions {
   readonly pool: Pool;
-  /** A function has answered and that could not be written; or rows that are over could not be removed. */
+  /** A function has answered and that could not be written. */
   readonly onError: (message: string, error: unknown) => void;
   /** What is added to a function's timeout; tests pass less. */
   readonly leaseGraceMs?: number;
@@ -77,31 +76,25 @@ export function idempotencyKeyOf(method: string, header: string | string[] | und
   throw new PosternError('INVALID_REQUEST', 'Idempotency-Key has to be 1 to 255 visible ASCII characters');
 }
 
+/** A row may hold an answer of MAX_BODY_BYTES. */
+export const IDEMPOTENCY_RETENTION: RetentionRule = {
+  what: 'idempotency keys',
+  table: 'idempotency_keys',
+  orderBy: 'expires_at',
+  where: 'expires_at <= now()',
+  batchRows: 500,
+};
+
 export class Idempotency {
   readonly #options: IdempotencyOptions;
   readonly #underWay = new Set<Promise<unknown>>();
-  #timer: NodeJS.Timeout | undefined;
-  #sweeping: Promise<void> = Promise.resolve();
-  #stopped = false;
 
   constructor(options: IdempotencyOptions) {
     this.#options = options;
   }
 
-  start(): void {
-    this.#timer = setTimeout(() => {
-      this.#sweeping = this.sweep().finally(() => {
-        if (!this.#stopped) this.start();
-      });
-    }, SWEEP_EVERY_MS);
-    this.#timer.unref();
-  }
-
   /** Safe twice. Resolves when the answers of what runs are written; whatever ends them must have been told to. */
   async stop(): Promise<void> {
-    this.#stopped = true;
-    clearTimeout(this.#timer);
-    await this.#sweeping;
     await Promise.allSettled(this.#underWay);
   }
 
@@ -115,18 +108,6 @@ export class Idempotency {
     const done = (): unknown => this.#underWay.delete(work);
     work.then(done, done);
     return work;
-  }
-
-  /** Removes rows that are over, in batches. Never rejects. */
-  async sweep(): Promise<void> {
-    try {
-      for (;;) {
-        const { rowCount } = await this.#query(SWEEP, [SWEEP_BATCH]);
-        if (rowCount! < SWEEP_BATCH || this.#stopped) return;
-      }
-    } catch (error) {
-      this.#options.onError('idempotency keys that are over could not be removed', error);
-    }
   }
 
   async #once(
@@ -234,8 +215,3 @@ const STORE = `
   update postern.idempotency_keys set answer = $3, body = $4 where scope = $1 and holder = $2 and answer is null`;
 
 const RELEASE = 'delete from postern.idempotency_keys where scope = $1 and holder = $2 and answer is null';
-
-const SWEEP = `
-  delete from postern.idempotency_keys
-   where scope = any (array (
-     select scope from postern.idempotency_keys where expires_at <= clock_timestamp() limit $1 for update skip locked))`;

@@ -16,7 +16,7 @@ export {
   httpTrigger,
   MAX_BODY_BYTES,
 } from './http-trigger.ts';
-export { Idempotency } from './idempotency.ts';
+export { IDEMPOTENCY_RETENTION, Idempotency } from './idempotency.ts';
 export { RateLimiter } from './rate-limiter.ts';
 export { RemoteKeySet, type RemoteKeySetOptions } from './remote-key-set.ts';
 export { MAX_RESPONSE_BYTES } from './response.ts';

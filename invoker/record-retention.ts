@@ -1,0 +1,33 @@
+/** How long invocation records are kept. */
+
+import type { RetentionRule } from '../database/index.ts';
+
+const DAY_MS = 24 * 60 * 60_000;
+const DEFAULT_OK_MS = 7 * DAY_MS;
+/** Whoever looks for the reason of a failure comes later than who looks at what goes well. */
+const DEFAULT_FAILED_MS = 30 * DAY_MS;
+
+/** Milliseconds; null for records that are never removed. */
+export interface RecordRetention {
+  readonly okMs?: number | null;
+  readonly failedMs?: number | null;
+}
+
+/** Events, dead letters among them, are no records: they stay until somebody acts. */
+export function recordRetention(given: RecordRetention): RetentionRule[] {
+  const { okMs = DEFAULT_OK_MS, failedMs = DEFAULT_FAILED_MS } = given;
+  return [...rule('ok', okMs), ...rule('error', failedMs)];
+}
+
+function rule(status: 'ok' | 'error', keptMs: number | null): RetentionRule[] {
+  if (keptMs === null) return [];
+  return [
+    {
+      what: `invocation records (${status})`,
+      table: 'function_invocations',
+      orderBy: 'started_at',
+      where: `status = '${status}' and started_at < now() - make_interval(secs => $2)`,
+      values: [keptMs / 1_000],
+    },
+  ];
+}
