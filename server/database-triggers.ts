@@ -29,9 +29,16 @@ export interface DatabaseTriggersContext {
   readonly databaseUrl: string;
   readonly nodeId: string;
   readonly log: Logger;
+  readonly leaseMs?: number;
 }
 
-export function createDatabaseTriggers({ pool, databaseUrl, nodeId, log }: DatabaseTriggersContext): DatabaseTriggers {
+export function createDatabaseTriggers({
+  pool,
+  databaseUrl,
+  nodeId,
+  log,
+  leaseMs,
+}: DatabaseTriggersContext): DatabaseTriggers {
   const note = (message: string, err?: unknown): void => log.warn(err === undefined ? {} : { err }, message);
   let dispatcher: Dispatcher | undefined;
   let counted: { at: number; counts: Promise<EventCounts> } | undefined;
@@ -71,6 +78,7 @@ export function createDatabaseTriggers({ pool, databaseUrl, nodeId, log }: Datab
         nodeId,
         policy: (name) => policyOf(catalog, name),
         log: note,
+        ...(leaseMs === undefined ? {} : { leaseMs }),
       });
       await dispatcher.start();
     },

@@ -106,6 +106,7 @@ export interface NodeParts {
     databaseUrl: string;
     nodeId: string;
     log: Logger;
+    leaseMs?: number;
   }) => DatabaseTriggers;
   /** The node's environment, of which functions may list `POSTERN_VAR_*`. */
   readonly environment: Readonly<Record<string, string | undefined>>;
@@ -163,7 +164,13 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   const secrets = secretStore(pool, keys);
   const env = new Environment(secrets, plainVariables(parts.environment));
   const providers = await hostFunctions(pool, keys.masterKey, env, log, shutdown);
-  const triggers = parts.databaseTriggers({ pool, databaseUrl, nodeId, log });
+  const triggers = parts.databaseTriggers({
+    pool,
+    databaseUrl,
+    nodeId,
+    log,
+    ...(options.eventLeaseMs === undefined ? {} : { leaseMs: options.eventLeaseMs }),
+  });
   const store = new FunctionStore(pool, new WebhookTriggerInstaller(triggers.installer, secrets));
 
   const sync = new CatalogSync({ pool, databaseUrl, nodeId, log: (message, err) => log.warn({ err }, message) });

@@ -22,6 +22,8 @@ export interface StartOptions {
   readonly previousMasterKey?: string;
   /** Executor processes; one per core where absent. */
   readonly executors?: number;
+  /** How long a node may be silent before others take its events; 30 s where absent. */
+  readonly eventLeaseMs?: number;
   /** Scheme and authority under which callers reach us. */
   readonly publicOrigin?: string;
   readonly cors?: CorsPolicy;
@@ -59,6 +61,7 @@ export function readStartOptions(
     masterKey: text('POSTERN_MASTER_KEY'),
     previousMasterKey: text('POSTERN_MASTER_KEY_PREVIOUS'),
     executors: wholeNumber('POSTERN_EXECUTORS', text('POSTERN_EXECUTORS'), 1, 256),
+    eventLeaseMs: wholeNumber('POSTERN_EVENT_LEASE_MS', text('POSTERN_EVENT_LEASE_MS'), 1_000, 3_600_000),
     publicOrigin: origin === undefined ? undefined : originOf('POSTERN_PUBLIC_URL', origin),
     cors: origins === undefined ? undefined : corsOf(origins),
     retention: given({

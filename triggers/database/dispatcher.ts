@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { failpoint } from '../../database/index.ts';
 import type { InvocationRequest, InvocationResult } from '../../invoker/index.ts';
 import { type Identity, PosternError } from '../../runtime/index.ts';
 import { Batcher, MAX_BATCH_BYTES } from './batcher.ts';
@@ -197,12 +198,14 @@ export class Dispatcher {
 
   async #lease(limit: number): Promise<number> {
     const leaseUntil = performance.now() + this.#leaseMs;
+    failpoint('before_lease');
     const events = await leaseEvents(this.#options.pool, {
       nodeId: this.#options.nodeId,
       limit,
       leaseMs: this.#leaseMs,
       ...this.#shares.quotas(),
     });
+    if (events.length > 0) failpoint('after_lease_commit');
     for (const event of events) {
       if (this.#stopped) this.#settler.setBack(handBack(event));
       else await this.#admit(this.#hold(event, leaseUntil));
@@ -344,6 +347,7 @@ export class Dispatcher {
     for (const { event } of running) this.#metrics.startLagMs?.(Date.now() - Date.parse(event.occurredAt));
     for (const entry of running) entry.controller = leader.controller;
     const { event } = leader;
+    failpoint('before_dispatch');
     const result = await this.#options.invoker.invoke({
       functionName: event.functionName,
       trigger: kindOf(event),
@@ -357,6 +361,7 @@ export class Dispatcher {
       signal: leader.controller.signal,
       ...(options.delivery === 'atomic' ? { atomic: this.#atomic(running, options) } : {}),
     });
+    failpoint('after_result');
     this.#metrics.attempted?.(event.functionName, result.outcome);
     this.#conclude(running, result, policy, options);
   }

@@ -1,4 +1,5 @@
 import type { Pool } from 'pg';
+import { failpoint } from '../../database/index.ts';
 import type { DispatcherMetrics } from './dispatcher-options.ts';
 import { finishEvents, type Setback, setEventsBack } from './event-store.ts';
 import type { LeasedEvent } from './leased-event.ts';
@@ -91,7 +92,9 @@ export class Settler {
   async #sendFinished(events: readonly LeasedEvent[]): Promise<void> {
     if (events.length === 0) return;
     const { pool, nodeId, metrics } = this.#options;
+    failpoint('before_ack');
     const ours = await finishEvents(pool, nodeId, events);
+    failpoint('after_ack_commit');
     metrics.settled?.('finished', ours);
     if (ours < events.length) metrics.settled?.('lost', events.length - ours);
   }
@@ -99,7 +102,9 @@ export class Settler {
   async #sendSetbacks(setbacks: readonly Setback[]): Promise<void> {
     if (setbacks.length === 0) return;
     const { pool, nodeId, metrics } = this.#options;
+    failpoint('before_setback');
     const ours = await setEventsBack(pool, nodeId, setbacks);
+    failpoint('after_setback_commit');
     if (ours < setbacks.length) metrics.settled?.('lost', setbacks.length - ours);
     for (const { dead, givenBack } of setbacks) {
       metrics.settled?.(dead ? 'dead' : givenBack ? 'handed_back' : 'retried', 1);
