@@ -55,6 +55,7 @@ describe('options', () => {
     ['POSTERN_RETENTION_OK', '0d'],
     ['POSTERN_RETENTION_FAILED', '-1d'],
     ['POSTERN_RETENTION_FAILED', '1 month'],
+    ['POSTERN_EVENT_LEASE_MS', '999'],
     ['POSTERN_PUBLIC_URL', 'https://a.example/path'],
     ['POSTERN_PUBLIC_URL', 'javascript:alert(1)'],
     ['POSTERN_CORS_ORIGINS', 'a.example'],

@@ -20,8 +20,8 @@ export interface Setback {
   /** When to try again; null keeps the time that it had. */
   readonly delayMs: number | null;
   readonly dead: boolean;
-  /** The attempt did not count. */
-  readonly givenBack: boolean;
+  /** How many of the attempts did not count: 0, or this one, or all beyond the last that the event may have. */
+  readonly givenBack: number;
   readonly error: { readonly code: string; readonly message: string; readonly outcome: string } | null;
   /** For a dead one: the function that is told, and the event that it gets, without id and attempt. */
   readonly deadLetter?: { readonly functionName: string; readonly json: string };
@@ -118,11 +118,11 @@ with set_back as (
       end,
       occurred_at = coalesce(e.occurred_at, e.run_at),
       dead_at = case when a.dead then clock_timestamp() end,
-      attempt = e.attempt - a.given_back::integer,
+      attempt = e.attempt - a.given_back,
       last_error = coalesce(a.last_error, e.last_error),
       leased_by = null,
       lease_expires_at = null
-  from unnest(${KEYS}, $6::float8[], $7::boolean[], $8::boolean[], $9::jsonb[], $10::text[], $11::text[])
+  from unnest(${KEYS}, $6::float8[], $7::boolean[], $8::integer[], $9::jsonb[], $10::text[], $11::text[])
     as a (function_id, run_at, seq, lease_number, delay_ms, dead, given_back, last_error, told_function, told_json)
   where ${OURS}
   returning e.depth, a.told_function, a.told_json

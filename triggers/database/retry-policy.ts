@@ -37,18 +37,20 @@ export function refuseToRun(event: LeasedEvent, policy: DeliveryPolicy): Setback
   }
   if (event.parked) {
     const message = 'an event before it, of the same ordering key, is dead';
-    return { ...dead(event, { code: 'FUNCTION_ERROR', message, outcome: 'parked' }), givenBack: true };
+    return { ...dead(event, { code: 'FUNCTION_ERROR', message, outcome: 'parked' }), givenBack: 1 };
   }
   const { maxAgeMs = Number.POSITIVE_INFINITY } = policy.retry;
   // The first attempt is never too late: nothing has failed yet.
   if (event.ageMs > maxAgeMs && Number(event.attempt) > 1) {
     // Its last error stays.
-    return { ...dead(event, null), givenBack: true };
+    return { ...dead(event, null), givenBack: 1 };
   }
-  if (Number(event.attempt) > policy.retry.maxAttempts) {
-    // Only a lease that ran out brings an event here: every failure that we saw has been acknowledged.
+  const beyond = Number(event.attempt) - policy.retry.maxAttempts;
+  if (beyond > 0) {
+    // Only a lease that ran out brings an event here: every failure that we saw has been acknowledged. More than one did if
+    // a node was lost while it said what we say now.
     const message = `its node was lost in each of ${policy.retry.maxAttempts} attempts`;
-    return { ...dead(event, { code: 'EXECUTOR_LOST', message, outcome: 'executor_lost' }), givenBack: true };
+    return { ...dead(event, { code: 'EXECUTOR_LOST', message, outcome: 'executor_lost' }), givenBack: beyond };
   }
   return null;
 }
@@ -65,7 +67,7 @@ export function setbackOf(
   if (result.outcome === 'overloaded') {
     // It never started. A jittered delay, so that what was refused together does not come back together.
     const delayMs = (asked ?? OVERLOADED_DELAY_MS) * (0.5 + random());
-    return { event, delayMs, dead: false, givenBack: true, error: null };
+    return { event, delayMs, dead: false, givenBack: 1, error: null };
   }
   if (result.outcome === 'canceled') return handBack(event);
   const error = {
@@ -81,7 +83,7 @@ export function setbackOf(
   const delayMs = asked ?? backoffMs(attempt, backoff) * random();
   const tooLate = event.ageMs + delayMs > (policy.retry.maxAgeMs ?? Number.POSITIVE_INFINITY);
   if (hopeless || attempt >= maxAttempts || tooLate) return dead(event, error);
-  return { event, delayMs, dead: false, givenBack: false, error };
+  return { event, delayMs, dead: false, givenBack: 0, error };
 }
 
 function ruleFor(
@@ -100,9 +102,9 @@ export function backoffMs(attempt: number, backoff: DeliveryPolicy['retry']['bac
 
 /** As if it had not been leased. */
 export function handBack(event: LeasedEvent): Setback {
-  return { event, delayMs: null, dead: false, givenBack: true, error: null };
+  return { event, delayMs: null, dead: false, givenBack: 1, error: null };
 }
 
 function dead(event: LeasedEvent, error: Setback['error']): Setback {
-  return { event, delayMs: null, dead: true, givenBack: false, error };
+  return { event, delayMs: null, dead: true, givenBack: 0, error };
 }

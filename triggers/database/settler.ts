@@ -107,7 +107,7 @@ export class Settler {
     failpoint('after_setback_commit');
     if (ours < setbacks.length) metrics.settled?.('lost', setbacks.length - ours);
     for (const { dead, givenBack } of setbacks) {
-      metrics.settled?.(dead ? 'dead' : givenBack ? 'handed_back' : 'retried', 1);
+      metrics.settled?.(dead ? 'dead' : givenBack > 0 ? 'handed_back' : 'retried', 1);
     }
   }
 }
