@@ -1,0 +1,269 @@
+/**
+ * A cluster of real processes that is hurt while it works, and the check that nothing was lost: some `postern serve` on one
+ * Postgres, each behind a proxy of its own; writers that know the fate of every row; functions that keep a ledger elsewhere;
+ * faults by chance or by plan. What it promises of deliveries is in checker.ts.
+ */
+
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import pg, { type Pool } from 'pg';
+import { FAILPOINTS, seededRandom } from '../database/index.ts';
+import { check, type Violation } from './checker.ts';
+import { type Cluster, FAULT_NAMES, FAULTS, type FaultName } from './faults.ts';
+import type { History, InjectedFault, Run, WrittenRow } from './history.ts';
+import { Ledger, readLedger } from './ledger.ts';
+import { NodeProcess } from './node-process.ts';
+import { ChaosPostgres } from './postgres.ts';
+import { countUndelivered, readResidue } from './residue.ts';
+import { RunLedger } from './run-ledger.ts';
+import { TcpProxy } from './tcp-proxy.ts';
+import type { Workload } from './workload.ts';
+
+const ADMIN_KEY = 'an-admin-key-for-chaos';
+const SECRETS = {
+  POSTERN_ADMIN_KEY: ADMIN_KEY,
+  POSTERN_JWT_SECRET: 'a-chaos-secret-that-has-more-than-32-bytes',
+  POSTERN_MASTER_KEY: 'a-master-key-for-chaos-of-32-bytes-or-more',
+};
+const MAX_CALM_MS = 1_500;
+/** After it the check says what has not settled. */
+const SETTLE_LEASES = 20;
+const SETTLE_POLL_MS = 50;
+/** Sessions and executors of processes that were just stopped. */
+const DEPARTURE_MS = 5_000;
+
+export interface ChaosOptions {
+  /** For the data, the ledgers and the nodes' logs; made where it is not. */
+  readonly folder: string;
+  readonly seed: number;
+  readonly seconds: number;
+  readonly nodes: number;
+  readonly leaseMs: number;
+  readonly workloads: readonly Workload[];
+  /** These faults in turn, for as long as there is time; else any, by the seed. */
+  readonly plan?: readonly FaultName[];
+  readonly log: (message: string) => void;
+}
+
+export interface ChaosReport {
+  readonly violations: readonly Violation[];
+  readonly rows: Readonly<Record<WrittenRow['fate'], number>>;
+  readonly handled: number;
+  readonly dead: number;
+  /** Starts beyond the first of each event, but for the poisoned function's. */
+  readonly duplicates: number;
+  readonly faults: Readonly<Record<string, number>>;
+  /** Failpoints that were passed, with what was done there; `after_result passed` is one of its keys. */
+  readonly failpoints: Readonly<Record<string, number>>;
+  readonly nodeStarts: number;
+  readonly settleMs: number;
+}
+
+export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
+  await using run = new ChaosRun(options);
+  return await run.toReport();
+}
+
+class ChaosRun {
+  readonly #options: ChaosOptions;
+  readonly #random: () => number;
+  readonly #faults: InjectedFault[] = [];
+  readonly #failpoints: Record<string, number> = {};
+  /** In the order of their making; ended in the opposite one. */
+  readonly #parts: (() => Promise<unknown>)[] = [];
+  #nodeStarts = 0;
+  #calm = true;
+
+  constructor(options: ChaosOptions) {
+    this.#options = options;
+    this.#random = seededRandom(options.seed);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const stop of this.#parts.toReversed()) await stop();
+  }
+
+  async toReport(): Promise<ChaosReport> {
+    const { folder, workloads, seconds, log } = this.#options;
+    await mkdir(folder, { recursive: true });
+    const postgres = await ChaosPostgres.start(join(folder, 'postgres-data'));
+    this.#parts.push(() => postgres.stop());
+    const pool = new pg.Pool({ connectionString: postgres.url, application_name: 'chaos' });
+    pool.on('error', () => undefined);
+    this.#parts.push(() => pool.end());
+    const runs = await RunLedger.start(join(folder, 'runs.jsonl'));
+    this.#parts.push(() => runs.stop());
+    const written = await Ledger.open<WrittenRow>(join(folder, 'rows.jsonl'));
+    const cluster = await this.#startCluster(postgres, pool);
+    await Promise.all(cluster.nodes.map((node) => node.url));
+    const contexts = workloads.map((workload, index) => ({
+      workload,
+      context: {
+        pool,
+        writerUrl: through(postgres.url, cluster.proxies.at(-1)!),
+        deploy: (body: Readonly<Record<string, unknown>>) => deploy(cluster, body),
+        noteSource: runs.source,
+        noteConfig: runs.config,
+        record: (...rows: readonly WrittenRow[]) => written.append(...rows),
+        // Its own numbers: how fast writers are must not change which faults come.
+        random: seededRandom(this.#options.seed + 1 + index),
+      },
+    }));
+    for (const { workload, context } of contexts) await workload.install(context);
+
+    const stopWriting = new AbortController();
+    const writing = contexts.map(({ workload, context }) => workload.write(context, stopWriting.signal));
+    this.#calm = false;
+    log(`${cluster.nodes.length} nodes work; faults begin`);
+    await this.#hurt(cluster, performance.now() + seconds * 1_000);
+    stopWriting.abort();
+    await Promise.all(writing);
+    await written.close();
+    log('faults are over');
+    const settleMs = await this.#settle(cluster);
+    log(`settled in ${Math.round(settleMs)} ms`);
+    await Promise.all(cluster.nodes.map((node) => node.stop()));
+    await departed(cluster);
+
+    const rows = await readLedger<WrittenRow>(join(folder, 'rows.jsonl'));
+    return this.#report(settleMs, {
+      functions: Object.assign({}, ...workloads.map(({ functions }) => functions)),
+      rows: [...new Map(rows.map((row) => [row.id, row])).values()],
+      runs: await readLedger<Run>(join(folder, 'runs.jsonl')),
+      deadLetters: (await Promise.all(workloads.map((workload) => workload.deadLetters(pool)))).flat(),
+      faults: this.#faults,
+      residue: await readResidue(
+        pool,
+        cluster.nodes.flatMap((node) => node.orphans()),
+      ),
+    });
+  }
+
+  async #startCluster(postgres: ChaosPostgres, pool: Pool): Promise<Cluster> {
+    const { nodes: count, leaseMs, folder } = this.#options;
+    const { hostname: host, port } = new URL(postgres.url);
+    const proxies = await Promise.all(
+      Array.from({ length: count + 1 }, () => TcpProxy.start({ host, port: Number(port) })),
+    );
+    this.#parts.push(() => Promise.all(proxies.map((proxy) => proxy.stop())));
+    const nodes = proxies.slice(0, count).map(
+      (proxy, index) =>
+        new NodeProcess({
+          name: `node-${index}`,
+          folder,
+          env: {
+            ...SECRETS,
+            DATABASE_URL: through(postgres.url, proxy),
+            POSTERN_EVENT_LEASE_MS: String(leaseMs),
+            POSTERN_VAR_NODE_NAME: `node-${index}`,
+          },
+          failpoints: () => this.#failpointsOfAStart(),
+          onFailpoint: (name, what) => this.#failpointPassed(name, what),
+          onStart: () => {
+            this.#nodeStarts += 1;
+          },
+        }),
+    );
+    this.#parts.push(() => Promise.all(nodes.map((node) => node.stop())));
+    return { nodes, proxies, postgres, pool, leaseMs };
+  }
+
+  /** Two of them each time, rare enough for work between. A node of a calm time has none: those only say what they pass. */
+  #failpointsOfAStart(): string {
+    if (this.#calm) return '';
+    return [this.#random(), this.#random()]
+      .map((at) => {
+        const name = FAILPOINTS[Math.floor(at * FAILPOINTS.length)]!;
+        const seed = Math.floor(this.#random() * 1e6);
+        const doing = this.#random() < 0.5 ? 'kill:p=0.02' : `delay:ms=${Math.round(this.#random() * 400)}:p=0.05`;
+        // What the function did can not be undone by a throw; where the database is asked, it stands for a lost answer.
+        const throws = !/dispatch|result/.test(name) && this.#random() < 0.3;
+        return `${name}:${throws ? 'throw:p=0.05' : doing}:seed=${seed}`;
+      })
+      .join(';');
+  }
+
+  #failpointPassed(name: string, what: string): void {
+    const key = `${name} ${what}`;
+    this.#failpoints[key] = (this.#failpoints[key] ?? 0) + 1;
+    if (what !== 'passed') this.#faults.push({ name: key, at: performance.now() });
+  }
+
+  async #hurt(cluster: Cluster, until: number): Promise<void> {
+    const { log, plan } = this.#options;
+    for (let turn = 0; performance.now() < until; turn++) {
+      await delay(Math.min(this.#random() * MAX_CALM_MS, Math.max(0, until - performance.now())));
+      const name =
+        plan === undefined ? FAULT_NAMES[Math.floor(this.#random() * FAULT_NAMES.length)]! : plan[turn % plan.length]!;
+      this.#faults.push({ name, at: performance.now() });
+      log(`fault: ${name}`);
+      // Faults meet: one that needs Postgres may find it restarting.
+      await FAULTS[name](cluster, this.#random).catch((error: unknown) => log(`${name} could not be done: ${error}`));
+    }
+  }
+
+  /** Networks heal and nodes start anew, without failpoints; resolves when nothing is under way. Returns how long it took. */
+  async #settle(cluster: Cluster): Promise<number> {
+    this.#calm = true;
+    for (const proxy of cluster.proxies) proxy.heal();
+    const from = performance.now();
+    await Promise.all(cluster.nodes.map((node) => node.kill()));
+    const giveUpAt = from + SETTLE_LEASES * cluster.leaseMs + 10_000;
+    while (performance.now() < giveUpAt && (await countUndelivered(cluster.pool)) > 0) await delay(SETTLE_POLL_MS);
+    return performance.now() - from;
+  }
+
+  #report(settleMs: number, history: History): ChaosReport {
+    const starts = history.runs.filter(
+      ({ phase, functionName }) => phase === 'start' && history.functions[functionName]?.poisoned !== true,
+    );
+    return {
+      violations: check(history),
+      rows: {
+        acked: 0,
+        failed: 0,
+        unknown: 0,
+        rolled_back: 0,
+        ...tally(history.rows.map(({ fate }) => fate)),
+      },
+      handled: new Set(history.runs.filter(({ phase }) => phase === 'end').map(({ id }) => id)).size,
+      dead: history.deadLetters.length,
+      duplicates: starts.length - new Set(starts.map(({ id }) => id)).size,
+      faults: tally(this.#faults.map(({ name }) => name)),
+      failpoints: this.#failpoints,
+      nodeStarts: this.#nodeStarts,
+      settleMs: Math.round(settleMs),
+    };
+  }
+}
+
+function tally(names: readonly string[]): Record<string, number> {
+  return Object.fromEntries([...Map.groupBy(names, (name) => name)].map(([name, all]) => [name, all.length]));
+}
+
+function through(url: string, proxy: TcpProxy): string {
+  return Object.assign(new URL(url), { port: String(proxy.port) }).href;
+}
+
+async function deploy({ nodes }: Cluster, body: Readonly<Record<string, unknown>>): Promise<void> {
+  const response = await fetch(`${await nodes[0]!.url}/functions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', authorization: `Bearer ${ADMIN_KEY}` },
+    body: JSON.stringify(body),
+  });
+  if (!response.ok) throw new Error(`function ${body.name} was not deployed: ${await response.text()}`);
+}
+
+/** Gives what nodes have left behind the time to notice; what stays is a finding. */
+async function departed({ nodes, pool }: Cluster): Promise<void> {
+  const giveUpAt = performance.now() + DEPARTURE_MS;
+  while (performance.now() < giveUpAt) {
+    const left = await readResidue(
+      pool,
+      nodes.flatMap((node) => node.orphans()),
+    );
+    if (left.sessions === 0 && left.orphans.length === 0) return;
+    await delay(SETTLE_POLL_MS);
+  }
+}
