@@ -16,7 +16,7 @@ export class TcpProxy {
   /** Bytes that wait: for the end of a partition, or for their delay. */
   #partition: PromiseWithResolvers<void> | undefined;
   #delayMs = 0;
-  #repliesToCut = 0;
+  #cutting: { left: number; readonly containing: string } | undefined;
 
   private constructor(target: { readonly host: string; readonly port: number }) {
     this.#target = target;
@@ -60,15 +60,18 @@ export class TcpProxy {
     this.#delayMs = delayMs;
   }
 
-  /** The next `count` replies are not passed on, and their connections are reset: the statement was executed, or committed. */
-  cutReplies(count = 1): void {
-    this.#repliesToCut = count;
+  /**
+   * The next `count` replies (of those that contain a text) are not passed on, and their connections are reset: the statement
+   * was executed, or committed.
+   */
+  cutReplies(count = 1, containing = ''): void {
+    this.#cutting = { left: count, containing };
   }
 
   /** The network is well again; half-open connections are gone. */
   heal(): void {
     this.#delayMs = 0;
-    this.#repliesToCut = 0;
+    this.#cutting = undefined;
     for (const link of [...this.#links]) if (link.halfOpen) this.#drop(link);
     this.#partition?.resolve();
     this.#partition = undefined;
@@ -96,15 +99,19 @@ export class TcpProxy {
         if (this.#delayMs > 0) await new Promise((passed) => setTimeout(passed, this.#delayMs));
         await this.#partition?.promise;
         if (link.halfOpen) continue;
-        if (from === link.upstream && this.#repliesToCut > 0) {
-          this.#repliesToCut -= 1;
-          return this.#drop(link);
-        }
+        if (from === link.upstream && this.#cuts(bytes)) return this.#drop(link);
         if (!to.write(bytes)) await new Promise<void>((drained) => to.once('drain', drained).once('close', drained));
       }
     } catch {
       // An end that was reset: `close` follows.
     }
+  }
+
+  #cuts(reply: Buffer): boolean {
+    if (this.#cutting === undefined || this.#cutting.left === 0 || !reply.includes(this.#cutting.containing))
+      return false;
+    this.#cutting.left -= 1;
+    return true;
   }
 
   /** One end has closed; the other gets what was said before. Across a half-open connection nobody hears of it. */

@@ -11,4 +11,5 @@ export { type MigrateOptions, type Migration, migrate, pendingMigrations } from 
 export * from './pools.ts';
 export * from './quoting.ts';
 export * from './roles.ts';
+export * from './timed-query.ts';
 export * from './transaction.ts';

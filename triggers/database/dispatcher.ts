@@ -81,6 +81,7 @@ export class Dispatcher {
 
   #loop: Promise<void> | undefined;
   #renewals: NodeJS.Timeout | undefined;
+  #expiry: NodeJS.Timeout | undefined;
   #renewing = false;
   #stopping: Promise<void> | undefined;
   #stopped = false;
@@ -113,6 +114,7 @@ export class Dispatcher {
     this.#settler = new Settler({
       pool,
       nodeId,
+      timeoutMs: this.#leaseMs,
       log: this.#log,
       metrics: this.#metrics,
       onSettled: (count) => {
@@ -126,7 +128,10 @@ export class Dispatcher {
   async start(): Promise<void> {
     if (this.#loop !== undefined || this.#stopped) return;
     this.#loop = this.#run();
-    this.#renewals = setInterval(() => void this.#renew(), this.#leaseMs / 3);
+    this.#renewals = setInterval(() => {
+      this.#watchExpiry();
+      void this.#renew();
+    }, this.#leaseMs / 3);
     await this.#doorbell.start();
   }
 
@@ -156,6 +161,7 @@ export class Dispatcher {
     await this.#settler.drain(DRAIN_MS);
     await this.#janitor.settled();
     clearInterval(this.#renewals);
+    clearTimeout(this.#expiry);
     clearTimeout(this.#gather);
   }
 
@@ -461,7 +467,17 @@ export class Dispatcher {
         this.#renewing = false;
       }
     }
+  }
+
+  /** Each lease is given up when it ends, and not with the next renewal after that: others may run its event from then on. */
+  #watchExpiry(): void {
     this.#loseExpired(this.#inFlight.values());
+    const ends = [...this.#inFlight.values()].filter((entry) => !entry.lost).map((entry) => entry.leaseUntil);
+    const inMs = Math.min(...ends) - performance.now();
+    // Renewed leases end later than that, so mostly there is nothing to wait for.
+    if (inMs > this.#leaseMs / 2) return;
+    clearTimeout(this.#expiry);
+    this.#expiry = setTimeout(() => this.#watchExpiry(), inMs);
   }
 
   #loseExpired(entries: Iterable<InFlight>): void {

@@ -1,6 +1,7 @@
 /** The statements that move events between their states (database/migrations/0002_create_events.sql). */
 
 import type { Pool } from 'pg';
+import { timedQuery } from '../../database/index.ts';
 import { MAX_EVENT_BYTES } from '../../invoker/index.ts';
 import type { LeasedEvent } from './leased-event.ts';
 
@@ -27,6 +28,9 @@ export interface Setback {
   readonly deadLetter?: { readonly functionName: string; readonly json: string };
 }
 
+/** An acknowledgement that has no answer for so long is sent again; the fence makes that harmless. */
+const ACKNOWLEDGE_TIMEOUT_MS = 30_000;
+
 /** See database/migrations/0013_extend_delivery.sql. */
 const selectLeased = (call: string): string => `
   select e.event_seq, e.event_id, e.event_function_id, e.function_name, e.event_trigger_id,
@@ -48,7 +52,14 @@ type Columns = readonly (string | null)[];
 
 export function leaseEvents(pool: Pool, request: LeaseRequest): Promise<LeasedEvent[]> {
   const { nodeId, limit, leaseMs, quotas, otherwise } = request;
-  return lease(pool, LEASE_EVENTS, [nodeId, limit, leaseMs, otherwise, [...quotas.keys()], [...quotas.values()]]);
+  return lease(pool, leaseMs, LEASE_EVENTS, [
+    nodeId,
+    limit,
+    leaseMs,
+    otherwise,
+    [...quotas.keys()],
+    [...quotas.values()],
+  ]);
 }
 
 /** What follows `first`, which the node holds, under its ordering key; in that order, without gaps. */
@@ -57,11 +68,12 @@ export function leaseGroup(
   first: LeasedEvent,
   { nodeId, limit, leaseMs }: Pick<LeaseRequest, 'nodeId' | 'limit' | 'leaseMs'>,
 ): Promise<LeasedEvent[]> {
-  return lease(pool, LEASE_GROUP, [nodeId, limit, leaseMs, first.functionId, first.orderingKey, first.seq]);
+  return lease(pool, leaseMs, LEASE_GROUP, [nodeId, limit, leaseMs, first.functionId, first.orderingKey, first.seq]);
 }
 
-async function lease(pool: Pool, text: string, values: readonly unknown[]): Promise<LeasedEvent[]> {
-  const { rows } = await pool.query<Columns & (string | null)[]>({
+/** Not given up before the lease would have run out: what is leased, and nobody hears of it, costs an attempt. */
+async function lease(pool: Pool, leaseMs: number, text: string, values: readonly unknown[]): Promise<LeasedEvent[]> {
+  const { rows } = await timedQuery<Columns & (string | null)[]>(pool, leaseMs, {
     text,
     values: [...values],
     rowMode: 'array',
@@ -150,14 +162,27 @@ function keysOf(events: readonly LeasedEvent[]): readonly (readonly string[])[] 
 }
 
 /** Removes handled events; returns how many of them were still ours. */
-export async function finishEvents(pool: Pool, nodeId: string, events: readonly LeasedEvent[]): Promise<number> {
-  const { rowCount } = await pool.query(FINISH_EVENTS, [nodeId, ...keysOf(events)]);
+export async function finishEvents(
+  pool: Pool,
+  nodeId: string,
+  events: readonly LeasedEvent[],
+  timeoutMs = ACKNOWLEDGE_TIMEOUT_MS,
+): Promise<number> {
+  const { rowCount } = await timedQuery(pool, timeoutMs, {
+    text: FINISH_EVENTS,
+    values: [nodeId, ...keysOf(events)],
+  });
   return rowCount ?? 0;
 }
 
 /** Makes events pending or dead; returns how many of them were still ours. */
-export async function setEventsBack(pool: Pool, nodeId: string, setbacks: readonly Setback[]): Promise<number> {
-  const { rows } = await pool.query<{ count: number }>(SET_EVENTS_BACK, [
+export async function setEventsBack(
+  pool: Pool,
+  nodeId: string,
+  setbacks: readonly Setback[],
+  timeoutMs = ACKNOWLEDGE_TIMEOUT_MS,
+): Promise<number> {
+  const values = [
     nodeId,
     ...keysOf(setbacks.map(({ event }) => event)),
     setbacks.map(({ delayMs }) => delayMs),
@@ -167,18 +192,22 @@ export async function setEventsBack(pool: Pool, nodeId: string, setbacks: readon
     setbacks.map(({ error }) => (error === null ? null : JSON.stringify(error).replaceAll('\\u0000', '\\ufffd'))),
     setbacks.map(({ deadLetter }) => deadLetter?.functionName ?? null),
     setbacks.map(({ deadLetter }) => deadLetter?.json ?? null),
-  ]);
+  ];
+  const { rows } = await timedQuery<{ count: number }>(pool, timeoutMs, { text: SET_EVENTS_BACK, values });
   return rows[0]?.count ?? 0;
 }
 
-/** Returns the `seq` of those that are still ours. */
+/** Returns the `seq` of those that are still ours. Rejects in time for another try before the lease runs out. */
 export async function renewLeases(
   pool: Pool,
   nodeId: string,
   events: readonly LeasedEvent[],
   leaseMs: number,
 ): Promise<ReadonlySet<string>> {
-  const { rows } = await pool.query<{ seq: string }>(RENEW_LEASES, [nodeId, ...keysOf(events), leaseMs]);
+  const { rows } = await timedQuery<{ seq: string }>(pool, leaseMs / 3, {
+    text: RENEW_LEASES,
+    values: [nodeId, ...keysOf(events), leaseMs],
+  });
   return new Set(rows.map((row) => row.seq));
 }
 

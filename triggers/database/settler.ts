@@ -11,6 +11,8 @@ const RETRY_MAX_MS = 5_000;
 export interface SettlerOptions {
   readonly pool: Pool;
   readonly nodeId: string;
+  /** An acknowledgement without an answer for so long is sent again. */
+  readonly timeoutMs: number;
   readonly log: (message: string, error?: unknown) => void;
   readonly metrics: DispatcherMetrics;
   /** Called after each batch, with the number of events in it. */
@@ -91,9 +93,9 @@ export class Settler {
 
   async #sendFinished(events: readonly LeasedEvent[]): Promise<void> {
     if (events.length === 0) return;
-    const { pool, nodeId, metrics } = this.#options;
+    const { pool, nodeId, timeoutMs, metrics } = this.#options;
     failpoint('before_ack');
-    const ours = await finishEvents(pool, nodeId, events);
+    const ours = await finishEvents(pool, nodeId, events, timeoutMs);
     failpoint('after_ack_commit');
     metrics.settled?.('finished', ours);
     if (ours < events.length) metrics.settled?.('lost', events.length - ours);
@@ -101,9 +103,9 @@ export class Settler {
 
   async #sendSetbacks(setbacks: readonly Setback[]): Promise<void> {
     if (setbacks.length === 0) return;
-    const { pool, nodeId, metrics } = this.#options;
+    const { pool, nodeId, timeoutMs, metrics } = this.#options;
     failpoint('before_setback');
-    const ours = await setEventsBack(pool, nodeId, setbacks);
+    const ours = await setEventsBack(pool, nodeId, setbacks, timeoutMs);
     failpoint('after_setback_commit');
     if (ours < setbacks.length) metrics.settled?.('lost', setbacks.length - ours);
     for (const { dead, givenBack } of setbacks) {

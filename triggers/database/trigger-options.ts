@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Pool } from 'pg';
+import { timedQuery } from '../../database/index.ts';
 import type { DatabaseTriggerConfig } from '../../invoker/index.ts';
 
 /** The part of a trigger's configuration that says how its events are delivered. */
@@ -8,6 +9,7 @@ export type TriggerOptions = Pick<
   'format' | 'batch' | 'transaction' | 'delivery' | 'retry' | 'deadLetter'
 >;
 
+const LOOKUP_TIMEOUT_MS = 5_000;
 const MAX_REMEMBERED = 10_000;
 const NONE: TriggerOptions = {};
 
@@ -26,10 +28,10 @@ export class TriggerOptionsCache {
   }
 
   async #read(triggerId: string): Promise<TriggerOptions> {
-    const { rows } = await this.#pool.query<{ config: TriggerOptions }>(
-      'select config from postern.triggers where id = $1',
-      [triggerId],
-    );
+    const { rows } = await timedQuery<{ config: TriggerOptions }>(this.#pool, LOOKUP_TIMEOUT_MS, {
+      text: 'select config from postern.triggers where id = $1',
+      values: [triggerId],
+    });
     const options = rows[0]?.config ?? NONE;
     this.#known.set(triggerId, options);
     return options;

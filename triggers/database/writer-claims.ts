@@ -1,8 +1,10 @@
 import type { Pool } from 'pg';
+import { timedQuery } from '../../database/index.ts';
 import type { Identity } from '../../runtime/index.ts';
 import type { LeasedEvent } from './leased-event.ts';
 
 export const ANONYMOUS: Identity = { role: 'anon', claims: null, userId: null };
+const LOOKUP_TIMEOUT_MS = 5_000;
 const REMEMBERED_MS = 60_000;
 const MAX_REMEMBERED = 1_000;
 
@@ -46,10 +48,10 @@ export class WriterClaims {
   }
 
   async #ask(writer: string, identity: Identity): Promise<Identity> {
-    const { rows } = await this.#pool.query<{ allowed: boolean }>(MAY_CLAIM, [
-      writer,
-      identity.role.replaceAll('\0', ''),
-    ]);
+    const { rows } = await timedQuery<{ allowed: boolean }>(this.#pool, LOOKUP_TIMEOUT_MS, {
+      text: MAY_CLAIM,
+      values: [writer, identity.role.replaceAll('\0', '')],
+    });
     const allowed = rows[0]?.allowed === true;
     if (!allowed) {
       this.#log(
