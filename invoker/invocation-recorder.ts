@@ -28,6 +28,8 @@ export interface RecorderOptions {
   readonly flushEveryMs?: number;
   /** Records that wait while the database can't be reached; beyond, the oldest are dropped and counted. */
   readonly maxWaiting?: number;
+  /** A write without an answer for so long has failed: on a half-open connection none comes. Default 30 s. */
+  readonly writeTimeoutMs?: number;
   readonly onError: (error: Error, dropped: number) => void;
 }
 
@@ -48,6 +50,7 @@ export class InvocationRecorder {
   readonly #nodeId: string;
   readonly #flushEveryMs: number;
   readonly #maxWaiting: number;
+  readonly #writeTimeoutMs: number;
   readonly #onError: RecorderOptions['onError'];
   #waiting: InvocationRecord[] = [];
   /** Tried once: it may be in the database, with only the answer lost. Tried again as it is, so that Postgres can tell. */
@@ -60,6 +63,7 @@ export class InvocationRecorder {
     this.#nodeId = options.nodeId;
     this.#flushEveryMs = options.flushEveryMs ?? 100;
     this.#maxWaiting = options.maxWaiting ?? 50_000;
+    this.#writeTimeoutMs = options.writeTimeoutMs ?? 30_000;
     this.#onError = options.onError;
   }
 
@@ -108,8 +112,10 @@ export class InvocationRecorder {
     const client = await this.#pool.connect();
     try {
       const stream = client.query(copyFrom(COPY_RECORDS));
+      // After the time limit nobody waits for it, and an error without a listener would end the process.
+      stream.on('error', () => undefined);
       stream.end(batch.map((record) => toLine(record, this.#nodeId)).join(''));
-      await finished(stream);
+      await finished(stream, { signal: AbortSignal.timeout(this.#writeTimeoutMs) });
       client.release();
     } catch (error) {
       client.release(error as Error);

@@ -2,6 +2,8 @@ import { randomUUID } from 'node:crypto';
 import fc from 'fast-check';
 import type { Pool, PoolClient } from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { TcpProxy } from '../../chaos/tcp-proxy.ts';
+import { createSystemPool } from '../../database/index.ts';
 import { type InvocationRecord, InvocationRecorder } from '../../invoker/index.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 
@@ -155,4 +157,30 @@ describe('a batch', () => {
     await recorder.flush();
     expect([errors.map(([, dropped]) => dropped), await count()]).toEqual([[1], 1]);
   });
+});
+
+test('F11 records that were sent over a half-open connection are written over another one', async () => {
+  const { hostname: host, port } = new URL(db.url);
+  const proxy = await TcpProxy.start({ host, port: Number(port) });
+  const pool = createSystemPool(Object.assign(new URL(db.url), { port: String(proxy.port) }).href);
+  const errors: string[] = [];
+  const recorder = new InvocationRecorder({
+    pool,
+    nodeId: NODE,
+    writeTimeoutMs: 150,
+    onError: (error) => errors.push(error.name),
+  });
+  try {
+    recorder.push(record());
+    await recorder.flush();
+    proxy.halfOpen();
+    recorder.push(record());
+    await recorder.flush();
+    expect(errors).toEqual(['AbortError']);
+    await recorder.flush();
+    expect((await db.pool.query('select from postern.function_invocations')).rowCount).toBe(2);
+  } finally {
+    await pool.end();
+    await proxy.stop();
+  }
 });
