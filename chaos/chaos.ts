@@ -41,7 +41,7 @@ export interface ChaosOptions {
   readonly nodes: number;
   readonly leaseMs: number;
   readonly workloads: readonly Workload[];
-  /** These faults in turn, for as long as there is time; else any, by the seed. */
+  /** These faults in turn, each at least once; else any, by the seed, for as long as there is time. */
   readonly plan?: readonly FaultName[];
   readonly log: (message: string) => void;
 }
@@ -192,8 +192,8 @@ class ChaosRun {
 
   async #hurt(cluster: Cluster, until: number): Promise<void> {
     const { log, plan } = this.#options;
-    for (let turn = 0; performance.now() < until; turn++) {
-      await delay(Math.min(this.#random() * MAX_CALM_MS, Math.max(0, until - performance.now())));
+    for (let turn = 0; turn < (plan?.length ?? 0) || performance.now() < until; turn++) {
+      await delay(this.#random() * MAX_CALM_MS);
       const name =
         plan === undefined ? FAULT_NAMES[Math.floor(this.#random() * FAULT_NAMES.length)]! : plan[turn % plan.length]!;
       this.#faults.push({ name, at: performance.now() });

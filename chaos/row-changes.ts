@@ -7,7 +7,7 @@ import type { Workload, WorkloadContext } from './workload.ts';
 
 const WRITERS = 4;
 const KEYS_OF_A_WRITER = 3;
-const MAX_PAUSE_MS = 60;
+const MAX_PAUSE_MS = 120;
 /** A writer that hears nothing for so long gives its connection up. */
 const PATIENCE_MS = 4_000;
 

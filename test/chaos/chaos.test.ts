@@ -1,0 +1,49 @@
+/** The short form of `npm run chaos`: two nodes, a plan instead of chance, and every failpoint passed. */
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type ChaosReport, runChaos } from '../../chaos/chaos.ts';
+import { rowChanges } from '../../chaos/row-changes.ts';
+import { FAILPOINTS } from '../../database/index.ts';
+
+const PLAN = ['killNode', 'killExecutor', 'restartPostgres', 'cutReplies', 'cutConnections', 'killBackend'] as const;
+
+let folder: string;
+let report: ChaosReport;
+const said: string[] = [];
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'postern-chaos-'));
+  report = await runChaos({
+    folder,
+    seed: 7,
+    seconds: 8,
+    nodes: 2,
+    leaseMs: 2_000,
+    workloads: [rowChanges],
+    plan: PLAN,
+    log: (message) => said.push(message),
+  });
+}, 120_000);
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+describe('a cluster that is hurt while it works', () => {
+  test('F1 F2 F8 F9 F14 loses nothing, makes nothing up, repeats no attempt, keeps the order of keys, leaves nothing behind', () => {
+    expect(report.violations, said.join('\n')).toEqual([]);
+  });
+
+  test('was hurt in each way that was planned, and worked meanwhile', () => {
+    expect(Object.keys(report.faults)).toEqual(expect.arrayContaining([...PLAN]));
+    expect(said.filter((line) => line.includes('could not be done'))).toEqual([]);
+    expect(report.rows.acked).toBeGreaterThan(200);
+    expect(report.rows.rolled_back).toBeGreaterThan(20);
+    expect(report.handled).toBeGreaterThan(200);
+    expect(report.dead).toBeGreaterThan(20);
+  });
+
+  test('passed every failpoint', () => {
+    expect(Object.keys(report.failpoints)).toEqual(expect.arrayContaining(FAILPOINTS.map((name) => `${name} passed`)));
+  });
+});
