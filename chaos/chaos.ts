@@ -4,7 +4,7 @@
  * faults by chance or by plan. What it promises of deliveries is in checker.ts.
  */
 
-import { mkdir } from 'node:fs/promises';
+import { chmod, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg, { type Pool } from 'pg';
@@ -87,6 +87,8 @@ class ChaosRun {
   async toReport(): Promise<ChaosReport> {
     const { folder, workloads, seconds, log } = this.#options;
     await mkdir(folder, { recursive: true });
+    // As root the server runs as `postgres`, which has to get in.
+    await chmod(folder, 0o755);
     const postgres = await ChaosPostgres.start(join(folder, 'postgres-data'));
     this.#parts.push(() => postgres.stop());
     const pool = new pg.Pool({ connectionString: postgres.url, application_name: 'chaos' });

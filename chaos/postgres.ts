@@ -18,7 +18,6 @@ export class ChaosPostgres {
 
   static async start(dataDir: string): Promise<ChaosPostgres> {
     await mkdir(dataDir, { recursive: true });
-    // As root the server runs as `postgres`, which has to get in.
     await chmod(dataDir, 0o755);
     return new ChaosPostgres(dataDir, await startEmbeddedPostgres({ dataDir, settings: SETTINGS }));
   }
