@@ -130,6 +130,7 @@ async function throughHostFunction(provider: HostFunctionProvider): Promise<numb
       },
       deadlineMs: performance.now() + 10_000,
       signal: new AbortController().signal,
+      redact: (text) => text,
       log() {},
       depth: 0,
     });

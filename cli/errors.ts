@@ -15,6 +15,8 @@ export class OperationError extends Error {
   readonly code: string;
   readonly hint: string | undefined;
   readonly details: Readonly<Record<string, unknown>> | undefined;
+  /** The result that was printed says it: `--json` prints one value. */
+  readonly told: boolean;
 
   constructor(
     code: string,
@@ -23,12 +25,14 @@ export class OperationError extends Error {
       readonly hint?: string;
       readonly details?: Readonly<Record<string, unknown>>;
       readonly cause?: unknown;
+      readonly told?: boolean;
     } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.hint = options.hint;
     this.details = options.details;
+    this.told = options.told ?? false;
   }
 }
 

@@ -18,7 +18,7 @@ import { rollbackCommand } from './commands/rollback.ts';
 import { secretsCommand } from './commands/secrets.ts';
 import { serveCommand } from './commands/serve.ts';
 import { type CommandIo, outputOf } from './context.ts';
-import { describeError, EXIT, UsageError } from './errors.ts';
+import { describeError, EXIT, OperationError, UsageError } from './errors.ts';
 import { safeText } from './terminal-text.ts';
 import { packageVersion } from './version.ts';
 
@@ -85,7 +85,7 @@ function report(error: unknown, argv: readonly string[], io: CommandIo): number 
   const output = outputOf(io, { json: argv.includes('--json') });
   output.progressDone();
   const { code, message, hint, details } = describeError(error);
-  if (output.json)
+  if (output.json && !(error instanceof OperationError && error.told))
     output.jsonLine({
       error: { code, message, ...(hint === undefined ? {} : { hint }), ...(details === undefined ? {} : { details }) },
     });

@@ -24,7 +24,7 @@ const GUESTS = `guests as (
        where m.roleid = r.oid and shobj_description(m.member, 'pg_authid') like 'postern guest login, key %')
 )`;
 /** Schemas of the user's own. Extensions' objects are theirs to protect. */
-const USER_SCHEMA = `n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'postern')`;
+const USER_SCHEMA = `n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'postern', 'postern_guest')`;
 const notOfExtension = (catalog: string, oid: string): string =>
   `not exists (select from pg_depend e where e.classid = '${catalog}'::regclass and e.objid = ${oid} and e.deptype = 'e')`;
 const usedByGuests = (privilege: string): string =>
@@ -69,6 +69,46 @@ export const CHECKS: readonly Check[] = [
                         where option_name = 'security_invoker' and option_value in ('true', 'on', 'yes', '1'))
         and exists (select from reads v join pg_class t on t.oid = v.relation where v.view = c.oid and t.relrowsecurity)
         and ${usedByGuests("has_table_privilege(g.oid, c.oid, 'select, insert, update, delete')")}`,
+  },
+  {
+    id: 'materialized-view',
+    severity: 'high',
+    problem: 'guests read it, and it has no row-level security: it shows what its owner saw',
+    sql: `with ${GUESTS} select c.oid::regclass::text as object,
+        format('revoke select on %s from public, %s;', c.oid::regclass, ${names}) as remedy
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace
+      where c.relkind = 'm' and ${USER_SCHEMA} and ${notOfExtension('pg_class', 'c.oid')}
+        and ${usedByGuests("has_table_privilege(g.oid, c.oid, 'select')")}`,
+  },
+  {
+    id: 'foreign-table',
+    severity: 'high',
+    problem: "guests reach another database's rows through it, and no row-level security guards them here",
+    sql: `with ${GUESTS} select c.oid::regclass::text as object,
+        format('revoke all on %s from public, %s;', c.oid::regclass, ${names}) as remedy
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace
+      where c.relkind = 'f' and ${USER_SCHEMA}
+        and ${usedByGuests("has_table_privilege(g.oid, c.oid, 'select, insert, update, delete')")}`,
+  },
+  {
+    id: 'create-in-database',
+    severity: 'medium',
+    problem: 'guests may make schemas of their own',
+    sql: `with ${GUESTS} select format('database %I', current_database()) as object,
+        format('revoke create on database %I from public, %s;', current_database(), ${names}) as remedy
+      where exists (select from guests g where has_database_privilege(g.oid, current_database(), 'create'))`,
+  },
+  {
+    id: 'default-privileges',
+    severity: 'medium',
+    problem: 'tables that are made from now on are open to guests before they have row-level security',
+    sql: `with ${GUESTS} select format('default privileges of %I%s', o.rolname, case when n.nspname is null then '' else format(' in schema %I', n.nspname) end) as object,
+        string_agg(distinct format('alter default privileges for role %I%s revoke all on tables from %s;', o.rolname,
+          case when n.nspname is null then '' else format(' in schema %I', n.nspname) end, coalesce(quote_ident(g.rolname), 'public')), ' ') as remedy
+      from pg_default_acl d join pg_roles o on o.oid = d.defaclrole left join pg_namespace n on n.oid = d.defaclnamespace
+        cross join lateral aclexplode(d.defaclacl) a left join guests g on g.oid = a.grantee
+      where d.defaclobjtype = 'r' and (a.grantee = 0 or g.oid is not null)
+      group by o.rolname, n.nspname`,
   },
   {
     id: 'definer-without-search-path',
@@ -131,6 +171,21 @@ export const CHECKS: readonly Check[] = [
       from pg_roles r
       where (r.oid in (select oid from guests) or r.rolname = 'service_role')
         and (r.rolsuper or r.rolcreaterole or r.rolcreatedb or r.rolreplication or r.rolbypassrls and r.rolname <> 'service_role')`,
+  },
+  {
+    id: 'role-membership',
+    severity: 'high',
+    problem: 'a guest is a member of a role that gets out of the rights of the database, or reads past them',
+    sql: `with recursive ${GUESTS}, inherits (guest, role) as (
+        select g.oid, m.roleid from guests g join pg_auth_members m on m.member = g.oid
+        union select i.guest, m.roleid from inherits i join pg_auth_members m on m.member = i.role
+      ) select format('role %I', pg_get_userbyid(m.member)) as object,
+        string_agg(distinct format('revoke %I from %I;', r.rolname, pg_get_userbyid(m.member)), ' ') as remedy
+      from pg_auth_members m join pg_roles r on r.oid = m.roleid
+      where (m.member in (select oid from guests) or m.member in (select role from inherits))
+        and exists (select from inherits i where i.role = m.roleid)
+        and (r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolcreatedb or r.rolreplication or r.rolname ~ '^pg_')
+      group by m.member`,
   },
   {
     id: 'foreign-server',

@@ -182,13 +182,25 @@ async function requireHarmless(pool: Pool, role: string): Promise<void> {
   if (problem !== null) throw new GuestRoleError(`${problem[0]!.toUpperCase()}${problem.slice(1)}.`);
 }
 
+/**
+ * A role may change its own settings, and so may a guest whose SQL got past the gate: what is not ours goes, in this database too.
+ */
 async function applySettings({ pool, login, limit }: LoginPlan): Promise<void> {
-  const { rows } = await pool.query<{ rolconfig: string[] | null; rolconnlimit: number }>(
-    'select rolconfig, rolconnlimit from pg_roles where rolname = $1',
+  const { rows } = await pool.query<{ rolconfig: string[] | null; rolconnlimit: number; here: string[] | null }>(
+    `select r.rolconfig, r.rolconnlimit, s.setconfig as here
+     from pg_roles r left join pg_db_role_setting s
+       on s.setrole = r.oid and s.setdatabase = (select oid from pg_database where datname = current_database())
+     where r.rolname = $1`,
     [login],
   );
-  const present = new Set(rows[0]?.rolconfig ?? []);
   const id = quoteIdentifier(login);
+  const foreign = rows[0]?.rolconfig?.some((setting) => !Object.hasOwn(SETTINGS, setting.split('=', 1)[0] ?? ''));
+  if (foreign === true) await pool.query(`alter role ${id} reset all`);
+  if ((rows[0]?.here ?? null) !== null) {
+    const { rows: database } = await pool.query<{ name: string }>('select current_database() as name');
+    await pool.query(`alter role ${id} in database ${quoteIdentifier(database[0]?.name ?? '')} reset all`);
+  }
+  const present = new Set(foreign === true ? [] : rows[0]?.rolconfig);
   for (const [name, value] of Object.entries(SETTINGS)) {
     if (!present.has(`${name}=${value}`)) await pool.query(`alter role ${id} set ${name} = ${quoteLiteral(value)}`);
   }

@@ -187,6 +187,7 @@ class Attempt {
         ...(request.atomic === undefined ? {} : { atomic: request.atomic }),
         deadlineMs: this.#startedAt + version.config.timeoutMs,
         signal,
+        redact: version.redact,
         log: (line) => this.#openLog().add(line),
       }),
       options.onDefect,

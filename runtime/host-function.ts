@@ -55,6 +55,8 @@ export interface InvocationScope {
   readonly deadlineMs: number;
   /** Aborted when the invocation ends, however it ends. Whatever is still open is cancelled then. */
   readonly signal: AbortSignal;
+  /** Takes the function's secrets out of what the operator is told. */
+  readonly redact: (text: string) => string;
   /** Adds a line to the invocation's log (capped, redacted). */
   readonly log: (line: LogLine) => void;
 }

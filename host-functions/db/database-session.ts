@@ -26,6 +26,7 @@ export class DatabaseSession implements HostFunctionSession {
   readonly #onAbort = (): void => this.#abort();
   #outstanding = 0;
   #calls = 0;
+  #lastTransaction = 0;
   #parseMs = 0;
   #begun = 0;
 
@@ -70,12 +71,13 @@ export class DatabaseSession implements HostFunctionSession {
 
   /** Refusals and outages are the operator's business; a failed statement is the function's own. */
   #report(operation: string, error: HostCallError): void {
-    const { functionName, invocationId } = this.#context.scope;
+    const { functionName, invocationId, redact } = this.#context.scope;
     const fields = { function: functionName, invocation: invocationId, operation, code: error.code };
-    if (error.code === 'SQL_NOT_ALLOWED') this.#log.warn({ ...fields, reason: error.message }, 'guest SQL refused');
+    if (error.code === 'SQL_NOT_ALLOWED')
+      this.#log.warn({ ...fields, reason: redact(error.message) }, 'guest SQL refused');
     if (error.code === 'DB_UNAVAILABLE') {
       const cause = error.cause instanceof Error ? error.cause.message : String(error.cause);
-      this.#log.error({ ...fields, cause }, 'a guest database call failed');
+      this.#log.error({ ...fields, cause: redact(cause) }, 'a guest database call failed');
     }
   }
 
@@ -180,7 +182,7 @@ export class DatabaseSession implements HostFunctionSession {
 
   async #begin(): Promise<string> {
     if (this.#atomic !== undefined) {
-      const id = this.#calls;
+      const id = ++this.#lastTransaction;
       await this.#atomic.begin(id);
       return JSON.stringify({ tx: id });
     }
@@ -195,7 +197,7 @@ export class DatabaseSession implements HostFunctionSession {
       this.#begun -= 1;
       throw error;
     });
-    const id = this.#calls;
+    const id = ++this.#lastTransaction;
     this.#transactions.set(id, transaction);
     return JSON.stringify({ tx: id });
   }

@@ -203,9 +203,10 @@ export class HttpSession implements HostFunctionSession {
   }
 
   #denied(error: HostCallError, url: URL): HostCallError {
-    const { functionName, invocationId } = this.#scope;
+    const { functionName, invocationId, redact } = this.#scope;
+    const [host, reason] = [redact(url.host), redact(error.message)];
     this.#services.log.warn(
-      { function: functionName, invocation: invocationId, host: url.host, reason: error.message },
+      { function: functionName, invocation: invocationId, host, reason },
       'guest request refused',
     );
     return error;

@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { PosternError } from '../../runtime/index.ts';
 import type { ApiKeyInfo, ApiKeyStore } from '../../triggers/index.ts';
+import { auditTarget } from './audit-hooks.ts';
 import { apiKeyBody, apiKeyCreated, apiKeySummary, jsonSchema, read } from './schemas.ts';
 
 export interface ApiKeyRoutesOptions {
@@ -24,8 +25,8 @@ export function apiKeyRoutes(app: FastifyInstance, { apiKeys, settle }: ApiKeyRo
       body: jsonSchema(apiKeyBody),
       response: { 201: jsonSchema(apiKeyCreated, 'output') },
     },
-    handler: async ({ body }, reply) => {
-      const wanted = read(apiKeyBody, body);
+    handler: async (request, reply) => {
+      const wanted = read(apiKeyBody, request.body);
       const { key, info } = await apiKeys.create({
         name: wanted.name,
         role: wanted.role,
@@ -34,6 +35,7 @@ export function apiKeyRoutes(app: FastifyInstance, { apiKeys, settle }: ApiKeyRo
         rateWindowSeconds: wanted.rate.window_seconds,
         expiresAt: wanted.expires_at === undefined ? null : new Date(wanted.expires_at),
       });
+      auditTarget(request, info.id);
       await settle();
       return reply.code(201).send({ ...toSummary(info), key });
     },

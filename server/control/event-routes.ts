@@ -11,6 +11,7 @@ import type {
   InstalledTrigger,
   RedriveFilter,
 } from '../../triggers/index.ts';
+import { auditTarget } from './audit-hooks.ts';
 import {
   eventDetail,
   eventPage,
@@ -93,8 +94,12 @@ export function eventRoutes(app: FastifyInstance, events: EventAdmin): void {
       body: jsonSchema(redriveBody),
       response: { 202: jsonSchema(z.object({ redriven: z.int() }), 'output') },
     },
-    handler: async ({ body }, reply) => {
-      const { function: functionName, from, to, limit } = read(redriveBody, body ?? {});
+    handler: async (request, reply) => {
+      const { function: functionName, from, to, limit } = read(redriveBody, request.body ?? {});
+      if (functionName === undefined && from === undefined && to === undefined) {
+        throw new PosternError('INVALID_REQUEST', "say which: 'function', 'from' or 'to' is needed");
+      }
+      auditTarget(request, `${functionName ?? 'all functions'}, from ${from ?? 'the first'} to ${to ?? 'the last'}`);
       const redriven = await events.redriveAll({
         limit,
         ...(functionName === undefined ? {} : { functionName }),

@@ -55,6 +55,17 @@ const HOLES: readonly (readonly [check: string, severity: string, sql: string])[
     'medium',
     `create function for_all() returns int language sql security definer set search_path = pg_catalog as 'select 1'`,
   ],
+  [
+    'materialized-view',
+    'high',
+    'create materialized view all_rows as select 1 as id; grant select on all_rows to anon',
+  ],
+  [
+    'create-in-database',
+    'medium',
+    `do $$ begin execute format('grant create on database %I to authenticated', current_database()); end $$`,
+  ],
+  ['default-privileges', 'medium', 'alter default privileges grant select on tables to anon'],
   ['create-in-schema', 'high', 'grant create on schema public to public'],
   [
     'temporary-tables',
@@ -67,6 +78,7 @@ const HOLES: readonly (readonly [check: string, severity: string, sql: string])[
     'high',
     'create foreign data wrapper w; create server s foreign data wrapper w; grant usage on foreign server s to authenticated',
   ],
+  ['foreign-table', 'high', 'create foreign table elsewhere (id int) server s; grant select on elsewhere to anon'],
   ['user-mapping', 'medium', 'create user mapping for public server s'],
   ['capture-owner', 'medium', 'alter function postern.capture_row() owner to current_user'],
   ['capture-owner', 'medium', 'alter function postern.claims() owner to current_user'],
@@ -105,6 +117,27 @@ test('DB-25 a role of guests that bypasses row-level security or makes roles is 
   await close(found?.remedy ?? null);
   expect(await findings()).toEqual([]);
   await db.pool.query(`drop role ${role}_login, ${role}`);
+});
+
+test('DB-25 a role of guests that is a member of one that reads past policies is found, also through another', async () => {
+  const role = `member_${db.name}`;
+  await db.pool.query(`create role ${role}; create role ${role}_login; grant ${role} to ${role}_login;
+    comment on role ${role}_login is 'postern guest login, key 0123456789ab';
+    create role ${role}_group; grant ${role}_group to ${role}; grant pg_read_all_data to ${role}_group;
+    create role ${role}_past bypassrls; grant ${role}_past to ${role}`);
+  const found = (await findings()).filter(({ check }) => check === 'role-membership');
+  expect(found.map(({ object }) => object).sort()).toEqual([`role ${role}`, `role ${role}_group`]);
+  for (const { remedy } of found) await close(remedy);
+  expect((await findings()).filter(({ check }) => check === 'role-membership')).toEqual([]);
+  await db.pool.query(`drop role ${role}_login, ${role}, ${role}_group, ${role}_past`);
+});
+
+test('with --json there is one JSON value, whatever it finds', async () => {
+  await db.pool.query('create table open_to_all (id int); grant select on open_to_all to public');
+  const { code, stdout } = await doctor('--json');
+  expect(code).toBe(1);
+  expect(stdout.trim().split('\n')).toHaveLength(1);
+  await db.pool.query('drop table open_to_all');
 });
 
 test('it changes nothing, and works on a database that has never seen Postern', async () => {

@@ -33,6 +33,22 @@ async function refusal(promise: Promise<unknown>): Promise<string | undefined> {
 }
 
 describe('guest logins', () => {
+  test('DB-08 what a login has set for itself is gone when a node starts', async () => {
+    const { user } = connections.anon;
+    await as(connections.anon, async (client) => {
+      await client.query(`alter role ${user} set search_path = hostile`);
+      await client.query(`alter role ${user} in database ${db.name} set statement_timeout = 0`);
+      await client.query(`alter role ${user} password 'changed'`);
+    });
+    connections = await ensureGuestRoles(db.pool, KEY);
+    await as(connections.anon, async (client) => {
+      const { rows } = await client.query(
+        `select current_setting('search_path') as path, current_setting('statement_timeout') as timeout`,
+      );
+      expect(rows).toEqual([{ path: '"$user", public', timeout: '310s' }]);
+    });
+  });
+
   test('each login becomes the role that it stands for, and no other', async () => {
     for (const [role, connection] of Object.entries(connections)) {
       await as(connection, async (client) => {

@@ -101,6 +101,15 @@ test.each(SESSION_STATEMENTS)('DB-02 DB-04 DB-08 DB-11 DB-12 the gate refuses: %
 });
 
 const SERVICE_REFUSED = SESSION_STATEMENTS.filter((sql) => !/^(create table|drop table|truncate)/.test(sql));
+test.each([
+  "create function f() returns int language sql as 'select 1'",
+  "create or replace procedure p(q text) language plpgsql as 'begin execute q; end'",
+  'create function f(a int) returns int language sql return a + 1',
+  'alter function f() set search_path = public',
+])('DB-02 a function of service_role makes no function, whose text nobody has seen: %s', async (sql) => {
+  expect(await refused(sql, true)).toBe('SQL_NOT_ALLOWED');
+});
+
 test('a function of service_role may define tables, but its gate refuses session commands like any other', async () => {
   for (const sql of SERVICE_REFUSED) expect(await refused(sql, true), sql).toBe('SQL_NOT_ALLOWED');
   for (const sql of [
@@ -111,7 +120,6 @@ test('a function of service_role may define tables, but its gate refuses session
     'create policy p on notes using (true)',
     'grant select on notes to anon',
     'create index on notes (owner)',
-    "create function f() returns int language sql as 'select 1'",
     "create type mood as enum ('a')",
   ]) {
     expect(await check(sql, true), sql).toMatchObject({ writes: true });

@@ -292,3 +292,11 @@ test('every volatile function of this Postgres is denied by the gate, or was rev
   }
   expect(open).toEqual([]);
 });
+
+test('a secret in a refused statement is not in the log of the node', async () => {
+  const redact = (text: string): string => text.replaceAll('s3cret-value', '[redacted]');
+  await database.as({ ...service, redact }, (guest) => guest.refusal("select current_setting('s3cret-value')"));
+  const told = JSON.stringify(database.log.lines);
+  expect(told).toContain('[redacted]');
+  expect(told).not.toContain('s3cret-value');
+});

@@ -30,6 +30,7 @@ export interface ScopeOptions {
   readonly functionName?: string;
   readonly depth?: number;
   readonly atomic?: AtomicDelivery;
+  readonly redact?: (text: string) => string;
 }
 
 export interface TestScope extends DatabaseScope {
@@ -57,6 +58,7 @@ export function testScope(options: ScopeOptions = {}): TestScope {
     },
     deadlineMs: performance.now() + (options.remainingMs ?? 20_000),
     signal: controller.signal,
+    redact: options.redact ?? ((text) => text),
     log() {},
     depth: options.depth ?? 0,
     ...(options.atomic === undefined ? {} : { atomic: options.atomic }),

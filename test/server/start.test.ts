@@ -157,6 +157,7 @@ test('dead events are sent again by function and time, or discarded', async () =
     (await control('GET', '/events?status=dead&function=fragile')).body.events as { id: string; attempt: number }[];
   await expect.poll(async () => (await dead()).length, { timeout: 10_000 }).toBe(2);
   const none = { function: 'fragile', to: '2001-01-01T00:00:00Z' };
+  expect((await control('POST', '/events/redrive', {})).status).toBe(400);
   expect((await control('POST', '/events/redrive', none)).body).toEqual({ redriven: 0 });
   expect((await control('POST', '/events/redrive', { function: 'fragile' })).body).toEqual({ redriven: 2 });
   await expect.poll(async () => (await dead()).length, { timeout: 10_000 }).toBe(2);

@@ -58,8 +58,13 @@ function byKey(apiKey: ApiKey): Caller {
 
 /** `Authorization: Bearer`, else `apikey` as Supabase's clients send it. */
 function tokenOf(headers: IncomingHttpHeaders): string | undefined {
-  const bearer = headers.authorization === undefined ? null : BEARER.exec(headers.authorization);
+  const { authorization } = headers;
+  const bearer = authorization === undefined ? null : BEARER.exec(authorization);
   if (bearer !== null) return bearer[1];
+  // Its sender believes to be somebody, also where nobody has to be.
+  if (authorization !== undefined && /^Bearer\b/i.test(authorization)) {
+    throw unauthorized('the header Authorization is not "Bearer <JWT or API key>"');
+  }
   const { apikey } = headers;
   return typeof apikey === 'string' && apikey !== '' ? apikey : undefined;
 }

@@ -84,6 +84,8 @@ export class TokenVerifier {
       this.#verified.delete(key);
       throw cause instanceof PosternError ? cause : unauthorized(describe(cause), cause);
     });
+    // 1e400 is a number to JSON, and a token of that end would have none.
+    if (!Number.isFinite(payload.exp)) throw unauthorized("the claim 'exp' of the token is missing or not accepted");
     refuseDuplicateClaims(token);
     const identity = identityOf(payload);
     const notBefore = payload.nbf ?? Number.NEGATIVE_INFINITY;

@@ -42,7 +42,9 @@ describe('auth', () => {
   test('optional: anonymous without a token, a bad one is refused', async () => {
     expect(await (await call('either')).json()).toEqual(anonymous);
     expect(await (await call('either', await bearer({ sub: 'u' }))).json()).toMatchObject({ user: 'u' });
-    expect((await call('either', { authorization: 'Bearer bad' })).status).toBe(401);
+    for (const authorization of ['Bearer bad', 'Bearer a, Bearer b', 'bearer a .b.c', 'Bearer']) {
+      expect((await call('either', { authorization })).status, authorization).toBe(401);
+    }
   });
 
   test('none: no token is looked at', async () => {
