@@ -344,7 +344,7 @@ function createExecutors(
     engine,
     command: executorCommand(),
     // Half of the machine's memory for what guests grow beyond their images.
-    maxGrownBytes: Math.floor(totalmem() / 2 / executors),
+    maxGrownBytes: Math.floor(memoryBytes() / 2 / executors),
     loadImage: (versionId) => catalog.image(versionId),
     log: {
       executorStarted: (pid) => log.debug({ pid }, 'executor started'),
@@ -352,6 +352,12 @@ function createExecutors(
       executorLost: (pid, reason, complaint) => log.error({ pid, reason, complaint }, 'executor lost'),
     },
   });
+}
+
+/** Of the machine, or of the container that this runs in. */
+function memoryBytes(): number {
+  const limit = process.constrainedMemory();
+  return limit > 0 ? Math.min(totalmem(), limit) : totalmem();
 }
 
 function metricSources(

@@ -1,6 +1,7 @@
 /**
  * Entry of an executor process: file descriptor 3 is the pipe to the node, and the only way out. When the node goes, so
- * does this process.
+ * does this process. Signals that a terminal or a service manager sends to the whole group are for the node, which lets what
+ * runs here finish.
  */
 
 import { Socket } from 'node:net';
@@ -9,6 +10,8 @@ import { decodeToExecutor, type ExecutorInput, encodeFromExecutor, type FromExec
 import { Executor } from './executor.ts';
 
 const PIPE_FD = 3;
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
 
 const executor = new Executor((message) => connection.send(message));
 const connection = new Connection<ExecutorInput, FromExecutor>(

@@ -80,6 +80,19 @@ async function whenWaiting(count: number): Promise<void> {
 }
 
 describe('an executor that is ended from outside', () => {
+  it('goes on when a terminal or a service manager signals the whole group', async () => {
+    const { pid } = node;
+    const lost = node.lost.length;
+    const running = node.invoke('wait', { n: 1 });
+    await whenWaiting(1);
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.kill(pid, signal);
+    // Answered after the signals: whoever obeyed them has no time to answer.
+    expect(await node.value('calm', { n: 1 })).toBe(2);
+    for (const { answer } of waiting) answer(NO_ROWS);
+    expect((await running).outcome).toBe('ok');
+    expect([node.pid, node.lost.length]).toEqual([pid, lost]);
+  });
+
   it('ISO-15 takes its own invocations with it, closes their host calls, and is replaced', async () => {
     const [lost, closed] = [node.lost.length, node.closedSessions.length];
     const running = [node.invoke('wait', { n: 1 }), node.invoke('wait', { n: 2 }), node.invoke('spin')];
