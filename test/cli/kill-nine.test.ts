@@ -7,8 +7,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { SERVE_SECRETS, spawnCli } from './support.ts';
 
-const ROUNDS = 4;
-const ROWS_A_ROUND = 120;
+const ROUNDS = 3;
+const ROWS_A_ROUND = 100;
 const MAX_WAIT_MS = 250;
 
 let db: TestDatabase;
