@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { PosternError } from '../runtime/index.ts';
@@ -118,7 +119,18 @@ const HOST = /^(?:[a-z0-9_.-]{0,255}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?$/i;
 /** Any number of callers can bring these about; that there is something to mend is logged once, where it is found. */
 const TOLD_ELSEWHERE: ReadonlySet<string> = new Set(['OVERLOADED', 'JWKS_UNAVAILABLE']);
 
-function answerError(log: Logger, error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+/**
+ * Whoever is refused waits so long. A refusal costs a tenth of what an invocation does, so clients that send nothing but bad
+ * requests would come ten times as often, and take the event loop from those who are let in.
+ */
+const REFUSAL_MS = 10;
+
+async function answerError(
+  log: Logger,
+  error: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
   const known = knownError(error, request);
   if (known.code === 'CANCELED') {
     log.info(
@@ -133,6 +145,7 @@ function answerError(log: Logger, error: unknown, request: FastifyRequest, reply
     );
   }
   drainBeforeClose(request.raw);
+  if (known.fault === 'caller') await sleep(REFUSAL_MS);
   const answer = errorAnswer(known, request.id);
   // What a function or a route had begun to say does not belong to the error.
   reply.removeHeader('content-type');

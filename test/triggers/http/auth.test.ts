@@ -47,6 +47,12 @@ describe('auth', () => {
     }
   });
 
+  test('who is refused waits a moment, so that bad requests do not come faster than good ones', async () => {
+    const startedAt = performance.now();
+    for (let n = 0; n < 5; n++) await call('closed', { authorization: 'Bearer bad' });
+    expect(performance.now() - startedAt).toBeGreaterThan(5 * 9);
+  });
+
   test('none: no token is looked at', async () => {
     expect(await (await call('open', { authorization: 'Bearer bad' })).json()).toEqual(anonymous);
     expect(await (await call('open', await bearer({ sub: 'u' }))).json()).toEqual(anonymous);
