@@ -66,8 +66,9 @@ const NOBODY_SLEEPS = `pg_try_advisory_xact_lock_shared(${DOORBELL_LOCK.join(', 
  * A guest's are those that its node has proven, since an event's invocation gets proven ones in its turn: whatever let a guest
  * set the setting would make it somebody else there.
  */
-const CLAIMS = `case when current_setting('request.jwt.claims', true) <> '' and session_user ~ ${quoteLiteral(GUEST_LOGIN_PATTERN)}
-        then postern.claims()::text else current_setting('request.jwt.claims', true) end`;
+const CLAIMS = `case when current_setting('request.jwt.claims', true) <> '' then
+        case when session_user ~ ${quoteLiteral(GUEST_LOGIN_PATTERN)} then postern.claims()::text
+        else current_setting('request.jwt.claims', true) end end`;
 
 /** Schema-qualified and quoted, as in `drop function`. */
 export function captureSignature(name: string): string {

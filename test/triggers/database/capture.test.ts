@@ -316,7 +316,7 @@ describe('the session that made the change', () => {
         { claims: null, writer: null, depth: null },
         { claims: '{"role":"anon"}', writer: client.user },
         { claims: '{not json', writer: client.user },
-        { claims: '', writer: null, depth: '4; drop table' },
+        { claims: null, writer: null, depth: '4; drop table' },
       ]);
     });
   });
