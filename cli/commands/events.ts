@@ -36,7 +36,7 @@ function listEventsCommand(io: CommandIo): Command {
       const rows = events.map((one) => [
         one.id,
         one.function ?? '',
-        `${one.operation} ${one.schema}.${one.table}`,
+        one.operation === '' ? String(one.trigger ?? '') : `${one.operation} ${one.schema}.${one.table}`,
         String(one.attempt),
         one.occurred_at,
         String(one.error?.message ?? ''),

@@ -155,6 +155,7 @@ function toSummary(event: EventSummary) {
     status: event.status,
     function: event.functionName,
     trigger_id: event.triggerId,
+    trigger: event.trigger,
     schema: event.schema,
     table: event.table,
     operation: event.operation,

@@ -11,9 +11,11 @@ export interface EventSummary {
   readonly status: EventStatus;
   readonly functionName: string;
   readonly triggerId: string;
+  /** What made it: `database`, `schedule`, `webhook`, `dead_letter`. Schema, table and operation are empty for all but the first. */
+  readonly trigger: string;
   readonly schema: string;
   readonly table: string;
-  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE';
+  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE' | '';
   /** ISO 8601, UTC. */
   readonly occurredAt: string;
   /** Null for a dead one. */
@@ -55,10 +57,15 @@ const DEFAULT_LIMIT = 50;
 const STATUS = `case when e.dead_at is not null then 'dead' when e.leased_by is not null then 'leased' else 'pending' end`;
 const ISO = `'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'`;
 
+/** As `kindOf` has it. */
+const IS_FIRED = `coalesce(e.table_name, t.config ->> 'table') is null and e.new_row::text like '{"trigger":"%'`;
+
 const SUMMARY_COLUMNS = `
   e.id, ${STATUS} as status, f.name as "functionName", e.trigger_id as "triggerId",
   coalesce(e.table_schema, t.config ->> 'schema', '') as schema, coalesce(e.table_name, t.config ->> 'table', '') as table,
-  case when e.old_row is null then 'INSERT' when e.new_row is null then 'DELETE' else 'UPDATE' end as operation,
+  case when ${IS_FIRED} then substring(e.new_row::text from '^\\{"trigger":"([a-z_]+)"') else 'database' end as trigger,
+  case when ${IS_FIRED} then '' when e.old_row is null then 'INSERT' when e.new_row is null then 'DELETE' else 'UPDATE' end
+    as operation,
   to_char(coalesce(e.occurred_at, e.run_at) at time zone 'UTC', ${ISO}) as "occurredAt",
   case when e.dead_at is null then to_char(e.run_at at time zone 'UTC', ${ISO}) end as "runAt",
   to_char(e.dead_at at time zone 'UTC', ${ISO}) as "deadAt",

@@ -458,6 +458,17 @@ describe('stopping', () => {
 });
 
 describe('the control API', () => {
+  test('tells events that no row change made by what made them', async () => {
+    const { id } = await installFunction(db.pool, databaseTrigger({ table: 'things' }));
+    await fireEvents(db.pool, [{ functionId: id, triggerId: randomUUID(), json: '{"trigger":"webhook","body":{}}' }]);
+    await db.pool.query('insert into things values (1)');
+    const { events } = await listEvents(db.pool);
+    expect(events.map(({ trigger, operation, table }) => [trigger, operation, table])).toEqual([
+      ['database', 'INSERT', 'things'],
+      ['webhook', '', ''],
+    ]);
+  });
+
   test('pages through events, newest first, and gives each an id', async () => {
     const { name } = await installFunction(db.pool, databaseTrigger({ table: 'things' }));
     await db.pool.query('insert into things select generate_series(1, 5)');
