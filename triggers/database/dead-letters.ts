@@ -2,6 +2,7 @@
 
 import type { Pool } from 'pg';
 import { PosternError } from '../../runtime/index.ts';
+import { ringDoorbell } from './doorbell.ts';
 
 export const EVENT_STATUSES = ['pending', 'leased', 'dead'] as const;
 export type EventStatus = (typeof EVENT_STATUSES)[number];
@@ -144,9 +145,11 @@ export async function showEvent(pool: Pool, id: string): Promise<EventDetail | n
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 /** As new, with its id and its history of leases: the function can tell that it has seen it. */
+const AS_NEW = `run_at = clock_timestamp(), dead_at = null, attempt = 0, depth = null, leased_by = null, lease_expires_at = null`;
+
 const REDRIVE_EVENT = `
   update postern.events
-  set run_at = clock_timestamp(), dead_at = null, attempt = 0, depth = null, leased_by = null, lease_expires_at = null
+  set ${AS_NEW}
   where id = $1 and dead_at is not null`;
 
 /** Runs a dead letter again, with all its attempts. False where there is no dead letter with this id. */
@@ -154,7 +157,7 @@ export async function redriveEvent(pool: Pool, id: string): Promise<boolean> {
   if (!UUID.test(id)) return false;
   const { rowCount } = await pool.query(REDRIVE_EVENT, [id]);
   if (rowCount === 0) return false;
-  await pool.query(`select pg_notify('postern_events', '')`);
+  await ringDoorbell(pool);
   return true;
 }
 
@@ -184,7 +187,7 @@ const REDRIVE_EVENTS = `
     for update of e skip locked
   )
   update postern.events e
-  set run_at = clock_timestamp(), dead_at = null, attempt = 0, depth = null, leased_by = null, lease_expires_at = null
+  set ${AS_NEW}
   from chosen c
   where e.function_id = c.function_id and e.run_at = c.run_at and e.seq = c.seq`;
 
@@ -196,7 +199,7 @@ export async function redriveEvents(pool: Pool, filter: RedriveFilter): Promise<
     filter.to ?? null,
     Math.min(Math.max(1, Math.trunc(filter.limit ?? REDRIVEN)), MAX_REDRIVEN),
   ]);
-  if ((rowCount ?? 0) > 0) await pool.query(`select pg_notify('postern_events', '')`);
+  if ((rowCount ?? 0) > 0) await ringDoorbell(pool);
   return rowCount ?? 0;
 }
 
@@ -205,7 +208,7 @@ export async function discardEvent(pool: Pool, id: string): Promise<boolean> {
   if (!UUID.test(id)) return false;
   const { rowCount } = await pool.query('delete from postern.events where id = $1 and dead_at is not null', [id]);
   if (rowCount === 0) return false;
-  await pool.query(`select pg_notify('postern_events', '')`);
+  await ringDoorbell(pool);
   return true;
 }
 
@@ -228,7 +231,7 @@ export async function setPaused(
 ): Promise<readonly string[]> {
   if (triggerId !== undefined && !UUID.test(triggerId)) return [];
   const { rows } = await pool.query<{ id: string }>(SET_PAUSED, [functionName, paused, triggerId ?? null]);
-  if (!paused && rows.length > 0) await pool.query(`select pg_notify('postern_events', '')`);
+  if (!paused && rows.length > 0) await ringDoorbell(pool);
   return rows.map(({ id }) => id);
 }
 

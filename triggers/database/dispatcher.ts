@@ -5,7 +5,7 @@ import { type Identity, PosternError } from '../../runtime/index.ts';
 import { Batcher, MAX_BATCH_BYTES } from './batcher.ts';
 import { deliveryJson, failedOf, PARTLY_FAILED, withDeadLetter } from './delivery.ts';
 import type { DispatcherMetrics, DispatcherOptions } from './dispatcher-options.ts';
-import { Doorbell } from './doorbell.ts';
+import { Doorbell, ringDoorbell } from './doorbell.ts';
 import { kindOf } from './event-format.ts';
 import { deleteOrphans, leaseEvents, leaseGroup, renewLeases } from './event-store.ts';
 import { Janitor } from './janitor.ts';
@@ -498,7 +498,7 @@ export class Dispatcher {
     const now = performance.now();
     if (now - this.#calledForHelpAt < CALL_FOR_HELP_MS) return;
     this.#calledForHelpAt = now;
-    this.#options.pool.query(`select pg_notify('postern_events', '')`).catch(() => undefined);
+    ringDoorbell(this.#options.pool).catch(() => undefined);
   }
 
   /** Leasing for each place by itself would cost a query an event; a quarter of the places free makes a batch. */

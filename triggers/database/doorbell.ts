@@ -3,11 +3,16 @@
  * dispatcher finds events by looking. The protocol with the writers is in database/migrations/0003_create_capture.sql.
  */
 
-import pg, { type ClientConfig } from 'pg';
+import pg, { type ClientConfig, type Pool } from 'pg';
 
 /** Both in the functions of migration 0003 too. */
 export const DOORBELL_LOCK = [1886548846, 1] as const;
 export const DOORBELL_CHANNEL = 'postern_events';
+
+/** Wakes the dispatchers of all nodes, for what no writer rings for. */
+export async function ringDoorbell(pool: Pool): Promise<void> {
+  await pool.query(`select pg_notify('${DOORBELL_CHANNEL}', '')`);
+}
 
 /** A connection that answers nothing for so long is half-open (a network path that died without a word). */
 const ANSWER_TIMEOUT_MS = 5_000;

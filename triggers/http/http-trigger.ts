@@ -9,21 +9,18 @@
 
 import { METHODS } from 'node:http';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { FunctionVersion, InvocationResult, Invoker } from '../../invoker/index.ts';
+import type { FunctionVersion, Invoker } from '../../invoker/index.ts';
 import { type Identity, PosternError } from '../../runtime/index.ts';
 import { authenticate, type Caller, type Credentials } from './authenticate.ts';
 import { checkedJson, eventBody } from './body.ts';
 import { type CorsPolicy, corsHeaders, isPreflight, preflightHeaders, variesByOrigin } from './cors.ts';
 import { type HttpEvent, httpEvent } from './event.ts';
+import { depthOf, okResponse } from './function-call.ts';
 import { type Idempotency, idempotencyKeyOf } from './idempotency.ts';
 import { type FunctionTarget, parseFunctionTarget, parseInvokeTarget } from './paths.ts';
 import { bareWire, toWire, type WireResponse } from './response.ts';
 
 export const MAX_BODY_BYTES = 6 * 2 ** 20;
-/** How many functions may stand behind one another in a chain of HTTP calls (ISO-16). */
-const MAX_DEPTH = 16;
-/** Set by `http.fetch` on what a function sends, one more than the depth of that function. A stranger can only harm himself. */
-export const DEPTH_HEADER = 'x-postern-depth';
 
 /** TRACE would echo credentials, CONNECT asks for a tunnel: no function is run for them (HTTP-12). */
 export const FUNCTION_METHODS: readonly string[] = METHODS.filter(
@@ -273,17 +270,4 @@ function goneOf({ raw }: FastifyReply): AbortSignal {
 
 function bodyOf(request: FastifyRequest): Buffer {
   return Buffer.isBuffer(request.body) ? request.body : NO_BODY;
-}
-
-function okResponse(result: InvocationResult): NonNullable<InvocationResult['response']> {
-  if (result.outcome === 'ok' && result.response !== undefined) return result.response;
-  if (result.error !== undefined) throw PosternError.fromRecord(result.error);
-  throw new PosternError('INTERNAL_ERROR', `an invocation ended as ${result.outcome} without an error`);
-}
-
-function depthOf(request: FastifyRequest): number {
-  const header = request.headers[DEPTH_HEADER];
-  const depth = typeof header === 'string' && /^\d{1,3}$/.test(header) ? Number(header) : 0;
-  if (depth <= MAX_DEPTH) return depth;
-  throw new PosternError('FORBIDDEN', `functions call one another more than ${MAX_DEPTH} deep`);
 }

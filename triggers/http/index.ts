@@ -8,9 +8,9 @@ export {
 } from './api-key-store.ts';
 export { ApiKeys } from './api-keys.ts';
 export type { CorsPolicy } from './cors.ts';
+export { DEPTH_HEADER } from './function-call.ts';
 export { httpOnly } from './http-only.ts';
 export {
-  DEPTH_HEADER,
   type HttpCatalog,
   type HttpTriggerOptions,
   httpTrigger,

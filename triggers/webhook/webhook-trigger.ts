@@ -16,7 +16,7 @@ import type {
   WebhookTriggerConfig,
 } from '../../invoker/index.ts';
 import { PosternError } from '../../runtime/index.ts';
-import { DEPTH_HEADER } from '../http/http-trigger.ts';
+import { depthOf, okResponse } from '../http/function-call.ts';
 import { toWire, type WireResponse } from '../http/response.ts';
 import { ANONYMOUS } from '../http/tokens.ts';
 import {
@@ -38,8 +38,6 @@ import { identify, isSigned } from './verify.ts';
 export const MAX_WEBHOOK_BYTES = 2 ** 20;
 /** What an invocation may take beyond its timeout: the queue of a full node, an executor that starts. */
 const LEASE_MARGIN_MS = 30_000;
-/** How many functions may stand behind one another in a chain of calls (ISO-16). */
-const MAX_DEPTH = 16;
 
 const TARGET = /^\/functions\/v1\/webhook\/([a-z][a-z0-9_-]{0,62})(?:\?|$)/;
 const NO_BODY = Buffer.alloc(0);
@@ -223,18 +221,4 @@ function invalidSignature(): PosternError {
 
 function isRunning(): PosternError {
   return new PosternError('CONFLICT', 'the function runs for this delivery just now; send it again later');
-}
-
-function okResponse(result: InvocationResult): NonNullable<InvocationResult['response']> {
-  if (result.outcome === 'ok' && result.response !== undefined) return result.response;
-  if (result.error !== undefined) throw PosternError.fromRecord(result.error);
-  throw new PosternError('INTERNAL_ERROR', `an invocation ended as ${result.outcome} without an error`);
-}
-
-/** A function that sends itself webhooks in a circle. */
-function depthOf(request: FastifyRequest): number {
-  const header = request.headers[DEPTH_HEADER];
-  const depth = typeof header === 'string' && /^\d{1,3}$/.test(header) ? Number(header) : 0;
-  if (depth <= MAX_DEPTH) return depth;
-  throw new PosternError('FORBIDDEN', `functions call one another more than ${MAX_DEPTH} deep`);
 }
