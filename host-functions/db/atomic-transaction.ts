@@ -21,8 +21,10 @@ export class AtomicTransaction {
   async query(statement: Statement, nested: unknown): Promise<string> {
     if (this.#nested === undefined && nested !== undefined && nested !== null) throw notOpen();
     if (this.#nested !== undefined && nested !== this.#nested) throw oneAtATime('use tx.query until it has ended');
+    // As it is now: a transaction that begins while this one opens comes after it.
+    const guarded = this.#nested === undefined;
     const transaction = await this.#transaction();
-    return this.#nested === undefined ? transaction.queryGuarded(statement) : transaction.query(statement);
+    return guarded ? transaction.queryGuarded(statement) : transaction.query(statement);
   }
 
   async begin(id: number): Promise<void> {

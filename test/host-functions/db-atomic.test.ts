@@ -111,6 +111,22 @@ test('a transaction of the function is undone by itself, where it fails or is le
   expect(await counters()).toEqual([1]);
 });
 
+test('a statement that fails while a transaction begins behind it undoes itself alone', async () => {
+  await database.as(service(await leased()), async (guest) => {
+    const failing = 'insert into counters values (1, -1)';
+    // The gate knows it from here on, so that it waits for nothing but the connection when the transaction begins.
+    await database.as({ dbRole: 'service_role' }, (other) => other.refusal(failing));
+    const statement = guest.refusal(failing);
+    await new Promise((resolve) => setImmediate(resolve));
+    const [refused, tx] = await Promise.all([statement, guest.begin()]);
+    expect(refused).toMatchObject({ code: '23514' });
+    await guest.query('insert into counters values (2, 1)', [], tx);
+    await guest.call('db.commit', { tx });
+    expect(await finish(guest)).toBe(true);
+  });
+  expect(await counters()).toEqual([2]);
+});
+
 test('there is one transaction at a time, and no statement beside it', async () => {
   await database.as(service(await leased()), async (guest) => {
     const tx = await guest.begin();
