@@ -10,9 +10,9 @@ import { kindOf } from './event-format.ts';
 import { deleteOrphans, leaseEvents, leaseGroup, renewLeases } from './event-store.ts';
 import { Janitor } from './janitor.ts';
 import { depthOf, type LeasedEvent } from './leased-event.ts';
+import { Places, type Quotas } from './places.ts';
 import { DEFAULT_POLICY, type DeliveryPolicy, handBack, refuseToRun, setbackOf } from './retry-policy.ts';
 import { Settler } from './settler.ts';
-import { Shares } from './share.ts';
 import { type TriggerOptions, TriggerOptionsCache } from './trigger-options.ts';
 import { ANONYMOUS, WriterClaims } from './writer-claims.ts';
 
@@ -28,8 +28,9 @@ const WRITERS_POLL_MIN_MS = 4;
 const WRITERS_POLL_MAX_MS = 100;
 /** While nobody can ring. */
 const DEAF_POLL_MS = 25;
-/** With few places free, how long to wait for more of them before leasing for those few. */
+/** With room for few events, how long to wait for more of it before leasing those few; and with others in reserve. */
 const GATHER_MS = 4;
+const GATHER_WITH_RESERVE_MS = 20;
 /** How often a full dispatcher rings for others to help. */
 const CALL_FOR_HELP_MS = 200;
 const ERROR_DELAY_MIN_MS = 50;
@@ -38,9 +39,17 @@ const ERROR_DELAY_MAX_MS = 5_000;
 const MAX_TRANSACTION_EVENTS = 1_000;
 /** Events in our memory, most of them in batches that are being gathered. */
 const MAX_IN_FLIGHT = 10_000;
+const MAX_UNACKNOWLEDGED = 2_000;
 /** After the budget of `stop`: for cancelled invocations to end, and for the last acknowledgements. */
 const CANCEL_MS = 1_000;
 const DRAIN_MS = 5_000;
+
+/** One invocation that is to be. */
+interface Delivery {
+  readonly entries: readonly InFlight[];
+  /** How many of those that follow it under its key may join it. */
+  readonly following: number;
+}
 
 interface InFlight {
   readonly event: LeasedEvent;
@@ -62,7 +71,6 @@ interface InFlight {
  */
 export class Dispatcher {
   readonly #options: DispatcherOptions;
-  readonly #concurrency: number;
   readonly #leaseMs: number;
   readonly #pollMs: number;
   readonly #log: (message: string, error?: unknown) => void;
@@ -70,14 +78,12 @@ export class Dispatcher {
   readonly #doorbell: Doorbell;
   readonly #settler: Settler;
   readonly #claims: WriterClaims;
-  readonly #shares: Shares;
+  readonly #places: Places<Delivery>;
   readonly #janitor: Janitor;
   readonly #triggers: TriggerOptionsCache;
   /** Leased, and not acknowledged. */
   readonly #inFlight = new Map<string, InFlight>();
-  readonly #batcher = new Batcher<InFlight>((entries) => void this.#deliver(entries));
-  /** Invocations: each takes a place, however many events it has. */
-  #running = 0;
+  readonly #batcher = new Batcher<InFlight>((entries) => this.#deliver(entries));
 
   #loop: Promise<void> | undefined;
   #renewals: NodeJS.Timeout | undefined;
@@ -90,6 +96,7 @@ export class Dispatcher {
   #rung = false;
   #wake: (() => void) | undefined;
   #gather: NodeJS.Timeout | undefined;
+  #leasedAt = 0;
   #foundAt = 0;
   /** The doorbell was armed before the last look. */
   #armed = false;
@@ -100,13 +107,14 @@ export class Dispatcher {
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
-    this.#concurrency = options.concurrency ?? CONCURRENCY;
     this.#leaseMs = options.leaseMs ?? LEASE_MS;
     this.#pollMs = options.pollMs ?? POLL_MS;
     this.#log = options.log ?? (() => undefined);
     this.#metrics = options.metrics ?? {};
     const { pool, nodeId, connection } = options;
-    this.#shares = new Shares(this.#concurrency);
+    this.#places = new Places(options.concurrency ?? CONCURRENCY, (functionId, delivery) => {
+      void this.#run(functionId, delivery);
+    });
     this.#claims = new WriterClaims(pool, this.#log);
     this.#triggers = new TriggerOptionsCache(pool);
     this.#doorbell = new Doorbell({ connection, log: this.#log, onRing: () => this.#ring() });
@@ -127,9 +135,11 @@ export class Dispatcher {
   /** Resolves when it listens. Not an error if the database is away: it goes on trying. */
   async start(): Promise<void> {
     if (this.#loop !== undefined || this.#stopped) return;
-    this.#loop = this.#run();
+    this.#loop = this.#lookOut();
     this.#renewals = setInterval(() => {
       this.#watchExpiry();
+      // Its function has become slow: others may have the time.
+      for (const { entries } of this.#places.giveUp(this.#leaseMs / 3)) this.#release(entries);
       void this.#renew();
     }, this.#leaseMs / 3);
     await this.#doorbell.start();
@@ -150,6 +160,7 @@ export class Dispatcher {
     await this.#loop;
     await this.#doorbell.stop();
     this.#batcher.flush();
+    for (const { entries } of this.#places.giveUp(0)) this.#release(entries);
     await this.#emptied(budgetMs);
     for (const { controller } of this.#inFlight.values()) controller.abort();
     await this.#emptied(CANCEL_MS);
@@ -171,7 +182,7 @@ export class Dispatcher {
     while (this.#inFlight.size > 0 && performance.now() < giveUpAt) await this.#wait(giveUpAt - performance.now());
   }
 
-  async #run(): Promise<void> {
+  async #lookOut(): Promise<void> {
     let delayMs = ERROR_DELAY_MIN_MS;
     let tidied = false;
     while (!this.#stopped) {
@@ -190,26 +201,30 @@ export class Dispatcher {
 
   /** Looks once; where it finds nothing, waits for what makes looking worthwhile. */
   async #turn(): Promise<void> {
-    const limit = this.#concurrency - this.#running;
+    const quotas = this.#places.quotas();
     // A database that takes leases and no acknowledgements must not fill our memory.
-    const full = this.#settler.backlog > 4 * this.#concurrency || this.#inFlight.size > MAX_IN_FLIGHT;
-    if (limit <= 0 || full) return this.#wait(this.#pollMs);
-    const found = await this.#lease(limit);
+    const full = this.#settler.backlog > MAX_UNACKNOWLEDGED || this.#inFlight.size > MAX_IN_FLIGHT;
+    if (quotas.room <= 0 || full) return this.#wait(this.#pollMs);
+    const gatherMs = this.#leasedAt + this.#gatherMs - performance.now();
+    if (gatherMs > 0 && !quotas.worthwhile) return this.#wait(gatherMs);
+    const found = await this.#lease(quotas);
+    this.#leasedAt = performance.now();
     if (found === 0) return this.#rest();
     this.#foundAt = performance.now();
     this.#armed = false;
     this.#doorbell.disarm();
-    if (this.#running >= this.#concurrency) this.#callForHelp();
+    if (this.#places.full) this.#callForHelp();
   }
 
-  async #lease(limit: number): Promise<number> {
+  async #lease({ room, quotas, otherwise }: Quotas): Promise<number> {
     const leaseUntil = performance.now() + this.#leaseMs;
     failpoint('before_lease');
     const events = await leaseEvents(this.#options.pool, {
       nodeId: this.#options.nodeId,
-      limit,
+      limit: room,
       leaseMs: this.#leaseMs,
-      ...this.#shares.quotas(),
+      quotas,
+      otherwise,
     });
     if (events.length > 0) failpoint('after_lease_commit');
     for (const event of events) {
@@ -241,30 +256,29 @@ export class Dispatcher {
   #route(entry: InFlight, { batch, transaction }: TriggerOptions): void {
     const { event } = entry;
     if (event.orderingKey !== null && (transaction === true || batch !== undefined)) {
-      void this.#deliverGroup(entry, (batch?.maxSize ?? MAX_TRANSACTION_EVENTS) - 1);
+      this.#deliver([entry], (batch?.maxSize ?? MAX_TRANSACTION_EVENTS) - 1);
     } else if (batch !== undefined && event.orderingKey === null) {
       // One invocation acts for one caller.
       const key = `${event.triggerId} ${event.writer ?? ''} ${event.claims ?? ''}`;
       this.#batcher.add(key, entry, event.rowBytes, batch);
-    } else void this.#deliver([entry]);
+    } else this.#deliver([entry]);
   }
 
-  async #deliverGroup(first: InFlight, limit: number): Promise<void> {
-    this.#begin(first.event.functionId);
+  /** Together with what follows it, as much as fits into one invocation. */
+  async #withFollowing(first: InFlight, limit: number): Promise<readonly InFlight[]> {
+    if (first.event.parked || first.lost) return [first];
     const { pool, nodeId } = this.#options;
     const leaseUntil = performance.now() + this.#leaseMs;
     let entries: InFlight[] = [first];
     try {
-      const events = first.event.parked
-        ? []
-        : await leaseGroup(pool, first.event, { nodeId, limit, leaseMs: this.#leaseMs });
+      const events = await leaseGroup(pool, first.event, { nodeId, limit, leaseMs: this.#leaseMs });
       entries = [first, ...events.map((event) => this.#hold(event, leaseUntil))];
     } catch (error) {
       this.#log(`what follows event ${first.event.id} could not be leased`, error);
     }
     const together = withinBytes(entries);
     this.#release(entries.slice(together));
-    await this.#finishDelivery(entries.slice(0, together));
+    return entries.slice(0, together);
   }
 
   /** As if they had not been leased. */
@@ -301,29 +315,24 @@ export class Dispatcher {
     }
   }
 
-  #begin(functionId: string): void {
-    this.#running += 1;
-    this.#shares.started(functionId);
+  /** The events of one invocation, when there is a place for it. */
+  #deliver(entries: readonly InFlight[], following = 0): void {
+    this.#places.enter(entries[0]!.event.functionId, { entries, following });
   }
 
-  /** The events of one invocation, to their acknowledgement. Never rejects. */
-  #deliver(entries: readonly InFlight[]): Promise<void> {
-    this.#begin(entries[0]!.event.functionId);
-    return this.#finishDelivery(entries);
-  }
-
-  async #finishDelivery(entries: readonly InFlight[]): Promise<void> {
-    const { functionId } = entries[0]!.event;
+  /** To the acknowledgement. Never rejects. */
+  async #run(functionId: string, { entries: given, following }: Delivery): Promise<void> {
+    let entries = given;
     try {
+      if (following > 0) entries = await this.#withFollowing(given[0]!, following);
       await this.#attempt(entries);
     } catch (error) {
       this.#giveUp(entries, error);
     } finally {
-      this.#running -= 1;
       for (const { event } of entries) this.#inFlight.delete(keyOf(event));
-      this.#shares.ended(functionId);
+      if (this.#places.leave(functionId)) this.#ring();
+      else this.#ringSoon();
       this.#metrics.inFlight?.(this.#inFlight.size);
-      this.#placeFreed();
     }
   }
 
@@ -342,7 +351,7 @@ export class Dispatcher {
     const { event: first } = held[0]!;
     const options = await this.#triggers.of(first.triggerId);
     const policy = await this.#policyOf(first.functionName, options);
-    this.#shares.limit(first.functionId, policy.concurrency);
+    this.#places.limit(first.functionId, policy.concurrency);
     const entries = held.filter((entry) => !this.#refused(entry, policy, options));
     const identity = await this.#identityOf(entries);
     // The lookups took their time, with a database that is away all of it.
@@ -420,7 +429,7 @@ export class Dispatcher {
         continue;
       }
       const setback = setbackOf(entry.event, failure, policy);
-      if (result.outcome === 'overloaded') this.#shares.pause(entry.event.functionId, setback.delayMs ?? 0);
+      if (result.outcome === 'overloaded') this.#places.pause(entry.event.functionId, setback.delayMs ?? 0);
       this.#acknowledge(entry, withDeadLetter(setback, options));
     }
   }
@@ -501,18 +510,16 @@ export class Dispatcher {
     ringDoorbell(this.#options.pool).catch(() => undefined);
   }
 
-  /** Leasing for each place by itself would cost a query an event; a quarter of the places free makes a batch. */
-  #placeFreed(): void {
-    if (this.#concurrency - this.#running >= this.#concurrency / 4) {
-      clearTimeout(this.#gather);
-      this.#gather = undefined;
-      this.#ring();
-      return;
-    }
+  /** Leasing for each place by itself would cost a query an event. */
+  #ringSoon(): void {
     this.#gather ??= setTimeout(() => {
       this.#gather = undefined;
       this.#ring();
-    }, GATHER_MS);
+    }, this.#gatherMs);
+  }
+
+  get #gatherMs(): number {
+    return this.#places.hasReserve ? GATHER_WITH_RESERVE_MS : GATHER_MS;
   }
 
   #ring(): void {
