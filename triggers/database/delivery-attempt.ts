@@ -1,0 +1,142 @@
+/** One attempt to deliver: the events of an invocation, from their place to what is acknowledged. */
+
+import { randomUUID } from 'node:crypto';
+import { failpoint } from '../../database/index.ts';
+import type { InvocationRequest, InvocationResult } from '../../invoker/index.ts';
+import { type Identity, PosternError } from '../../runtime/index.ts';
+import { deliveryJson, failedOf, PARTLY_FAILED, withDeadLetter } from './delivery.ts';
+import type { DispatcherMetrics, DispatcherOptions } from './dispatcher-options.ts';
+import { kindOf } from './event-format.ts';
+import type { Setback } from './event-store.ts';
+import type { HeldEvent, HeldEvents } from './held-events.ts';
+import { depthOf } from './leased-event.ts';
+import { DEFAULT_POLICY, type DeliveryPolicy, refuseToRun, setbackOf } from './retry-policy.ts';
+import type { Settler } from './settler.ts';
+import type { TriggerOptions } from './trigger-options.ts';
+import { ANONYMOUS, type WriterClaims } from './writer-claims.ts';
+
+export interface AttemptOptions extends Pick<DispatcherOptions, 'invoker' | 'policy' | 'nodeId'> {
+  readonly claims: WriterClaims;
+  readonly held: HeldEvents;
+  readonly settler: Settler;
+  readonly metrics: DispatcherMetrics;
+  readonly log: (message: string, error?: unknown) => void;
+  readonly setBack: (held: HeldEvent, setback: Setback) => void;
+  /** A function's own `concurrency`, as it stands now; null for none. */
+  readonly onLimit: (functionId: string, concurrency: number | null) => void;
+  /** There was no room for it. */
+  readonly onOverload: (functionId: string, forMs: number) => void;
+}
+
+export class DeliveryAttempts {
+  readonly #options: AttemptOptions;
+
+  constructor(options: AttemptOptions) {
+    this.#options = options;
+  }
+
+  /** Rejects where a lookup failed with the database, before anything ran. */
+  async run(several: readonly HeldEvent[], options: TriggerOptions): Promise<void> {
+    const { held, onLimit, metrics, invoker } = this.#options;
+    const { event: first } = several[0]!;
+    const policy = await this.#policyOf(first.functionName, options);
+    onLimit(first.functionId, policy.concurrency);
+    const entries = several.filter((entry) => !this.#refused(entry, policy, options));
+    const identity = await this.#identityOf(entries);
+    // The lookups took their time, with a database that is away all of it.
+    held.loseExpired(entries);
+    const running = entries.filter((entry) => !entry.lost);
+    const [leader] = running;
+    if (leader === undefined) return;
+    for (const { event } of running) metrics.startLagMs?.(Date.now() - Date.parse(event.occurredAt));
+    for (const entry of running) entry.controller = leader.controller;
+    const { event } = leader;
+    failpoint('before_dispatch');
+    const result = await invoker.invoke({
+      functionName: event.functionName,
+      trigger: kindOf(event),
+      triggerId: event.triggerId,
+      eventJson: deliveryJson(running, options, policy),
+      requestId: randomUUID(),
+      identity,
+      eventId: event.id,
+      attempt: Number(event.attempt),
+      depth: Math.max(...running.map((entry) => depthOf(entry.event))),
+      signal: leader.controller.signal,
+      ...(options.delivery === 'atomic' ? { atomic: this.#atomic(running, options) } : {}),
+    });
+    failpoint('after_result');
+    metrics.attempted?.(event.functionName, result.outcome);
+    this.#conclude(running, result, policy, options);
+  }
+
+  /** Acknowledges an event that must not run. */
+  #refused(entry: HeldEvent, policy: DeliveryPolicy, options: TriggerOptions): boolean {
+    const { event } = entry;
+    const refused = refuseToRun(event, policy);
+    if (refused === null) return false;
+    const why = refused.error?.message ?? 'too old';
+    this.#options.log(`event ${event.id} of function ${event.functionName} is dead: ${why}`);
+    this.#options.setBack(entry, withDeadLetter(refused, options));
+    return true;
+  }
+
+  /** Of several that do not act for the same caller: nobody's. */
+  #identityOf(entries: readonly HeldEvent[]): Identity | Promise<Identity> {
+    const [first] = entries;
+    const same = entries.every(
+      ({ event }) => event.claims === first?.event.claims && event.writer === first.event.writer,
+    );
+    return first !== undefined && same ? this.#options.claims.identityOf(first.event) : ANONYMOUS;
+  }
+
+  #atomic(running: readonly HeldEvent[], options: TriggerOptions): NonNullable<InvocationRequest['atomic']> {
+    return {
+      nodeId: this.#options.nodeId,
+      events: running.map(({ event }) => event),
+      // What one event of a batch changed can't be told from what the others did.
+      mayCommit: (result) => failedOf(running, result, options).size === 0,
+    };
+  }
+
+  #conclude(
+    entries: readonly HeldEvent[],
+    result: InvocationResult,
+    policy: DeliveryPolicy,
+    options: TriggerOptions,
+  ): void {
+    const { settler, setBack, onOverload } = this.#options;
+    if (result.acknowledged === true) {
+      settler.acknowledged(entries.length);
+      return;
+    }
+    const reported = result.outcome === 'ok' ? failedOf(entries, result, options) : new Set(entries);
+    // Atomic ones fail together: nothing of them was committed.
+    const failed = reported.size > 0 && options.delivery === 'atomic' ? new Set(entries) : reported;
+    const failure: InvocationResult = result.outcome === 'ok' ? { ...result, ...PARTLY_FAILED } : result;
+    for (const entry of entries) {
+      if (!failed.has(entry)) {
+        if (!entry.lost) settler.finish(entry.event);
+        continue;
+      }
+      const setback = setbackOf(entry.event, failure, policy);
+      if (result.outcome === 'overloaded') onOverload(entry.event.functionId, setback.delayMs ?? 0);
+      setBack(entry, withDeadLetter(setback, options));
+    }
+  }
+
+  async #policyOf(functionName: string, { retry }: TriggerOptions): Promise<DeliveryPolicy> {
+    try {
+      const policy = await this.#options.policy(functionName);
+      return retry === undefined ? policy : { ...policy, retry };
+    } catch (error) {
+      if (PosternError.from(error).code !== 'FUNCTION_NOT_FOUND') {
+        this.#options.log(
+          `the configuration of function ${functionName} can not be read; defaults apply to its retries`,
+          error,
+        );
+      }
+      return DEFAULT_POLICY;
+    }
+  }
+}
