@@ -158,6 +158,18 @@ describe('the query that nodes are scaled by', () => {
     }
   });
 
+  test('looks no further into the key than now: dead events, at infinity, cost it nothing', async () => {
+    const client = await db.pool.connect();
+    try {
+      await client.query('begin; set local enable_seqscan = off');
+      const { rows } = await client.query<{ 'QUERY PLAN': string }>(`explain ${query}`);
+      expect(rows.map((row) => row['QUERY PLAN']).join('\n')).toMatch(/Index Cond: .*run_at <=/);
+    } finally {
+      await client.query('rollback');
+      client.release();
+    }
+  });
+
   test('counts nothing of a paused function, and nothing where there is nothing', async () => {
     const { id } = await installFunction(db.pool, databaseTrigger({ table: 'things' }));
     await db.pool.query('insert into things values (1)');
