@@ -28,7 +28,12 @@ export interface StartOptions {
   readonly publicOrigin?: string;
   readonly cors?: CorsPolicy;
   readonly retention?: RecordRetention;
+  /** The least level of the operator's log; `warn` where absent. */
+  readonly logLevel?: LogLevel;
 }
+
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -68,6 +73,7 @@ export function readStartOptions(
       okMs: duration('POSTERN_RETENTION_OK', text('POSTERN_RETENTION_OK')),
       failedMs: duration('POSTERN_RETENTION_FAILED', text('POSTERN_RETENTION_FAILED')),
     }),
+    logLevel: logLevelOf(text('POSTERN_LOG_LEVEL')),
   };
   return { ...given(read), ...given(flags) } as StartOptions;
 }
@@ -93,6 +99,12 @@ function wholeNumber(name: string, value: string | undefined, min: number, max: 
   const number = /^\d{1,9}$/.test(value) ? Number(value) : Number.NaN;
   if (number >= min && number <= max) return number;
   throw new StartError(`${name} is ${JSON.stringify(value)}; it has to be a whole number from ${min} to ${max}`);
+}
+
+function logLevelOf(value: string | undefined): LogLevel | undefined {
+  const level = LOG_LEVELS.find((one) => one === value);
+  if (value === undefined || level !== undefined) return level;
+  throw new StartError(`POSTERN_LOG_LEVEL is ${JSON.stringify(value)}; it has to be one of ${LOG_LEVELS.join(', ')}`);
 }
 
 const UNIT_MS: Readonly<Record<string, number>> = { m: 60_000, h: 3_600_000, d: 86_400_000 };

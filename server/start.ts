@@ -10,7 +10,7 @@ import type { StartOptions } from './options.ts';
 export interface StartExtras {
   /** What is being done, a line each. */
   readonly progress?: (message: string) => void;
-  /** The operator's log; JSON lines on standard error where absent, from `POSTERN_LOG_LEVEL` (default `warn`) up. */
+  /** The operator's log; JSON lines on standard error where absent, from `logLevel` up. */
   readonly log?: Logger;
   /** Where functions' lines go; standard output where absent. */
   readonly logOutput?: LogOutput;
@@ -22,7 +22,7 @@ export interface StartExtras {
 export function startPostern(options: StartOptions, extras: StartExtras = {}): Promise<RunningPostern> {
   const environment = extras.environment ?? process.env;
   return startNode(options, {
-    log: extras.log ?? pino({ level: environment.POSTERN_LOG_LEVEL ?? 'warn' }, new StreamLogOutput(process.stderr)),
+    log: extras.log ?? pino({ level: options.logLevel ?? 'warn' }, new StreamLogOutput(process.stderr)),
     logOutput: extras.logOutput ?? new StreamLogOutput(),
     bundler: { bundle, stop: stopBundler },
     databaseTriggers: createDatabaseTriggers,

@@ -31,6 +31,7 @@ describe('options', () => {
       DATABASE_URL: 'postgres://x',
       POSTERN_CORS_ORIGINS: 'https://a.example, *',
       POSTERN_EXECUTORS: '',
+      POSTERN_LOG_LEVEL: '',
       POSTERN_RETENTION_OK: '12h',
       POSTERN_RETENTION_FAILED: 'off',
     };
@@ -56,6 +57,7 @@ describe('options', () => {
     ['POSTERN_RETENTION_FAILED', '-1d'],
     ['POSTERN_RETENTION_FAILED', '1 month'],
     ['POSTERN_EVENT_LEASE_MS', '999'],
+    ['POSTERN_LOG_LEVEL', 'verbose'],
     ['POSTERN_PUBLIC_URL', 'https://a.example/path'],
     ['POSTERN_PUBLIC_URL', 'javascript:alert(1)'],
     ['POSTERN_CORS_ORIGINS', 'a.example'],
