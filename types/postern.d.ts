@@ -176,7 +176,15 @@ export interface HttpResult {
   readonly isBase64Encoded?: boolean;
 }
 
-export interface DatabaseTrigger {
+/** What becomes of events whose function fails. */
+export interface OnFailure {
+  /** In place of the function's. */
+  readonly retry?: Retry;
+  /** The function that each dead event is handed to. */
+  readonly deadLetter?: string;
+}
+
+export interface DatabaseTrigger extends OnFailure {
   readonly type: 'database';
   /** `users`, or `schema.users`. */
   readonly table: string;
@@ -199,10 +207,6 @@ export interface DatabaseTrigger {
   readonly transaction?: boolean;
   /** `atomic`: what the function changes with `db` commits with the acknowledgement of its event. */
   readonly delivery?: 'at-least-once' | 'atomic';
-  /** In place of the function's. */
-  readonly retry?: Retry;
-  /** The function that each dead event is handed to. */
-  readonly deadLetter?: string;
 }
 
 export interface RetryRule {
@@ -244,7 +248,7 @@ export interface DeadLetterEvent<Event = DatabaseEvent> {
   readonly attempt: number;
 }
 
-export interface ScheduleTrigger {
+export interface ScheduleTrigger extends OnFailure {
   readonly type: 'schedule';
   /** `minute hour day-of-month month day-of-week`, or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`. */
   readonly cron: string;
@@ -258,7 +262,8 @@ export interface ScheduleTrigger {
   readonly jitter?: string | number;
 }
 
-export interface WebhookTrigger {
+/** `retry` and `deadLetter` with `respond: 'accepted'` only. */
+export interface WebhookTrigger extends OnFailure {
   readonly type: 'webhook';
   /** `hmac-sha256` where absent. */
   readonly scheme?: 'hmac-sha256' | 'github' | 'stripe' | 'standard-webhooks' | 'slack' | 'shopify';

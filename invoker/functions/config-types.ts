@@ -9,7 +9,15 @@ export interface HttpTriggerConfig {
   readonly type: 'http';
 }
 
-export interface DatabaseTriggerConfig {
+/** What becomes of an event that its function failed. Absent is the default: see `DatabaseTriggerConfig`. */
+export interface FailureConfig {
+  /** In place of the function's. */
+  readonly retry?: RetryConfig;
+  /** The function that each dead letter is handed to. */
+  readonly deadLetter?: string;
+}
+
+export interface DatabaseTriggerConfig extends FailureConfig {
   readonly type: 'database';
   readonly schema: string;
   readonly table: string;
@@ -31,10 +39,6 @@ export interface DatabaseTriggerConfig {
   readonly transaction?: true;
   /** `atomic`: what the function changes with `db` commits with the acknowledgement of its event. Default: at least once. */
   readonly delivery?: 'atomic';
-  /** In place of the function's. */
-  readonly retry?: RetryConfig;
-  /** The function that each dead letter is handed to. */
-  readonly deadLetter?: string;
 }
 
 export const EVENT_FORMATS = ['native', 'supabase', 'hasura', 'cloudevents'] as const;
@@ -69,7 +73,7 @@ export interface RetryConfig {
   /** The first one included. */
   readonly maxAttempts: number;
   readonly backoff: BackoffConfig;
-  /** Since the change, tick or delivery; no further attempt begins after it. No bound where absent. */
+  /** Since the change, the tick with its jitter, or the delivery; no further attempt begins after it. No bound where absent. */
   readonly maxAgeMs?: number;
   /** By class: `timeout`, `memory`, `cpu`, `panic`, or the name of the error that the function threw. */
   readonly on?: Readonly<Record<string, RetryRule>>;
@@ -78,7 +82,7 @@ export interface RetryConfig {
 export const MISSED_POLICIES = ['skip', 'once', 'all'] as const;
 export const OVERLAP_POLICIES = ['allow', 'skip', 'queue'] as const;
 
-export interface ScheduleTriggerConfig {
+export interface ScheduleTriggerConfig extends FailureConfig {
   readonly type: 'schedule';
   /** Five fields or a shorthand, as `parseCron` reads it. */
   readonly cron: string;
@@ -96,7 +100,7 @@ export const WEBHOOK_SCHEMES = ['hmac-sha256', 'github', 'stripe', 'standard-web
 export type WebhookSchemeName = (typeof WEBHOOK_SCHEMES)[number];
 export const WEBHOOK_RESPONSES = ['accepted', 'result'] as const;
 
-export interface WebhookTriggerConfig {
+export interface WebhookTriggerConfig extends FailureConfig {
   readonly type: 'webhook';
   readonly scheme: WebhookSchemeName;
   /** Names of secrets, any of which may have signed. The function sees none of them for that. */

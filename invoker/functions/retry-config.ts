@@ -1,12 +1,13 @@
-/** `retry` as the author writes it, for a function and for one of its triggers -> a checked `RetryConfig`. */
+/** `retry` and `deadLetter` as the author writes them, for a function and for one of its triggers -> a checked configuration. */
 
 import { z } from 'zod';
-import type { BackoffConfig, RetryConfig, RetryRule } from './config-types.ts';
+import type { BackoffConfig, FailureConfig, RetryConfig, RetryRule } from './config-types.ts';
 import { duration } from './units.ts';
 
 const BACKOFF_TEXT = "'exponential', 'fixed' or { initial: '1s', factor: 2, max: '5m' }";
 const MAX_ATTEMPTS_TEXT = 'a whole number from 1 to 100';
 const CLASS_TEXT = "'timeout', 'memory', 'cpu', 'panic' or the name of an error, e.g. 'TypeError'";
+const DEAD_LETTER_TEXT = 'the name of a function';
 const MAX_CLASSES = 50;
 const DAY_MS = 24 * 3_600_000;
 
@@ -77,3 +78,21 @@ export const retrySchema = z
       ...(on === undefined ? {} : { on }),
     }),
   );
+
+/** Of every trigger whose events come through the outbox. */
+export const failureSchemas = {
+  retry: retrySchema.optional(),
+  deadLetter: z
+    .string({ error: DEAD_LETTER_TEXT })
+    .regex(/^[a-z][a-z0-9_-]{0,62}$/, { error: DEAD_LETTER_TEXT })
+    .optional(),
+};
+export const FAILURE_FIELDS = ['retry', 'deadLetter'] as const;
+
+/** Without what is absent: a trigger of an earlier version must not become another one. */
+export function failureConfig({
+  retry,
+  deadLetter,
+}: { [key in keyof FailureConfig]: FailureConfig[key] | undefined }): FailureConfig {
+  return { ...(retry === undefined ? {} : { retry }), ...(deadLetter === undefined ? {} : { deadLetter }) };
+}

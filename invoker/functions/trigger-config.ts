@@ -13,7 +13,7 @@ import {
   type TriggerConfig,
 } from './config-types.ts';
 import { CronError, neverFires, parseCron } from './cron-expression.ts';
-import { retrySchema } from './retry-config.ts';
+import { FAILURE_FIELDS, failureConfig, failureSchemas } from './retry-config.ts';
 import { duration } from './units.ts';
 import { parseWebhook } from './webhook-config.ts';
 
@@ -36,13 +36,11 @@ const DATABASE_FIELDS = [
   'batch',
   'transaction',
   'delivery',
-  'retry',
-  'deadLetter',
+  ...FAILURE_FIELDS,
 ] as const;
 const MAX_KEY_COLUMNS = 16;
 const KEY_TEXT = `a column name, or a list of 1 to ${MAX_KEY_COLUMNS}`;
 const BATCH_TEXT = "{ maxSize: 2 to 1000, maxWait: '0ms' to '60s' }";
-const DEAD_LETTER_TEXT = 'the name of a function';
 const oneOf = (names: readonly string[]): string => names.map((name) => `'${name}'`).join(', ');
 
 const batch = z
@@ -56,7 +54,7 @@ const batch = z
   )
   .transform(({ maxSize, maxWait, maxWaitMs = maxWait ?? 0 }) => ({ maxSize, maxWaitMs }));
 
-const SCHEDULE_FIELDS = ['type', 'cron', 'timezone', 'missed', 'overlap', 'jitter'] as const;
+const SCHEDULE_FIELDS = ['type', 'cron', 'timezone', 'missed', 'overlap', 'jitter', ...FAILURE_FIELDS] as const;
 const MAX_JITTER_MS = 3_600_000;
 
 const identifier = z.string().refine(isIdentifier);
@@ -103,11 +101,7 @@ const databaseSchema = z.strictObject({
   batch: batch.optional(),
   transaction: z.boolean({ error: 'true or false' }).default(false),
   delivery: z.enum(['at-least-once', 'atomic'], { error: oneOf(['at-least-once', 'atomic']) }).default('at-least-once'),
-  retry: retrySchema.optional(),
-  deadLetter: z
-    .string({ error: DEAD_LETTER_TEXT })
-    .regex(/^[a-z][a-z0-9_-]{0,62}$/, { error: DEAD_LETTER_TEXT })
-    .optional(),
+  ...failureSchemas,
 });
 
 const cronText =
@@ -139,6 +133,7 @@ const scheduleSchema = z.strictObject({
   missed: z.enum(MISSED_POLICIES, { error: "'skip', 'once' or 'all'" }).default('once'),
   overlap: z.enum(OVERLAP_POLICIES, { error: "'allow', 'skip' or 'queue'" }).default('allow'),
   jitter: duration(0, MAX_JITTER_MS).default(0),
+  ...failureSchemas,
 });
 
 /** Parses `triggers`: a list, or one. Problems are added to `problems`; what could be read is returned. */
@@ -246,7 +241,7 @@ function deliveryClash(given: GivenDelivery): { field: keyof GivenDelivery; allo
 
 /** Without what is the default. */
 function deliveryConfig(given: GivenDelivery): Partial<DatabaseTriggerConfig> {
-  const { format, orderingKey, poisoned, batch: batches, transaction, delivery, retry, deadLetter } = given;
+  const { format, orderingKey, poisoned, batch: batches, transaction, delivery } = given;
   return {
     ...(format === 'native' ? {} : { format }),
     ...(orderingKey === undefined ? {} : { orderingKey: [...new Set(orderingKey)] }),
@@ -254,8 +249,7 @@ function deliveryConfig(given: GivenDelivery): Partial<DatabaseTriggerConfig> {
     ...(batches === undefined ? {} : { batch: batches }),
     ...(transaction ? { transaction } : {}),
     ...(delivery === 'atomic' ? { delivery } : {}),
-    ...(retry === undefined ? {} : { retry }),
-    ...(deadLetter === undefined ? {} : { deadLetter }),
+    ...failureConfig(given),
   };
 }
 
@@ -265,8 +259,8 @@ function parseSchedule(trigger: object, field: string, problems: FieldProblem[])
     problems.push(...problemsOf(parsed.error, trigger, field, SCHEDULE_FIELDS));
     return [];
   }
-  const { jitter, ...schedule } = parsed.data;
-  return [{ ...schedule, jitterMs: jitter }];
+  const { jitter, retry, deadLetter, ...schedule } = parsed.data;
+  return [{ ...schedule, jitterMs: jitter, ...failureConfig({ retry, deadLetter }) }];
 }
 
 /** In the spelling of the time zone database; undefined for what it does not have, and for mere offsets such as '+02:00'. */

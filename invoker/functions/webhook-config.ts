@@ -3,10 +3,11 @@
 import { z } from 'zod';
 import { type FieldProblem, problemsOf, spell } from './config-errors.ts';
 import { WEBHOOK_RESPONSES, WEBHOOK_SCHEMES, type WebhookTriggerConfig } from './config-types.ts';
+import { FAILURE_FIELDS, failureConfig, failureSchemas } from './retry-config.ts';
 
 /** Each costs a hash of the body for whatever a stranger sends. */
 const MAX_SECRETS = 4;
-const FIELDS = ['type', 'scheme', 'secret', 'secrets', 'respond'] as const;
+const FIELDS = ['type', 'scheme', 'secret', 'secrets', 'respond', ...FAILURE_FIELDS] as const;
 
 const SECRET_TEXT = "the name of a secret: letters, digits and '_', not a digit first";
 const SECRETS_TEXT = `a list of 1 to ${MAX_SECRETS} names of secrets`;
@@ -24,6 +25,7 @@ const webhookSchema = z.strictObject({
     .max(MAX_SECRETS, { error: SECRETS_TEXT })
     .optional(),
   respond: z.enum(WEBHOOK_RESPONSES, { error: quoted(WEBHOOK_RESPONSES) }).default('accepted'),
+  ...failureSchemas,
 });
 
 export function parseWebhook(raw: object, field: string, problems: FieldProblem[]): WebhookTriggerConfig[] {
@@ -38,5 +40,16 @@ export function parseWebhook(raw: object, field: string, problems: FieldProblem[
     problems.push({ field: `${field}.secret`, given, allowed: `${SECRET_TEXT}; or secrets, ${SECRETS_TEXT}` });
     return [];
   }
-  return [{ type: 'webhook', scheme, secrets: [...new Set(secrets ?? [secret!])], respond }];
+  const failure = failureConfig(parsed.data);
+  const [idle] = respond === 'result' ? FAILURE_FIELDS.filter((name) => failure[name] !== undefined) : [];
+  if (idle !== undefined) {
+    // The sender is told of the failure, and it is he who tries again.
+    problems.push({
+      field: `${field}.${idle}`,
+      given: spell(failure[idle]),
+      allowed: "this only with respond: 'accepted'",
+    });
+    return [];
+  }
+  return [{ type: 'webhook', scheme, secrets: [...new Set(secrets ?? [secret!])], respond, ...failure }];
 }

@@ -1,4 +1,4 @@
-/** `/events`: row events that wait or are dead, and redrive. */
+/** `/events`: what waits or is dead of row changes, ticks, deliveries and dead letters; and redrive. */
 
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
@@ -48,7 +48,7 @@ export function eventRoutes(app: FastifyInstance, events: EventAdmin): void {
   app.get('/events', {
     schema: {
       tags,
-      summary: 'Row events by state, newest first',
+      summary: 'Events by state, newest first',
       querystring: jsonSchema(eventsQuery),
       response: { 200: jsonSchema(eventPage, 'output') },
     },

@@ -255,13 +255,13 @@ export async function listTriggers(pool: Pool, functionName: string): Promise<re
 
 const COUNT_EVENTS = `
   select ${STATUS} as status, count(*)::integer as count,
-    coalesce(extract(epoch from clock_timestamp() - min(coalesce(e.occurred_at, e.run_at))), 0)::float8 as "oldestSeconds"
+    greatest(0, extract(epoch from clock_timestamp() - min(coalesce(e.occurred_at, e.run_at))))::float8 as "oldestSeconds"
   from postern.events e
   group by 1`;
 
 export interface EventCount {
   readonly count: number;
-  /** Age of the oldest change among them. */
+  /** Age of the oldest change among them; 0 where all are of a time to come. */
   readonly oldestSeconds: number;
 }
 

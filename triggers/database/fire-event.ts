@@ -7,13 +7,13 @@ export interface FiredEvent {
   readonly triggerId: string;
   /** The event of SPEC 3 without `event_id` and `attempt`: a JSON object that begins with `{"trigger":"<kind>",`. */
   readonly json: string;
-  /** Not before; now where absent. */
+  /** Not before; now where absent. What it waits until then is no part of its age. */
   readonly runAt?: Date;
 }
 
 const FIRE_EVENTS = `
   insert into postern.events (function_id, trigger_id, new_row, run_at, occurred_at)
-  select e.function_id, e.trigger_id, e.json::json, coalesce(e.run_at, clock_timestamp()), clock_timestamp()
+  select e.function_id, e.trigger_id, e.json::json, coalesce(e.run_at, clock_timestamp()), coalesce(e.run_at, clock_timestamp())
   from unnest($1::bigint[], $2::uuid[], $3::text[], $4::timestamptz[]) as e (function_id, trigger_id, json, run_at)`;
 
 /** As capture does: only where a dispatcher sleeps, since commits that notify queue up behind one lock of the instance. */

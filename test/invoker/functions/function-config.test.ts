@@ -293,6 +293,26 @@ describe('triggers', () => {
   });
 
   test.each([
+    { type: 'database', table: 't' },
+    { type: 'schedule', cron: '@daily' },
+    { type: 'webhook', secret: 'A' },
+  ])('a $type trigger has a retry policy and a function for dead letters, or says nothing of them', (trigger) => {
+    const retry = { maxAttempts: 3, backoff: 'fixed', maxAge: '1h', on: { timeout: { maxAttempts: 1 } } };
+    expect(parse({ trigger: { ...trigger, retry, deadLetter: 'undertaker' } }).triggers[0]).toMatchObject({
+      retry: {
+        maxAttempts: 3,
+        backoff: { initialMs: 1_000, factor: 1, maxMs: 300_000 },
+        maxAgeMs: 3_600_000,
+        on: { timeout: { maxAttempts: 1 } },
+      },
+      deadLetter: 'undertaker',
+    });
+    const plain = Object.keys(parse({ trigger }).triggers[0]!);
+    expect(plain).not.toContain('retry');
+    expect(plain).not.toContain('deadLetter');
+  });
+
+  test.each([
     [{ type: 'databse' }, "'http', 'database', 'schedule' or 'webhook'"],
     [{ type: 'http', path: '/x' }, 'trigger.path: an unknown field'],
     [{ type: 'database' }, 'trigger.table'],
@@ -312,6 +332,13 @@ describe('triggers', () => {
     [{ type: 'database', table: 't', format: 'aws' }, "'hasura'"],
     [{ type: 'database', table: 't', retry: { on: { timeout: { maxAttempts: 0 } } } }, 'a whole number from 1 to 100'],
     [{ type: 'database', table: 't', deadLetter: 'No Name' }, 'the name of a function'],
+    [{ type: 'schedule', cron: '@daily', retry: { maxAttempts: 0 } }, 'trigger.retry.maxAttempts: 0 was given'],
+    [{ type: 'schedule', cron: '@daily', deadLetter: 'No Name' }, 'the name of a function'],
+    [{ type: 'schedule', cron: '@daily', deadletter: 'x' }, "did you mean 'deadLetter'?"],
+    [{ type: 'webhook', secret: 'A', retry: { backoff: 'linear' } }, "'exponential', 'fixed'"],
+    [{ type: 'webhook', secret: 'A', deadLetter: 1 }, 'the name of a function'],
+    [{ type: 'webhook', secret: 'A', respond: 'result', retry: {} }, 'trigger.retry: {"maxAttempts":5'],
+    [{ type: 'webhook', secret: 'A', respond: 'result', deadLetter: 'x' }, "this only with respond: 'accepted'"],
     [42, "an object with a type: 'http', 'database', 'schedule' or 'webhook'"],
     [{ type: 'webhook' }, 'trigger.secret: nothing was given; allowed: the name of a secret'],
     [{ type: 'webhook', secret: 'A', secrets: ['B'] }, 'secret beside secrets'],
