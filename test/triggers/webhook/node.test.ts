@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import pino from 'pino';
+import { Webhook } from 'standardwebhooks';
 import Stripe from 'stripe';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { signToken } from '../../../cli/dev-keys.ts';
@@ -199,7 +200,7 @@ test('the page on webhooks shows a function that is taken, and a call that is ac
   expect(JSON.parse(stdout)).toEqual({ id: expect.stringMatching(/^[0-9a-f-]{36}$/) });
 });
 
-test("what a function signs with signWebhook is the published example's signature, and is accepted here", async () => {
+test("what a function signs with signWebhook is the published example's, and is accepted here and by the published library", async () => {
   const secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
   await control('PUT', '/secrets/WHSEC', { value: secret });
   await control('POST', '/functions', {
@@ -235,6 +236,9 @@ test("what a function signs with signWebhook is the published example's signatur
   });
   const now = (await signed({ id: 'msg_2', body: '{"é":1}' })).body;
   expect(await post(nodes[1]!, 'receiver', '{"é":1}', now)).toMatchObject({ status: 200, text: '{"é":1}' });
+  const verifier = new Webhook(secret);
+  expect(verifier.verify('{"é":1}', now)).toEqual({ é: 1 });
+  expect(() => verifier.verify('{"é":2}', now)).toThrow('No matching signature found');
   for (const bad of [{ id: 'a.b' }, { id: '' }, { secret: 'whsec_c2hvcnQ=' }, { secret: '%' }, { body: 1 }]) {
     const refused = await signed({ id: 'msg_3', body: '{}', ...bad });
     expect(refused).toMatchObject({ status: 500, body: { code: 'FUNCTION_ERROR' } });

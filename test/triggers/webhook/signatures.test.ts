@@ -83,6 +83,12 @@ describe('what publishers sign is accepted', () => {
     expect(verifies('standard-webhooks', secret, headers, '{"test": 2432232314}', 1_614_265_330)).toBe(true);
   });
 
+  test('an example of SQLPage verifies as Shopify signs; Shopify publishes none', () => {
+    const headers = { 'x-shopify-hmac-sha256': 'QNyObTlKbMx2qDlPF/ZOZcBqg5OgPg+2oky3zldc0Gw=' };
+    const body = '{"id":1234567890,"email":"customer@example.com","total_price":"123.45"}';
+    expect(verifies('shopify', 'test-webhook-secret', headers, body)).toBe(true);
+  });
+
   test("what Stripe's library signs is accepted, and Stripe's library accepts what our formula signs", async () => {
     const payload = JSON.stringify({ id: 'evt_1', object: 'event', type: 'charge.succeeded' });
     const header = Stripe.webhooks.generateTestHeaderString({ payload, secret: SECRET });
