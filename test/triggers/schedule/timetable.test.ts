@@ -1,3 +1,4 @@
+import { CronExpressionParser } from 'cron-parser';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Timetable } from '../../../triggers/schedule/timetable.ts';
@@ -300,6 +301,72 @@ describe('a random expression', () => {
         }
       }),
       { numRuns: 60 },
+    );
+  });
+});
+
+describe('beside cron-parser', () => {
+  const valuesOf = (list: string): number[] =>
+    list.split(',').flatMap((part) => {
+      const [low, high = low, step = 1] = part.split(/[-/]/).map(Number) as [number, number?, number?];
+      return Array.from({ length: Math.floor((high - low) / step) + 1 }, (_, index) => low + index * step);
+    });
+  const isStar = (text: string): boolean => text.startsWith('*');
+  /** It refuses a list that names a value twice. */
+  const times = (min: number, max: number) =>
+    field(min, max).filter(({ text }) => isStar(text) || new Set(valuesOf(text)).size === valuesOf(text).length);
+  /** Without what the two read differently: a star with a step, and days that are all there are. */
+  const days = (min: number, max: number) =>
+    times(min, max).filter(({ text }) => text === '*' || (!isStar(text) && valuesOf(text).length <= max - min));
+  const shorthand = fc.constantFrom(
+    '@hourly',
+    '@daily',
+    '@weekly',
+    '@monthly',
+    '@yearly',
+    '30 4 1,15 * FRI',
+    '0 22 * JAN-MAR MON-FRI',
+  );
+  const expression = fc.oneof(
+    { weight: 1, arbitrary: shorthand },
+    {
+      weight: 9,
+      arbitrary: fc
+        .tuple(times(0, 59), times(0, 23), days(1, 31), times(1, 12), days(0, 6))
+        .map((fields) => fields.map(({ text }) => text).join(' ')),
+    },
+  );
+  const zones = ['UTC', 'Europe/Berlin', 'America/New_York', 'Australia/Lord_Howe', 'Asia/Kolkata', 'Pacific/Chatham'];
+  const DAY_MS = 24 * 3_600_000;
+
+  /** Where clocks change the two do different things, and ours are in the table above. */
+  const isQuiet = (at: number, timezone: string): boolean => {
+    const before = Temporal.Instant.fromEpochMilliseconds(at - 2 * DAY_MS).toZonedDateTimeISO(timezone);
+    const change = before.getTimeZoneTransition('next');
+    return change === null || change.epochMilliseconds > at + 2 * DAY_MS;
+  };
+
+  test('random expressions in random zones fire at the same times, but for the days on which clocks change', () => {
+    const start = fc.integer({ min: Date.UTC(2000, 0, 1), max: Date.UTC(2036, 0, 1) });
+    fc.assert(
+      fc.property(expression, fc.constantFrom(...zones), start, (cron, timezone, from) => {
+        const table = new Timetable(cron, timezone);
+        let at = table.next(from);
+        const ours: number[] = [];
+        while (at !== null && ours.length < 20) {
+          ours.push(at);
+          at = table.next(at);
+        }
+        const end = ours.at(-1);
+        // It never fires, which the other one says by throwing.
+        if (end === undefined) return;
+        const parser = CronExpressionParser.parse(cron, { currentDate: new Date(from), tz: timezone });
+        const theirs: number[] = [];
+        for (let next = parser.next().getTime(); next <= end; next = parser.next().getTime()) theirs.push(next);
+        const quiet = (times: readonly number[]) => times.filter((time) => isQuiet(time, timezone)).map(iso);
+        expect(quiet(ours)).toEqual(quiet(theirs));
+      }),
+      { numRuns: 150 },
     );
   });
 });
