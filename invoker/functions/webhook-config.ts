@@ -46,7 +46,7 @@ export function parseWebhook(raw: object, field: string, problems: FieldProblem[
     // The sender is told of the failure, and it is he who tries again.
     problems.push({
       field: `${field}.${idle}`,
-      given: spell(failure[idle]),
+      given: spell((raw as Record<string, unknown>)[idle]),
       allowed: "this only with respond: 'accepted'",
     });
     return [];

@@ -337,7 +337,7 @@ describe('triggers', () => {
     [{ type: 'schedule', cron: '@daily', deadletter: 'x' }, "did you mean 'deadLetter'?"],
     [{ type: 'webhook', secret: 'A', retry: { backoff: 'linear' } }, "'exponential', 'fixed'"],
     [{ type: 'webhook', secret: 'A', deadLetter: 1 }, 'the name of a function'],
-    [{ type: 'webhook', secret: 'A', respond: 'result', retry: {} }, 'trigger.retry: {"maxAttempts":5'],
+    [{ type: 'webhook', secret: 'A', respond: 'result', retry: {} }, 'trigger.retry: {} was given'],
     [{ type: 'webhook', secret: 'A', respond: 'result', deadLetter: 'x' }, "this only with respond: 'accepted'"],
     [42, "an object with a type: 'http', 'database', 'schedule' or 'webhook'"],
     [{ type: 'webhook' }, 'trigger.secret: nothing was given; allowed: the name of a secret'],

@@ -210,6 +210,23 @@ const GOLDEN: readonly (readonly [string, string, string, string, string, string
     '2026-02-09T00:00Z',
     '2026-02-01T00:00 2026-02-08T00:00',
   ],
+  // Istanbul changed its rule: from September 2016 on no hour is doubled in October or skipped in March.
+  [
+    'Europe/Istanbul',
+    '30 3 * * *',
+    'another rule: doubled the year before',
+    '2015-11-07T12:00Z',
+    '2015-11-09T12:00Z',
+    '2015-11-08T00:30 2015-11-09T01:30',
+  ],
+  [
+    'Europe/Istanbul',
+    '30 3 * * *',
+    'another rule: never again',
+    '2016-10-29T12:00Z',
+    '2016-10-31T12:00Z',
+    '2016-10-30T00:30 2016-10-31T00:30',
+  ],
   ['UTC', '@monthly', 'a shorthand', '2026-01-15T00:00Z', '2026-03-15T00:00Z', '2026-02-01T00:00 2026-03-01T00:00'],
   [
     'Asia/Kolkata',

@@ -1,4 +1,5 @@
-import { createHmac, randomUUID } from 'node:crypto';
+import crypto, { createHmac, randomUUID } from 'node:crypto';
+import { syncBuiltinESMExports } from 'node:module';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import Stripe from 'stripe';
@@ -144,6 +145,25 @@ describe('a wrong signature', () => {
     ['in the form of GitHub', { 'x-hub-signature-256': `sha256=${digest(BODY)}` }],
   ])('WH-01 is refused alike and leaves nothing: %s', async (_, headers) => {
     await expectRefused('hmac-sha256', BODY, headers);
+  });
+
+  test('WH-01 each signature that is given is compared in constant time, also behind one that is right', () => {
+    const compare = crypto.timingSafeEqual;
+    let compared = 0;
+    crypto.timingSafeEqual = (one, other) => {
+      compared++;
+      return compare(one, other);
+    };
+    syncBuiltinESMExports();
+    try {
+      const [good, bad] = [Buffer.from(digest(BODY), 'hex'), Buffer.alloc(32)];
+      const keys = [Buffer.from(SECRET), Buffer.alloc(32)];
+      expect(isSigned({ prefix: '', signatures: [good, bad, bad] }, keys, Buffer.from(BODY))).toBe(true);
+      expect(compared).toBe(6);
+    } finally {
+      crypto.timingSafeEqual = compare;
+      syncBuiltinESMExports();
+    }
   });
 
   test.each([
