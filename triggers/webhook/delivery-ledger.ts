@@ -1,4 +1,4 @@
-/** The statements over `postern.webhook_deliveries` (database/migrations/0012_create_webhooks.sql). */
+/** The statements over `postern.webhook_deliveries` (database/migrations/0012_create_webhooks.sql, 0018_accept_webhooks.sql). */
 
 import type { Pool } from 'pg';
 import type { WireResponse } from '../http/response.ts';
@@ -32,9 +32,7 @@ export interface KnownDelivery {
   readonly response: WireResponse | undefined;
 }
 
-const CLAIM = `
-  select claimed_trigger_id as "triggerId", claimed_event_id as "eventId", claimed_attempt as attempt
-  from postern.claim_webhook($1, $2, $3, $4, $5, $6, $7)`;
+const ACCEPT = 'select postern.accept_webhook($1, $2, $3, $4, $5) as id';
 
 /**
  * Puts the event of a delivery into the outbox and answers for it, if it was not seen before or its last run failed, and
@@ -48,9 +46,13 @@ export async function acceptDelivery(
 ): Promise<string | null> {
   // As a writer's session has it: one less than what the event's own invocation gets.
   const led = depth === 0 ? null : String(depth - 1);
-  const { rows } = await pool.query<Claimed>(CLAIM, [functionId, id, fingerprint, null, null, json, led]);
-  return rows[0]?.eventId ?? null;
+  const { rows } = await pool.query<{ id: string | null }>(ACCEPT, [functionId, id, fingerprint, json, led]);
+  return rows[0]?.id ?? null;
 }
+
+const CLAIM = `
+  select claimed_trigger_id as "triggerId", claimed_event_id as "eventId", claimed_attempt as attempt
+  from postern.claim_webhook($1, $2, $3, $4, $5)`;
 
 /** Takes a delivery as `acceptDelivery` does, to be run under this lease. */
 export async function claimDelivery(
@@ -58,8 +60,7 @@ export async function claimDelivery(
   { functionId, id, fingerprint }: Delivery,
   lease: DeliveryLease,
 ): Promise<Claimed | null> {
-  const values = [functionId, id, fingerprint, lease.id, lease.ms, null, null];
-  const { rows } = await pool.query<Claimed>(CLAIM, values);
+  const { rows } = await pool.query<Claimed>(CLAIM, [functionId, id, fingerprint, lease.id, lease.ms]);
   return rows[0] ?? null;
 }
 

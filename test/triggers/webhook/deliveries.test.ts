@@ -370,6 +370,26 @@ describe("with respond: 'result'", () => {
     expect(runsOf(name)).toMatchObject([{ attempt: 2 }]);
   });
 
+  test('a delivery that failed is accepted under its event id by a version that answers 202', async () => {
+    const { path, id } = await functions.add({ secret: 'SECRET' });
+    const headers = sign('hmac-sha256', BODY, { id: 'd-10' });
+    const event = randomUUID();
+    // What a version with another answer left behind, first with a lease that counts.
+    await db.pool.query(
+      `insert into postern.webhook_deliveries (function_id, delivery_id, trigger_id, fingerprint, event_id, lease_id, lease_expires_at)
+       values ($1, 'd-10', gen_random_uuid(), sha256($2::bytea), $3, gen_random_uuid(), clock_timestamp() + interval '1 hour')`,
+      [id, Buffer.from(BODY), event],
+    );
+    expect((await node.post(path, BODY, headers)).status).toBe(409);
+    await db.pool.query(
+      `update postern.webhook_deliveries set lease_expires_at = clock_timestamp() where function_id = $1`,
+      [id],
+    );
+    expect(await node.post(path, BODY, headers)).toMatchObject({ status: 202, body: { id: event } });
+    expect((await node.post(path, BODY, headers)).body).toEqual({ id: event, duplicate: true });
+    expect(await functions.events(id)).toMatchObject([{ event_id: event, delivery_id: 'd-10' }]);
+  });
+
   test('a node that lost its lease does not answer for the delivery', async () => {
     const { path, id } = await functions.add({ secret: 'SECRET', respond: 'result' }, async () => {
       await db.pool.query('update postern.webhook_deliveries set lease_id = gen_random_uuid() where function_id = $1', [
