@@ -71,6 +71,23 @@ async function eventsOf(name: string, status = 'dead'): Promise<Row[]> {
 const PATIENCE = { timeout: 15_000, interval: 20 };
 const QUICK = { initial: 1, factor: 1, max: 1 };
 
+test('a delivery that waits while a secret is rotated keeps its retry, and the function for dead letters', async () => {
+  await postern.deploy('rotated-undertaker', 'export const handler = () => null;');
+  await postern.admin('PUT', '/secrets/NEXT', { value: `${SECRET}, the next one` });
+  const source = `export const handler = () => { throw new Error('no luck'); };`;
+  const options = { retry: { maxAttempts: 2, backoff: QUICK }, deadLetter: 'rotated-undertaker' };
+  const deploy = (secrets: readonly string[]) =>
+    postern.deploy('rotated', source, { trigger: { type: 'webhook', secrets, ...options } });
+  await deploy(['HOOK']);
+  await postern.admin('POST', '/functions/rotated/pause', {});
+  await KINDS.find(({ type }) => type === 'webhook')!.fire('rotated');
+  expect(await eventsOf('rotated', 'pending')).toHaveLength(1);
+  expect((await deploy(['NEXT', 'HOOK'])).status).toBe(201);
+  await postern.admin('POST', '/functions/rotated/resume', {});
+  await expect.poll(() => eventsOf('rotated'), PATIENCE).toMatchObject([{ trigger: 'webhook', attempt: 2 }]);
+  await expect.poll(() => invocationsOf('rotated-undertaker'), PATIENCE).toHaveLength(1);
+});
+
 describe.each(KINDS)('an event of a $type trigger', ({ type, config, fire }) => {
   const deploy = async (name: string, source: string, options: Row) => {
     const trigger = { type, ...config, ...options };

@@ -59,6 +59,7 @@ export class DatabaseTriggerInstaller implements TriggerInstaller {
         const label = labelOf(functionName, index, config);
         const triggerId = id ?? (await insertTrigger(client, functionId, config));
         if (config.type === 'database') await this.#attach(client, functionId, triggerId, label, config);
+        if (config.type === 'webhook') await adoptDeliveries(client, functionId, triggerId, installed);
       }
     });
   }
@@ -141,6 +142,25 @@ async function insertTrigger(client: PoolClient, functionId: number, config: Tri
     JSON.stringify(config),
   ]);
   return id;
+}
+
+/**
+ * Deliveries that wait are the new trigger's, with its retries and its function for dead letters: a function has one webhook
+ * trigger, whose rotated secret makes it another one. Ticks and row changes may be of a schedule or a table that is gone.
+ */
+async function adoptDeliveries(
+  client: PoolClient,
+  functionId: number,
+  triggerId: string,
+  retired: readonly InstalledTrigger[],
+): Promise<void> {
+  const ids = retired.filter(({ config }) => config.type === 'webhook').map(({ id }) => id);
+  if (ids.length === 0) return;
+  await client.query('update postern.events set trigger_id = $3 where function_id = $1 and trigger_id = any ($2)', [
+    functionId,
+    ids,
+    triggerId,
+  ]);
 }
 
 /** `function "welcome", trigger 1 (public.users)`: how every message to the author starts. */
