@@ -45,6 +45,11 @@ export const ERROR_CODES = {
   CANCELED: { fault: 'caller', retryable: false, text: 'the caller went away' },
   DATABASE_UNAVAILABLE: { fault: 'host', retryable: true, text: "Postern's own database can not be reached" },
   JWKS_UNAVAILABLE: { fault: 'host', retryable: true, text: 'the issuer of tokens can not be asked for its keys' },
+  SECRET_UNREADABLE: {
+    fault: 'host',
+    retryable: true,
+    text: 'a secret of the function opens with no master key of this node',
+  },
   INTERNAL_ERROR: { fault: 'host', retryable: true, text: 'a defect in Postern' },
 } as const satisfies Record<string, { fault: Fault; retryable: boolean; text: string }>;
 

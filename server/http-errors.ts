@@ -30,6 +30,8 @@ export const HTTP_STATUS = {
   CANCELED: 499,
   DATABASE_UNAVAILABLE: 503,
   JWKS_UNAVAILABLE: 503,
+  // A matter of configuration: no other node and no later moment mends it, so no 503.
+  SECRET_UNREADABLE: 500,
   INTERNAL_ERROR: 500,
 } as const satisfies Record<ErrorCode, number>;
 

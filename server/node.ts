@@ -224,7 +224,12 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
     openLog: (scope, version: FunctionVersion) => openInvocationLog(scope, version, parts.logOutput, logBudgets),
     mapStack: (version, stack) => stacks.map(version.versionId, stack),
     onDefect: (operation, err) => log.error({ err, operation }, 'a host function failed'),
-    onResult: (result, request) => metrics.observe(result, request),
+    onResult: (result, request) => {
+      metrics.observe(result, request);
+      // HTTP logs what it answers; of an event nobody else would hear how to mend it.
+      if (result.error?.code === 'SECRET_UNREADABLE')
+        log.error({ function: result.functionName, trigger: request.trigger }, result.error.message);
+    },
   });
   const drain = (): Promise<void> => {
     admission.close();

@@ -80,8 +80,8 @@ export class SecretStore {
   }
 
   /**
-   * The values of those names that exist; as the transaction of `client` sees them, where one is given. Throws where one
-   * can't be decrypted: running without it would be worse.
+   * The values of those names that exist; as the transaction of `client` sees them, where one is given. Throws
+   * SECRET_UNREADABLE where one can't be decrypted: running without it would be worse.
    */
   async resolve(names: readonly string[], client: Pick<pg.Pool, 'query'> = this.#pool): Promise<Map<string, string>> {
     const values = new Map<string, string>();
@@ -142,12 +142,27 @@ export class SecretStore {
 
   #open(row: Row): string {
     const cipher = this.#ciphers.get(row.key_id);
-    if (cipher !== undefined) return cipher.open(row.name, sealed(row));
-    throw new Error(
-      `secret ${row.name} is sealed under a key that this node does not have (key id ${row.key_id}): ` +
-        `give that key in POSTERN_MASTER_KEY_PREVIOUS, or set the secret again with \`postern secrets set ${row.name}\``,
+    if (cipher !== undefined) {
+      try {
+        return cipher.open(row.name, sealed(row));
+      } catch (cause) {
+        throw unreadable(`${(cause as Error).message}; ${setAgain(row)}`, cause);
+      }
+    }
+    throw unreadable(
+      `secret ${row.name} is sealed under a key that this node does not have (key id ${row.key_id}): give that key in ` +
+        `POSTERN_MASTER_KEY_PREVIOUS and run \`postern secrets rotate\`, or ${setAgain(row)}`,
     );
   }
+}
+
+/** The message is for the operator: callers are told the code alone. */
+function unreadable(message: string, cause?: unknown): PosternError {
+  return new PosternError('SECRET_UNREADABLE', message, cause === undefined ? {} : { cause });
+}
+
+function setAgain({ name }: Row): string {
+  return `set the secret again with \`postern secrets set ${name}\``;
 }
 
 function sealed(row: Row): SealedSecret {

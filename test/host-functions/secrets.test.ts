@@ -37,23 +37,32 @@ test('the same value never looks the same twice', () => {
 test('a row that was changed, swapped with another or sealed by another key is refused', async () => {
   await store.set('ONE', 'value of one');
   await store.set('TWO', 'value of two');
+  const refusal = (message: unknown) => ({ code: 'SECRET_UNREADABLE', message });
   await expect(
     new SecretStore(database.pool, Buffer.from('another master key, quite as long')).resolve(['ONE']),
-  ).rejects.toThrow(
-    /secret ONE is sealed under a key that this node does not have \(key id [0-9a-f]{16}\): give that key in POSTERN_MASTER_KEY_PREVIOUS, or set the secret again/,
+  ).rejects.toMatchObject(
+    refusal(
+      expect.stringMatching(
+        /^secret ONE is sealed under a key that this node does not have \(key id [0-9a-f]{16}\): give that key in POSTERN_MASTER_KEY_PREVIOUS and run `postern secrets rotate`, or set the secret again/,
+      ),
+    ),
   );
   await database.pool.query(
     `update postern.secrets a set ciphertext = b.ciphertext, nonce = b.nonce from postern.secrets b where a.name = 'ONE' and b.name = 'TWO'`,
   );
-  await expect(store.resolve(['ONE'])).rejects.toThrow('can not be decrypted');
+  await expect(store.resolve(['ONE'])).rejects.toMatchObject(
+    refusal(
+      'secret ONE can not be decrypted: it was changed in the table; set the secret again with `postern secrets set ONE`',
+    ),
+  );
   await database.pool.query(
     `update postern.secrets set ciphertext = set_byte(ciphertext, 0, get_byte(ciphertext, 0) # 1) where name = 'TWO'`,
   );
-  await expect(store.resolve(['TWO'])).rejects.toThrow('can not be decrypted');
+  await expect(store.resolve(['TWO'])).rejects.toMatchObject(refusal(expect.stringContaining('can not be decrypted')));
   await database.pool.query(
     `update postern.secrets set ciphertext = substring(ciphertext from 1 for 5) where name = 'TWO'`,
   );
-  await expect(store.resolve(['TWO'])).rejects.toThrow('is damaged');
+  await expect(store.resolve(['TWO'])).rejects.toMatchObject(refusal(expect.stringContaining('is damaged')));
   await database.pool.query('delete from postern.secrets');
 });
 

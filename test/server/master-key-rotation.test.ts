@@ -1,6 +1,7 @@
 /** A master key is replaced: nodes of a database, one after the other. */
 
 import { randomUUID } from 'node:crypto';
+import pino from 'pino';
 import { expect, test } from 'vitest';
 import { createTestDatabase } from '../support/postgres.ts';
 import { startTestPostern, type TestPostern } from './support.ts';
@@ -46,11 +47,57 @@ test(
       await node.stop();
 
       node = await startTestPostern(db, { masterKey });
-      expect(await read(node)).toBe('INTERNAL_ERROR');
+      expect(await read(node)).toBe('SECRET_UNREADABLE');
       expect(await node.admin('POST', '/secrets/rotate')).toEqual({
         status: 200,
         body: { rotated: 0, remaining: 1, unreadable: ['TOKEN'] },
       });
+      await node.stop();
+    } finally {
+      await db.drop();
+    }
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  'a secret that no key of the node opens is a configuration error: the caller is told no name of it, the operator which one and what to do',
+  async () => {
+    const [masterKey, newKey] = KEYS as [string, string];
+    const db = await createTestDatabase();
+    const lines: string[] = [];
+    const log = pino({ level: 'error' }, { write: (line) => void lines.push(line) });
+    try {
+      const value = `value ${randomUUID()}`;
+      let node = await startTestPostern(db, { masterKey });
+      await node.admin('PUT', '/secrets/TOKEN', { value });
+      await node.deploy('reader', SOURCE, { auth: 'none', env: ['TOKEN'] });
+      await node.stop();
+
+      node = await startTestPostern(db, { masterKey: newKey }, { log });
+      const remedy =
+        /secret TOKEN is sealed under a key that this node does not have .* POSTERN_MASTER_KEY_PREVIOUS and run `postern secrets rotate`/;
+      const response = await node.call('/functions/v1/reader');
+      expect(response.status).toBe(500);
+      const body = await response.text();
+      expect(JSON.parse(body)).toMatchObject({
+        code: 'SECRET_UNREADABLE',
+        message: 'a secret of the function opens with no master key of this node',
+      });
+      expect(body).not.toContain('TOKEN');
+      expect(lines.splice(0).join('')).toMatch(remedy);
+
+      const { error } = await node.invoker.invoke({
+        functionName: 'reader',
+        trigger: 'database',
+        eventJson: '{}',
+        requestId: randomUUID(),
+        identity: { userId: null, role: 'anon', claims: {} },
+      });
+      expect(error).toMatchObject({ code: 'SECRET_UNREADABLE', message: expect.stringMatching(remedy) });
+      const logged = lines.join('');
+      expect(logged).toMatch(remedy);
+      expect(logged).not.toContain(value);
       await node.stop();
     } finally {
       await db.drop();
