@@ -4,15 +4,20 @@
  * (THREATS 1.5).
  *
  * Roles belong to the cluster, and several databases of a cluster may each have a Postern with a master key of its own.
- * So a login carries the fingerprint of its key in its comment, and a database remembers the last fingerprint that it
- * used: a login with a foreign fingerprint is left alone, and one with a suffix is made beside it. Nodes that start at
- * once do the same things with the same outcome; Postgres reports such collisions, and the step is done again.
+ * So a login carries the fingerprint of its key in its comment: a login with a foreign fingerprint is left alone, and one
+ * with a suffix is made beside it. Nodes that start at once do the same things with the same outcome; Postgres reports such
+ * collisions, and the step is done again.
+ *
+ * While a master key is replaced, nodes of both keys run. One that has the previous key too uses logins as they are, with
+ * whichever password they have, until `rotateGuestLogins`. One that has the new key alone makes logins beside those of the
+ * old one; only where no node of the database is alive does it take them over (the database remembers their fingerprint).
  */
 
-import { createHash, createHmac } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import pg, { type ClientConfig, type Pool } from 'pg';
 import { GuestRoleError } from './errors.ts';
 import { guestRoleProblem } from './guest-role.ts';
+import { fingerprintIn, type LoginKey, LoginKeys } from './login-key.ts';
 import { quoteIdentifier, quoteLiteral } from './quoting.ts';
 import { scramVerifier } from './scram.ts';
 import { sqlState } from './transaction.ts';
@@ -33,10 +38,16 @@ const SETTINGS: Readonly<Record<string, string>> = {
 };
 
 /** What `new pg.Pool()` or `new pg.Client()` needs. Holds a password: never log it. */
-export type GuestConnection = Readonly<ClientConfig> & { readonly user: string; readonly password: string };
+export type GuestConnection = Readonly<ClientConfig> & {
+  readonly user: string;
+  /** A function during a rotation: the password may become another one's while the node runs. */
+  readonly password: string | (() => Promise<string>);
+};
 
 export interface GuestLoginOptions {
   readonly connectionLimit?: number;
+  /** The master key before, while it is replaced. */
+  readonly previousKey?: Buffer | undefined;
   /** What an operator should know, a sentence each. */
   readonly log?: (message: string) => void;
 }
@@ -52,37 +63,51 @@ export async function ensureGuestLogin(
   options: GuestLoginOptions = {},
 ): Promise<GuestConnection> {
   await requireHarmless(pool, role);
-  const fingerprint = hmac(masterKey, 'guest login fingerprint').toString('hex').slice(0, 12);
-  const login = await chooseLogin(pool, loginNameOf(role), fingerprint);
-  const password = hmac(masterKey, `guest login password\0${login}`).toString('base64url');
-  const plan: LoginPlan = {
-    pool,
-    role,
-    login,
-    password,
-    fingerprint,
-    limit: options.connectionLimit ?? CONNECTION_LIMIT,
-  };
-  await again(() => createLogin(plan));
+  const keys = new LoginKeys(masterKey, options.previousKey);
+  const name = loginNameOf(role);
+  const login = await chooseLogin(pool, name, keys);
+  const limit = options.connectionLimit ?? CONNECTION_LIMIT;
+  await again(() => createLogin(pool, keys.current, { role, login, limit }));
+  // Another node may have made it, with a key that is the previous one here.
+  const plan: LoginPlan = { pool, keys, role, login, limit, key: await keyOf(pool, keys, login) };
   await requireOnlyMembership(plan);
   await again(() => applySettings(plan));
   await closeSchema(pool, [role, login]);
   const connection = connectionOf(plan);
   await ensureLoginWorks(plan, connection, options);
+  if (login === name) await remember(pool, plan.key);
   return connection;
 }
 
-interface LoginPlan {
-  readonly pool: Pool;
+/**
+ * Gives every login that has the previous key's password the current one's. For when no node is left that knows the
+ * previous key alone; nodes that have both notice at their next connection. May be cut off and done again.
+ */
+export async function rotateGuestLogins(pool: Pool, masterKey: Buffer, previousKey?: Buffer): Promise<void> {
+  const { current, previous } = new LoginKeys(masterKey, previousKey);
+  if (previous === undefined) return;
+  const { rows } = await pool.query<{ login: string }>(
+    `select rolname as login from pg_roles where rolname ~ $1 and shobj_description(oid, 'pg_authid') = $2`,
+    [GUEST_LOGIN_PATTERN, previous.comment],
+  );
+  for (const { login } of rows) await again(() => setPassword(pool, login, current));
+  await pool.query(`${REMEMBER} where settings.value = to_jsonb($2::text)`, [
+    current.fingerprint,
+    previous.fingerprint,
+  ]);
+}
+
+interface Login {
   readonly role: string;
   readonly login: string;
-  readonly password: string;
-  readonly fingerprint: string;
   readonly limit: number;
 }
 
-function hmac(masterKey: Buffer, purpose: string): Buffer {
-  return createHmac('sha256', masterKey).update(`postern ${purpose}`).digest();
+interface LoginPlan extends Login {
+  readonly pool: Pool;
+  readonly keys: LoginKeys;
+  /** Of whose password the login has, or is to have. */
+  readonly key: LoginKey;
 }
 
 /** A regular expression of Postgres, for the names of logins that this makes. */
@@ -104,28 +129,40 @@ function shortened(name: string, room = MAX_IDENTIFIER_BYTES): string {
   return `${head}_${digest}`;
 }
 
-async function chooseLogin(pool: Pool, name: string, fingerprint: string): Promise<string> {
-  const { rows } = await pool.query<{ comment: string | null; used: string | null }>(
+async function chooseLogin(pool: Pool, name: string, keys: LoginKeys): Promise<string> {
+  const { rows } = await pool.query<{ comment: string | null; used: string | null; alone: boolean }>(
     `select shobj_description(oid, 'pg_authid') as comment,
-            (select value #>> '{}' from postern.settings where key = 'guest_login_fingerprint') as used
+            (select value #>> '{}' from postern.settings where key = 'guest_login_fingerprint') as used,
+            not exists (select from postern.nodes where lease_expires_at > clock_timestamp()) as alone
      from pg_roles where rolname = $1`,
     [name],
   );
-  const found = /^postern guest login, key ([0-9a-f]{12})$/.exec(rows[0]?.comment ?? '')?.[1];
-  // Absent, ours, made by hand without a comment, or ours under the key before a rotation.
-  if (found === undefined || found === fingerprint || found === rows[0]?.used) return name;
-  return `${shortened(name, MAX_IDENTIFIER_BYTES - 9)}_${fingerprint.slice(0, 8)}`;
+  const [found] = rows;
+  const fingerprint = fingerprintIn(found?.comment);
+  // Absent, or made by hand without a comment; ours; or this database's under a key that no node has any more.
+  if (fingerprint === undefined || keys.find(fingerprint) !== undefined) return name;
+  if (found?.alone === true && fingerprint === found.used) return name;
+  return `${shortened(name, MAX_IDENTIFIER_BYTES - 9)}_${keys.current.fingerprint.slice(0, 8)}`;
 }
 
-async function createLogin({ pool, role, login, password, fingerprint, limit }: LoginPlan): Promise<void> {
+/** The key whose password the login has; the current one where that is none of ours. */
+async function keyOf(pool: Pool, keys: LoginKeys, login: string): Promise<LoginKey> {
+  const { rows } = await pool.query<{ comment: string | null }>(
+    `select shobj_description(oid, 'pg_authid') as comment from pg_roles where rolname = $1`,
+    [login],
+  );
+  return keys.find(fingerprintIn(rows[0]?.comment)) ?? keys.current;
+}
+
+async function createLogin(pool: Pool, key: LoginKey, { role, login, limit }: Login): Promise<void> {
   const id = quoteIdentifier(login);
   try {
     if (!(await roleExists(pool, login))) {
       await pool.query(
         `create role ${id} login inherit nosuperuser nocreatedb nocreaterole noreplication nobypassrls
-         connection limit ${limit} password ${quoteLiteral(scramVerifier(password))}`,
+         connection limit ${limit} password ${quoteLiteral(scramVerifier(key.passwordOf(login)))};
+         comment on role ${id} is '${key.comment}'`,
       );
-      await pool.query(`comment on role ${id} is 'postern guest login, key ${fingerprint}'`);
     }
     const { rows } = await pool.query<{ member: boolean }>(
       `select exists (
@@ -222,7 +259,16 @@ async function closeSchema(pool: Pool, roles: readonly string[]): Promise<void> 
   await again(() => pool.query(`revoke all on schema postern from public, ${list}`));
 }
 
-function connectionOf({ pool, login, password }: LoginPlan): GuestConnection {
+/** Changes password and comment in one transaction: statements of one text are one. */
+async function setPassword(pool: Pool, login: string, key: LoginKey): Promise<void> {
+  const id = quoteIdentifier(login);
+  await pool.query(
+    `alter role ${id} login password ${quoteLiteral(scramVerifier(key.passwordOf(login)))};
+     comment on role ${id} is '${key.comment}'`,
+  );
+}
+
+function connectionOf({ pool, keys, login, key }: LoginPlan): GuestConnection {
   // pg's own reading of the pool's configuration: connection string, PGHOST and all.
   const template = new pg.Client(pool.options);
   return {
@@ -231,7 +277,10 @@ function connectionOf({ pool, login, password }: LoginPlan): GuestConnection {
     ...(template.database === undefined ? {} : { database: template.database }),
     ...(pool.options.ssl === undefined ? sslOf(template) : { ssl: pool.options.ssl }),
     user: login,
-    password,
+    password:
+      keys.previous === undefined
+        ? key.passwordOf(login)
+        : async () => (await keyOf(pool, keys, login)).passwordOf(login),
     application_name: 'postern guest',
     keepAlive: true,
   };
@@ -249,33 +298,31 @@ async function ensureLoginWorks(
   options: GuestLoginOptions,
 ): Promise<void> {
   const first = await tryLogin(connection);
-  if (first === null) return remember(plan);
-  const id = quoteIdentifier(plan.login);
+  if (first === null) return;
+  const { pool, login, key } = plan;
   if (sqlState(first) === INVALID_PASSWORD) {
-    options.log?.(`setting the password of the guest login ${plan.login}`);
-    await again(() => plan.pool.query(`alter role ${id} login password ${quoteLiteral(scramVerifier(plan.password))}`));
-    await again(() => plan.pool.query(`comment on role ${id} is 'postern guest login, key ${plan.fingerprint}'`));
+    options.log?.(`setting the password of the guest login ${login}`);
+    await again(() => setPassword(pool, login, key));
   } else if (sqlState(first) === INSUFFICIENT_PRIVILEGE) {
     const database = quoteIdentifier(connection.database ?? '');
-    await again(() => plan.pool.query(`grant connect on database ${database} to ${id}`));
+    await again(() => pool.query(`grant connect on database ${database} to ${quoteIdentifier(login)}`));
   } else {
     throw loginFailed(plan, first);
   }
   const second = await tryLogin(connection);
   if (second !== null) throw loginFailed(plan, second);
-  await remember(plan);
 }
 
 function loginFailed({ login }: LoginPlan, cause: Error): GuestRoleError {
   return new GuestRoleError(`The guest login ${login} can not connect: ${cause.message}`, { cause });
 }
 
-async function remember({ pool, fingerprint }: LoginPlan): Promise<void> {
-  await pool.query(
-    `insert into postern.settings (key, value) values ('guest_login_fingerprint', to_jsonb($1::text))
-     on conflict (key) do update set value = excluded.value where settings.value <> excluded.value`,
-    [fingerprint],
-  );
+const REMEMBER = `insert into postern.settings (key, value) values ('guest_login_fingerprint', to_jsonb($1::text))
+     on conflict (key) do update set value = excluded.value`;
+
+/** Which key's logins are this database's, for a node that starts alone with another one. */
+async function remember(pool: Pool, { fingerprint }: LoginKey): Promise<void> {
+  await pool.query(`${REMEMBER} where settings.value <> excluded.value`, [fingerprint]);
 }
 
 /** Null where it works. A full house counts as working: the password was checked before the connections were counted. */

@@ -4,7 +4,13 @@ export type { Severity } from './doctor-checks.ts';
 export * from './embedded.ts';
 export * from './errors.ts';
 export { armFailpoints, FAILPOINTS, type Failpoint, failpoint, seededRandom } from './failpoint.ts';
-export { ensureGuestLogin, GUEST_LOGIN_PATTERN, type GuestConnection, type GuestLoginOptions } from './guest-login.ts';
+export {
+  ensureGuestLogin,
+  GUEST_LOGIN_PATTERN,
+  type GuestConnection,
+  type GuestLoginOptions,
+  rotateGuestLogins,
+} from './guest-login.ts';
 export { guestRoleProblem } from './guest-role.ts';
 export { Janitor, type JanitorOptions, type RetentionRule } from './janitor.ts';
 export { type MigrateOptions, type Migration, migrate, pendingMigrations } from './migrate.ts';

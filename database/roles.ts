@@ -1,7 +1,13 @@
 import type { Pool } from 'pg';
 import { type ClaimsKey, readClaimsKey } from './claims-key.ts';
 import { GuestRoleError } from './errors.ts';
-import { again, ensureGuestLogin, type GuestConnection, type GuestLoginOptions } from './guest-login.ts';
+import {
+  again,
+  ensureGuestLogin,
+  type GuestConnection,
+  type GuestLoginOptions,
+  rotateGuestLogins,
+} from './guest-login.ts';
 import { quoteIdentifier } from './quoting.ts';
 import { sqlState } from './transaction.ts';
 
@@ -81,6 +87,11 @@ export class GuestLogins {
     this.#known.set(role, made);
     made.catch(() => this.#known.delete(role));
     return made;
+  }
+
+  /** See `rotateGuestLogins`. */
+  rotate(): Promise<void> {
+    return rotateGuestLogins(this.#pool, this.#masterKey, this.#options.previousKey);
   }
 
   /** What the pools of `db.query` prove claims with. Read once. */

@@ -163,7 +163,12 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   shutdown.add('janitor', () => janitor.stop());
   const secrets = secretStore(pool, keys);
   const env = new Environment(secrets, plainVariables(parts.environment));
-  const providers = await hostFunctions(pool, keys.masterKey, env, log, shutdown);
+  const logins = new GuestLogins(pool, keys.masterKey, {
+    previousKey: keys.previousMasterKey,
+    log: (message) => log.info(message),
+  });
+  await logins.start();
+  const providers = hostFunctions(logins, env, log, shutdown);
   const triggers = parts.databaseTriggers({
     pool,
     databaseUrl,
@@ -276,6 +281,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
       events: triggers.events,
       schedules: scheduleAdmin(pool, scheduler),
       secrets,
+      rotateLogins: () => logins.rotate(),
       apiKeys: keyStore,
       settle: () => sync.settleCurrent(),
       metrics,
@@ -306,15 +312,12 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   };
 }
 
-async function hostFunctions(
-  pool: Pool,
-  masterKey: Buffer,
+function hostFunctions(
+  logins: GuestLogins,
   secrets: Environment,
   log: Logger,
   shutdown: Shutdown,
-): Promise<HostFunctionProvider[]> {
-  const logins = new GuestLogins(pool, masterKey, { log: (message) => log.info(message) });
-  await logins.start();
+): HostFunctionProvider[] {
   const providers = [
     createDatabaseHostFunction({ guestPools: createGuestPools(logins, { log }), log }),
     createHttpHostFunction({ log, secrets }),

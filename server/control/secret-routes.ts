@@ -8,13 +8,15 @@ import { jsonSchema, read, rotation, secretBody, secretSummary } from './schemas
 
 export interface SecretRoutesOptions {
   readonly secrets: Pick<SecretStore, 'list' | 'set' | 'unset' | 'rotate'>;
+  /** Gives the guests' database logins the current master key's passwords. */
+  readonly rotateLogins: () => Promise<void>;
   /** Resolves when every node has let go of the value before. */
   readonly settle: () => Promise<void>;
 }
 
 type Named = { Params: { name: string } };
 
-export function secretRoutes(app: FastifyInstance, { secrets, settle }: SecretRoutesOptions): void {
+export function secretRoutes(app: FastifyInstance, { secrets, rotateLogins, settle }: SecretRoutesOptions): void {
   const tags = ['secrets'];
   const list = async () =>
     (await secrets.list()).map(({ name, createdAt, updatedAt }) => ({
@@ -66,7 +68,11 @@ export function secretRoutes(app: FastifyInstance, { secrets, settle }: SecretRo
       summary: 'Seal every secret under the current POSTERN_MASTER_KEY',
       response: { 200: jsonSchema(rotation, 'output') },
     },
-    handler: () => secrets.rotate(),
+    handler: async () => {
+      const done = await secrets.rotate();
+      await rotateLogins();
+      return done;
+    },
   });
 }
 

@@ -1,7 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { ensureGuestLogin, ensureGuestRoles, type GuestConnection, GuestLogins } from '../../database/index.ts';
+import {
+  ensureGuestLogin,
+  ensureGuestRoles,
+  type GuestConnection,
+  GuestLogins,
+  rotateGuestLogins,
+} from '../../database/index.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 
 // Its own: roles belong to the cluster, and other test files are other installations in it.
@@ -105,6 +111,66 @@ describe('guest logins', () => {
     await other.drop();
   });
 
+  describe('while the master key is replaced', () => {
+    const NEXT = randomBytes(32);
+    let role: string;
+    let old: GuestConnection;
+    const works = (connection: GuestConnection) => as(connection, (client) => client.query(`set role ${role}`));
+    const begin = async () => {
+      role = `k_${randomBytes(4).toString('hex')}`;
+      await db.pool.query(`create role ${role}`);
+      old = await ensureGuestLogin(db.pool, KEY, role);
+      await db.pool.query(
+        `insert into postern.nodes (id, host, pid, lease_expires_at)
+         values (gen_random_uuid(), 'a node that is alive', 1, now() + interval '1 hour')`,
+      );
+    };
+    const end = async () => {
+      const logins = await db.pool.query(
+        `select rolname as name from pg_roles where rolname like 'postern_as_${role}%'`,
+      );
+      for (const { name } of logins.rows) await db.pool.query(`drop role ${name}`);
+      await db.pool.query(`drop role ${role}; delete from postern.nodes`);
+    };
+
+    test('a node that has the previous key too uses the login with its old password, and with the new one after the rotation', async () => {
+      await begin();
+      const both = await ensureGuestLogin(db.pool, NEXT, role, { previousKey: KEY });
+      expect(both.user).toBe(old.user);
+      await works(both);
+      await works(old);
+      for (let times = 0; times < 2; times++) await rotateGuestLogins(db.pool, NEXT, KEY);
+      await works(both);
+      expect(await refusal(works(old))).toBe('28P01');
+      const alone = await ensureGuestLogin(db.pool, NEXT, role);
+      expect(alone.user).toBe(old.user);
+      await works(alone);
+      await rotateGuestLogins(db.pool, KEY, NEXT);
+      await end();
+    });
+
+    test('a node that has the new key alone makes a login beside that of nodes that are alive, and nobody loses a connection', async () => {
+      await begin();
+      const alone = await ensureGuestLogin(db.pool, NEXT, role);
+      expect(alone.user).toMatch(new RegExp(`^${old.user}_[0-9a-f]{8}$`));
+      await works(alone);
+      await works(old);
+      expect((await ensureGuestLogin(db.pool, KEY, role)).user).toBe(old.user);
+      await works(alone);
+      await end();
+    });
+
+    test('once no node is alive it takes the login over', async () => {
+      await begin();
+      await db.pool.query('delete from postern.nodes');
+      const alone = await ensureGuestLogin(db.pool, NEXT, role);
+      expect(alone.user).toBe(old.user);
+      await works(alone);
+      await ensureGuestLogin(db.pool, KEY, role);
+      await end();
+    });
+  });
+
   test('a changed password is set right at the next start', async () => {
     const login = connections.anon.user;
     await db.pool.query(`alter role ${login} password 'something else'`);
@@ -177,7 +243,7 @@ describe('guest logins', () => {
     const user = `u_${randomBytes(4).toString('hex')}`;
     const role = `t_${randomBytes(4).toString('hex')}`;
     await db.pool.query(`create role ${user} login password 'x'; create role ${role};
-      grant usage on schema postern to ${user}; grant select on postern.settings to ${user}`);
+      grant usage on schema postern to ${user}; grant select on postern.settings, postern.nodes to ${user}`);
     const url = Object.assign(new URL(db.url), { username: user, password: 'x' }).href;
     const poor = new pg.Pool({ connectionString: url });
     await expect(ensureGuestLogin(poor, KEY, role)).rejects.toMatchObject({

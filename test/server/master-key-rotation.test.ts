@@ -1,6 +1,6 @@
 /** A master key is replaced: nodes of a database, one after the other. */
 
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import pino from 'pino';
 import { expect, test } from 'vitest';
 import { createTestDatabase } from '../support/postgres.ts';
@@ -54,6 +54,51 @@ test(
       });
       await node.stop();
     } finally {
+      await db.drop();
+    }
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  'nodes with the old key, with both and with the new one alone serve functions with db at the same time, on connections made anew',
+  async () => {
+    const [masterKey, newKey] = KEYS as [string, string];
+    const db = await createTestDatabase();
+    // Its login is of this test alone, and has its plain name.
+    const role = `rotating_${randomBytes(4).toString('hex')}`;
+    await db.pool.query(`create role ${role}`);
+    const nodes: TestPostern[] = [];
+    const serve = async (keys: { masterKey: string; previousMasterKey?: string }) => {
+      nodes.push(await startTestPostern(db, keys));
+      return nodes.at(-1)!;
+    };
+    const allRead = async (...those: TestPostern[]) => {
+      await db.pool.query(
+        `select pg_terminate_backend(pid, 5000) from pg_stat_activity
+         where datname = current_database() and application_name like 'postern guest%'`,
+      );
+      // What was just cut off may be lent out once more before its node has heard of it.
+      for (const node of those) await expect.poll(() => read(node), { timeout: 10_000 }).toEqual([null, role]);
+    };
+    try {
+      const old = await serve({ masterKey });
+      await old.deploy('reader', SOURCE, { auth: 'none', db: { role } });
+      await allRead(old);
+      const both = await serve({ masterKey: newKey, previousMasterKey: masterKey });
+      await allRead(old, both);
+      const next = await serve({ masterKey: newKey });
+      await allRead(old, both, next);
+      await old.stop();
+      expect(await both.admin('POST', '/secrets/rotate')).toMatchObject({ status: 200 });
+      await allRead(both, next);
+    } finally {
+      await Promise.all(nodes.map((node) => node.stop()));
+      const { rows } = await db.pool.query(`select rolname as login from pg_roles where rolname like $1`, [
+        `postern_as_${role}%`,
+      ]);
+      for (const { login } of rows) await db.pool.query(`drop role ${login}`);
+      await db.pool.query(`drop role ${role}`);
       await db.drop();
     }
   },
