@@ -1,5 +1,5 @@
 /**
- * Takes secrets out of text: as they are, JSON-escaped, base64 and base64url (at any of the three alignments, so that
+ * Takes secrets out of text: as they are, JSON-escaped (by whichever writer, and again within JSON text), base64 and base64url (at any of the three alignments, so that
  * `Authorization: Basic …` is caught too), hex and URL-encoded. Best effort: a function that wants to print a secret
  * reversed or letter by letter can, since it has to be able to read it.
  */
@@ -17,7 +17,8 @@ export function createRedactor(values: Iterable<string>): Redactor {
   const forms = new Map<string, string>();
   for (const value of values) {
     if (value.length < MIN_REDACTED_LENGTH) continue;
-    for (const form of formsOf(value)) forms.set(form, RegExp.escape(form));
+    for (const form of encodedFormsOf(value)) forms.set(form, RegExp.escape(form));
+    forms.set(value, escapedPatternOf(value));
     for (const { core, pattern } of base64FormsOf(value)) forms.set(core, pattern);
   }
   if (forms.size === 0) return keepAll;
@@ -27,9 +28,36 @@ export function createRedactor(values: Iterable<string>): Redactor {
   return (text) => (text.length < MIN_REDACTED_LENGTH ? text : text.replace(pattern, REDACTED));
 }
 
-function* formsOf(value: string): Generator<string> {
-  yield value;
-  yield JSON.stringify(value).slice(1, -1);
+/** What writers of JSON escape: the quote, the backslash and controls all of them, PHP the slash, it and Python all but ASCII. */
+const ESCAPABLE = /\\+|["/\x00-\x1f\x7f-\uffff]/g;
+const SHORT_ESCAPES: Readonly<Record<string, string>> = { '\b': 'b', '\t': 't', '\n': 'n', '\f': 'f', '\r': 'r' };
+
+/**
+ * The value as it is, in JSON text, in JSON text in JSON text, and once more: a backslash before a character that stands for
+ * itself becomes three and then seven, any other is doubled. Bounded, and a run of backslashes is one piece, so that nothing
+ * is tried over and over. A value without such characters is its own pattern.
+ */
+function escapedPatternOf(value: string): string {
+  let pattern = '';
+  let done = 0;
+  for (const { 0: escapable, index } of value.matchAll(ESCAPABLE)) {
+    pattern += RegExp.escape(value.slice(done, index)) + escapedPattern(escapable);
+    done = index + escapable.length;
+  }
+  return pattern + RegExp.escape(value.slice(done));
+}
+
+/** Of one character, or of a run of backslashes. */
+function escapedPattern(character: string): string {
+  if (character.startsWith('\\')) return `\\\\{${character.length},${8 * character.length}}`;
+  if (character === '"' || character === '/') return `\\\\{0,7}${character}`;
+  const code = character.charCodeAt(0).toString(16).padStart(4, '0');
+  const inAnyCase = code.replaceAll(/[a-f]/g, (digit) => `[${digit}${digit.toUpperCase()}]`);
+  const short = SHORT_ESCAPES[character];
+  return `(?:\\u${code}|\\\\{1,4}(?:u${inAnyCase}${short === undefined ? '' : `|${short}`}))`;
+}
+
+function* encodedFormsOf(value: string): Generator<string> {
   const bytes = Buffer.from(value);
   const hex = bytes.toString('hex');
   yield hex;

@@ -256,6 +256,41 @@ test('ENV-05 secrets are taken out in plain, JSON, base64, hex and URL form, and
   expect(redact('short true 12345')).toBe('short true 12345');
 });
 
+test('ENV-05 a secret with quotes, backslashes, line breaks or other scripts is taken out of JSON text, and of JSON text within it', () => {
+  const json = (text: string): string => JSON.stringify(text).slice(1, -1);
+  const ascii = (text: string): string =>
+    json(text).replaceAll(/[^\x20-\x7e]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  const upper = (text: string): string =>
+    ascii(text).replaceAll(/\\u[0-9a-f]{4}/g, (unit) => `\\u${unit.slice(2).toUpperCase()}`);
+  const php = (text: string): string => ascii(text).replaceAll('/', '\\/');
+  const secrets = [
+    '"quoted"',
+    'C:\\new\\table',
+    'first\nsecond\r\n\tthird',
+    'пароль-для-входа',
+    'key😀é/é',
+    '\u0001\u0002abcdef',
+    '\\\\\\\\\\\\',
+  ];
+  for (const secret of secrets) {
+    const redact = createRedactor([secret]);
+    for (const write of [json, ascii, upper, php]) {
+      for (const written of [write(secret), json(write(secret)), write(write(secret)), json(json(write(secret)))])
+        expect(redact(`{"a":"${written}","b":1}`), written).toBe(`{"a":"${REDACTED}","b":1}`);
+    }
+  }
+});
+
+test('MEM-06 no text of backslashes makes redaction try over and over', () => {
+  const redact = createRedactor(['"'.repeat(20), `${'\\'.repeat(20)}x`, '/////////x']);
+  const costMs = (text: string): number => {
+    const from = performance.now();
+    redact(text);
+    return performance.now() - from;
+  };
+  expect(Math.min(...[1, 2, 3].map(() => costMs('\\'.repeat(64 * 1024))))).toBeLessThan(2_000);
+});
+
 test('ENV-05 no character of base64 that holds a bit of the secret is left, whatever its length', () => {
   for (const length of [8, 9, 10, 11]) {
     const secret = 's3cret-value'.slice(0, length);
