@@ -48,8 +48,10 @@ async function runOnce<T>(pool: Pool, work: (client: PoolClient) => Promise<T>):
   }
 }
 
-/** The five-character code of a Postgres error, or undefined. */
+const SQLSTATE = /^[0-9A-Z]{5}$/;
+
+/** The code of a Postgres error, or undefined. EPIPE looks like one: the system's errors name the call that failed. */
 export function sqlState(error: unknown): string | undefined {
-  const code = (error as { code?: unknown } | null)?.code;
-  return typeof code === 'string' && code.length === 5 ? code : undefined;
+  const { code, syscall } = (error ?? {}) as { code?: unknown; syscall?: unknown };
+  return typeof code === 'string' && syscall === undefined && SQLSTATE.test(code) ? code : undefined;
 }

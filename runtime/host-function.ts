@@ -18,6 +18,9 @@ export interface Identity {
   readonly userId: string | null;
 }
 
+/** Whoever shows nothing that tells who they are. */
+export const ANONYMOUS: Identity = Object.freeze({ role: 'anon', claims: null, userId: null });
+
 /** Events whose acknowledgement commits with what the invocation changed in the database, or not at all. */
 export interface AtomicDelivery {
   /** Who holds their leases. */

@@ -6,6 +6,7 @@ import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
+import { isUuid } from '../database/index.ts';
 import { PosternError } from '../runtime/index.ts';
 import { errorAnswer, toPosternError } from './http-errors.ts';
 import { drainBeforeClose } from './unread-body.ts';
@@ -18,8 +19,6 @@ const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 /** How often Node looks for connections that are over those limits. */
 const CHECK_CONNECTIONS_MS = 1_000;
 const MAX_CONNECTIONS = 20_000;
-
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 export interface AppOptions {
   readonly log: Logger;
@@ -75,7 +74,7 @@ export function createApp(options: AppOptions): FastifyInstance {
 /** A caller's own id only if it is a UUID: it goes into logs, records and answers (HTTP-09). Not trusted to be unique. */
 function requestIdOf(request: IncomingMessage): string {
   const given = request.headers['x-request-id'];
-  return typeof given === 'string' && UUID.test(given) ? given.toLowerCase() : randomUUID();
+  return typeof given === 'string' && isUuid(given) ? given.toLowerCase() : randomUUID();
 }
 
 /** What Node lets through and no two readers would understand alike. */

@@ -60,7 +60,8 @@ export function errorAnswer(thrown: unknown, requestId: string): ErrorAnswer {
   const { code } = error;
   const status = HTTP_STATUS[code];
   const headers: Record<string, string> = {};
-  if (status === 401) headers['www-authenticate'] = 'Bearer';
+  // RFC 9110 wants a challenge with every 401. A token would not help where a signature is wrong.
+  if (status === 401) headers['www-authenticate'] = code === 'INVALID_SIGNATURE' ? 'Signature' : 'Bearer';
   // supabase-js tells by it that the function was not reached (FunctionsRelayError) from what a function answered.
   if (status === 503) headers['x-relay-error'] = 'true';
   if (status === 429 || status === 503 || code === 'IDEMPOTENCY_KEY_IN_USE')

@@ -2,6 +2,7 @@
 
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
+import { isUuid } from '../../database/index.ts';
 import { PosternError } from '../../runtime/index.ts';
 import type { ApiKeyInfo, ApiKeyStore } from '../../triggers/index.ts';
 import { auditTarget } from './audit-hooks.ts';
@@ -12,8 +13,6 @@ export interface ApiKeyRoutesOptions {
   /** Resolves when every node goes by the keys as they are now. */
   readonly settle: () => Promise<void>;
 }
-
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 export function apiKeyRoutes(app: FastifyInstance, { apiKeys, settle }: ApiKeyRoutesOptions): void {
   const tags = ['API keys'];
@@ -53,7 +52,7 @@ export function apiKeyRoutes(app: FastifyInstance, { apiKeys, settle }: ApiKeyRo
   app.delete<{ Params: { id: string } }>('/api-keys/:id', {
     schema: { tags, summary: 'Revoke a key', response: { 204: { type: 'null' } } },
     handler: async ({ params: { id } }, reply) => {
-      if (!UUID.test(id) || !(await apiKeys.revoke(id)))
+      if (!isUuid(id) || !(await apiKeys.revoke(id)))
         throw new PosternError('NOT_FOUND', `there is no API key ${id.slice(0, 100)}`);
       await settle();
       return reply.code(204).send();

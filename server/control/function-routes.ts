@@ -2,6 +2,7 @@
 
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
+import { isUuid } from '../../database/index.ts';
 import type { Deployer, FunctionStore, FunctionSummary, InvocationReader } from '../../invoker/functions/index.ts';
 import { splitManifest } from '../../invoker/functions/index.ts';
 import { mergeConfigs } from '../../invoker/index.ts';
@@ -25,7 +26,6 @@ import {
 
 /** Files of a deploy, as JSON with escapes. */
 const MAX_DEPLOY_BYTES = 32 * 2 ** 20;
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 export interface FunctionRoutesOptions {
   readonly deployer: Deployer;
@@ -157,7 +157,7 @@ export function functionRoutes(app: FastifyInstance, options: FunctionRoutesOpti
       response: { 200: jsonSchema(invocationSummary, 'output') },
     },
     handler: async ({ params: { id } }) => {
-      const invocation = UUID.test(id) ? await invocations.get(id) : null;
+      const invocation = isUuid(id) ? await invocations.get(id) : null;
       if (invocation === null) throw new PosternError('NOT_FOUND', `there is no invocation ${id.slice(0, 100)}`);
       return invocation;
     },

@@ -2,6 +2,7 @@
 
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
+import { isUuid } from '../../database/index.ts';
 import { type FunctionStore, functionNotFound } from '../../invoker/functions/index.ts';
 import { PosternError } from '../../runtime/index.ts';
 import type { ScheduledRun, ScheduleSummary } from '../../triggers/index.ts';
@@ -19,7 +20,6 @@ export interface ScheduleAdmin {
   cancel(name: string, id: string): Promise<boolean>;
 }
 
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const TIME_TEXT = "an ISO 8601 time with its offset, such as '2026-02-06T03:00:00Z'";
 
 const text = z.string();
@@ -89,7 +89,7 @@ export function scheduleRoutes(
       response: { 204: { type: 'null' } },
     },
     handler: async ({ params: { name, id } }, reply) => {
-      if (!UUID.test(id) || !(await schedules.cancel(name, id))) {
+      if (!isUuid(id) || !(await schedules.cancel(name, id))) {
         throw new PosternError('NOT_FOUND', `no run ${id.slice(0, 100)} of function '${name}' is waiting`);
       }
       return reply.code(204).send();

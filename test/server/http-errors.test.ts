@@ -1,6 +1,7 @@
 import pg from 'pg';
 import { expect, test } from 'vitest';
-import { toPosternError } from '../../server/http-errors.ts';
+import { PosternError } from '../../runtime/index.ts';
+import { errorAnswer, toPosternError } from '../../server/http-errors.ts';
 
 function databaseError(code: string, severity: string): pg.DatabaseError {
   return Object.assign(new pg.DatabaseError('bind message supplies 0 parameters', 1, 'error'), { code, severity });
@@ -10,4 +11,11 @@ test('a statement of ours with a wrong number of parameters is a defect; the sam
   expect(toPosternError(databaseError('08P01', 'ERROR')).code).toBe('INTERNAL_ERROR');
   expect(toPosternError(databaseError('08P01', 'FATAL')).code).toBe('DATABASE_UNAVAILABLE');
   expect(toPosternError(databaseError('08006', 'FATAL')).code).toBe('DATABASE_UNAVAILABLE');
+});
+
+test('a 401 asks for a token, but not where a signature is wrong', () => {
+  const challenge = (code: 'UNAUTHORIZED' | 'INVALID_SIGNATURE') =>
+    errorAnswer(new PosternError(code, 'no'), 'id').headers['www-authenticate'];
+  expect(challenge('UNAUTHORIZED')).toBe('Bearer');
+  expect(challenge('INVALID_SIGNATURE')).toBe('Signature');
 });

@@ -1,6 +1,7 @@
 /** What operators see of events: waiting ones, dead letters, and sending a dead letter again. */
 
 import type { Pool } from 'pg';
+import { isUuid } from '../../database/index.ts';
 import { PosternError } from '../../runtime/index.ts';
 import { ringDoorbell } from './doorbell.ts';
 
@@ -137,12 +138,10 @@ const SHOW_EVENT = `
 
 /** One event with its rows; null where it is not there (never was, or handled). */
 export async function showEvent(pool: Pool, id: string): Promise<EventDetail | null> {
-  if (!UUID.test(id)) return null;
+  if (!isUuid(id)) return null;
   const { rows } = await pool.query<EventDetail>(SHOW_EVENT, [id]);
   return rows[0] ?? null;
 }
-
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 /** As new, with its id and its history of leases: the function can tell that it has seen it. */
 const AS_NEW = `run_at = clock_timestamp(), dead_at = null, attempt = 0, depth = null, leased_by = null, lease_expires_at = null`;
@@ -154,7 +153,7 @@ const REDRIVE_EVENT = `
 
 /** Runs a dead letter again, with all its attempts. False where there is no dead letter with this id. */
 export async function redriveEvent(pool: Pool, id: string): Promise<boolean> {
-  if (!UUID.test(id)) return false;
+  if (!isUuid(id)) return false;
   const { rowCount } = await pool.query(REDRIVE_EVENT, [id]);
   if (rowCount === 0) return false;
   await ringDoorbell(pool);
@@ -205,7 +204,7 @@ export async function redriveEvents(pool: Pool, filter: RedriveFilter): Promise<
 
 /** Removes a dead letter; what its ordering key held back goes on. False where there is no dead letter with this id. */
 export async function discardEvent(pool: Pool, id: string): Promise<boolean> {
-  if (!UUID.test(id)) return false;
+  if (!isUuid(id)) return false;
   const { rowCount } = await pool.query('delete from postern.events where id = $1 and dead_at is not null', [id]);
   if (rowCount === 0) return false;
   await ringDoorbell(pool);
@@ -229,7 +228,7 @@ export async function setPaused(
   paused: boolean,
   triggerId?: string,
 ): Promise<readonly string[]> {
-  if (triggerId !== undefined && !UUID.test(triggerId)) return [];
+  if (triggerId !== undefined && !isUuid(triggerId)) return [];
   const { rows } = await pool.query<{ id: string }>(SET_PAUSED, [functionName, paused, triggerId ?? null]);
   if (!paused && rows.length > 0) await ringDoorbell(pool);
   return rows.map(({ id }) => id);

@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { failpoint } from '../../database/index.ts';
 import type { InvocationRequest, InvocationResult } from '../../invoker/index.ts';
-import { type Identity, PosternError } from '../../runtime/index.ts';
+import { ANONYMOUS, type Identity, PosternError } from '../../runtime/index.ts';
 import { deliveryJson, failedOf, PARTLY_FAILED, withDeadLetter } from './delivery.ts';
 import type { DispatcherMetrics, DispatcherOptions } from './dispatcher-options.ts';
 import { kindOf } from './event-format.ts';
@@ -13,7 +13,7 @@ import { depthOf } from './leased-event.ts';
 import { DEFAULT_POLICY, type DeliveryPolicy, refuseToRun, setbackOf } from './retry-policy.ts';
 import type { Settler } from './settler.ts';
 import type { TriggerOptions } from './trigger-options.ts';
-import { ANONYMOUS, type WriterClaims } from './writer-claims.ts';
+import type { WriterClaims } from './writer-claims.ts';
 
 export interface AttemptOptions extends Pick<DispatcherOptions, 'invoker' | 'policy' | 'nodeId'> {
   readonly claims: WriterClaims;

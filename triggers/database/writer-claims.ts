@@ -1,9 +1,8 @@
 import type { Pool } from 'pg';
 import { timedQuery } from '../../database/index.ts';
-import type { Identity } from '../../runtime/index.ts';
+import { ANONYMOUS, type Identity } from '../../runtime/index.ts';
 import type { LeasedEvent } from './leased-event.ts';
 
-export const ANONYMOUS: Identity = { role: 'anon', claims: null, userId: null };
 const LOOKUP_TIMEOUT_MS = 5_000;
 const REMEMBERED_MS = 60_000;
 const MAX_REMEMBERED = 1_000;

@@ -2,7 +2,7 @@
 
 import { hash, randomBytes } from 'node:crypto';
 import type { Pool } from 'pg';
-import { ANONYMOUS } from './tokens.ts';
+import { ANONYMOUS } from '../../runtime/index.ts';
 
 /** Whatever begins so is looked for among the keys, everything else among the tokens. */
 export const API_KEY_PREFIX = 'pstn_';

@@ -2,9 +2,9 @@
 
 import type { IncomingHttpHeaders } from 'node:http';
 import type { AuthMode } from '../../invoker/index.ts';
-import type { Identity } from '../../runtime/index.ts';
+import { ANONYMOUS, type Identity } from '../../runtime/index.ts';
 import { type ApiKey, ApiKeys } from './api-keys.ts';
-import { ANONYMOUS, type TokenVerifier, unauthorized } from './tokens.ts';
+import { type TokenVerifier, unauthorized } from './tokens.ts';
 
 /** What credentials are checked against. */
 export interface Credentials {

@@ -20,4 +20,4 @@ export { IDEMPOTENCY_RETENTION, Idempotency } from './idempotency.ts';
 export { RateLimiter } from './rate-limiter.ts';
 export { RemoteKeySet, type RemoteKeySetOptions } from './remote-key-set.ts';
 export { MAX_RESPONSE_BYTES } from './response.ts';
-export { ANONYMOUS, TOKEN_ROLES, TokenVerifier, type TokenVerifierOptions } from './tokens.ts';
+export { TOKEN_ROLES, TokenVerifier, type TokenVerifierOptions } from './tokens.ts';

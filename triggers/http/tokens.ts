@@ -20,8 +20,6 @@ const MAX_CACHED = 10_000;
 /** What a token's `role` may be. Another one is refused, whatever roles the database has (HTTP-05). */
 export const TOKEN_ROLES: readonly string[] = ['anon', 'authenticated', 'service_role'];
 
-export const ANONYMOUS: Identity = Object.freeze({ role: 'anon', claims: null, userId: null });
-
 /** At least one of `secret` and `keys`; what is signed for the other is not valid. */
 export interface TokenVerifierOptions {
   readonly secret?: string;

@@ -15,10 +15,9 @@ import type {
   Invoker,
   WebhookTriggerConfig,
 } from '../../invoker/index.ts';
-import { PosternError } from '../../runtime/index.ts';
+import { ANONYMOUS, PosternError } from '../../runtime/index.ts';
 import { depthOf, okResponse } from '../http/function-call.ts';
 import { toWire, type WireResponse } from '../http/response.ts';
-import { ANONYMOUS } from '../http/tokens.ts';
 import {
   acceptDelivery,
   answerDelivery,
