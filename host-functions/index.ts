@@ -21,3 +21,4 @@ export { LOG_RATE, LogBudgets, type LogRate } from './log/log-budget.ts';
 export { createLogHostFunction } from './log/log-host-function.ts';
 export { StreamLogOutput } from './log/log-output.ts';
 export { parseLogPayload } from './log/log-payload.ts';
+export { printableJson } from './log/log-text.ts';

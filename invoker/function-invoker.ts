@@ -40,6 +40,8 @@ export interface FunctionInvokerOptions {
   ) => InvocationLog;
   /** Stacks as the author wrote the code; optional because it needs the version's source map. */
   readonly mapStack?: (version: FunctionVersion, stack: string) => Promise<string>;
+  /** The same for JSON text, whose strings hold stacks. */
+  readonly mapJson?: (version: FunctionVersion, json: string) => Promise<string>;
   readonly maxResultBytes?: number;
   /** A host function failed with something that was not meant for the guest. */
   readonly onDefect: (operation: string, error: unknown) => void;
@@ -355,17 +357,19 @@ class Attempt {
   }
 
   async #record(result: InvocationResult): Promise<void> {
-    const { recorder } = this.#options;
+    const { recorder, mapStack, mapJson } = this.#options;
     let recorded = result;
     if (result.error?.stack !== undefined) {
-      recorded = { ...result, error: { ...result.error, stack: await this.#mapped(result.error.stack) } };
+      recorded = { ...result, error: { ...result.error, stack: await this.#mapped(result.error.stack, mapStack) } };
     }
     const logs = [...(this.#log?.lines ?? [])];
-    const withStack = [...logs.keys()].filter((at) => logs[at]?.message.includes(BUNDLE_FILE_NAME));
+    const withStack = [...logs.keys()].filter((at) => hasStack(logs[at] as LogLine));
     for (const at of withStack.slice(0, MAX_MAPPED_LINES)) {
       const line = logs[at] as LogLine;
-      const message = await this.#mapped(line.message);
-      if (message.length <= MAX_MAPPED_CHARS) logs[at] = { ...line, message };
+      const message = await this.#mapped(line.message, mapStack);
+      const fields = line.fields === undefined ? undefined : await this.#mapped(line.fields, mapJson);
+      if (message.length + (fields?.length ?? 0) > MAX_MAPPED_CHARS) continue;
+      logs[at] = { ...line, message, ...(fields === undefined ? {} : { fields }) };
     }
     recorder.push({
       result: recorded,
@@ -381,9 +385,13 @@ class Attempt {
   }
 
   /** Text with the author's positions in place of the bundle's; as it is where they can't be read just now. */
-  async #mapped(text: string): Promise<string> {
-    return (await this.#options.mapStack?.(this.#version, text).catch(() => text)) ?? text;
+  async #mapped(text: string, map: FunctionInvokerOptions['mapStack']): Promise<string> {
+    return (await map?.(this.#version, text).catch(() => text)) ?? text;
   }
+}
+
+function hasStack({ message, fields }: LogLine): boolean {
+  return message.includes(BUNDLE_FILE_NAME) || fields?.includes(BUNDLE_FILE_NAME) === true;
 }
 
 /** Whether the commit has happened may be unknown; if it has, the event is gone, and no attempt to retry it finds it. */

@@ -74,6 +74,7 @@ import { createServer } from './create-server.ts';
 import { devSecrets } from './dev-secrets.ts';
 import { errorForLog } from './error-log.ts';
 import { openInvocationLog } from './invocation-log.ts';
+import { MappedOutput } from './mapped-output.ts';
 import { type EventCounts, type MetricSources, Metrics } from './metrics.ts';
 import { requireServeOptions, StartError, type StartOptions } from './options.ts';
 import { Shutdown } from './shutdown.ts';
@@ -226,8 +227,12 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
     admission,
     recorder,
     providers,
-    openLog: (scope, version: FunctionVersion) => openInvocationLog(scope, version, parts.logOutput, logBudgets),
+    openLog: (scope, version: FunctionVersion) => {
+      const output = new MappedOutput(parts.logOutput, (line) => stacks.mapJson(version.versionId, line));
+      return openInvocationLog(scope, version, output, logBudgets);
+    },
     mapStack: (version, stack) => stacks.map(version.versionId, stack),
+    mapJson: (version, json) => stacks.mapJson(version.versionId, json),
     onDefect: (operation, err) => log.error({ err, operation }, 'a host function failed'),
     onResult: (result, request) => {
       metrics.observe(result, request);

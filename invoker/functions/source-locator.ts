@@ -1,6 +1,7 @@
 /** From positions in a bundle back to the author's files. */
 
 import { SourceMap, type SourceMapPayload } from 'node:module';
+import { printableJson } from '../../host-functions/index.ts';
 
 /** How the engine names the bundle in stacks (`runtime/javascript/program-builder.ts`). */
 const BUNDLE_FRAME = /\bfunction\.js:(\d+):(\d+)/g;
@@ -40,9 +41,18 @@ export class SourceLocator {
 
   /** A guest's stack with the bundle's positions replaced by the author's. */
   mapStack(stack: string): string {
-    return stack.replace(BUNDLE_FRAME, (frame, line: string, column: string) => {
+    return this.#mapped(stack, (file) => file);
+  }
+
+  /** The same for JSON text, whose strings hold stacks; names of files are escaped as a log line's text is. */
+  mapJson(json: string): string {
+    return this.#mapped(json, (file) => printableJson(file).slice(1, -1));
+  }
+
+  #mapped(text: string, write: (file: string) => string): string {
+    return text.replace(BUNDLE_FRAME, (frame, line: string, column: string) => {
       const position = this.locate(Number(line), Number(column));
-      return position === null ? frame : `${position.file}:${position.line}:${position.column}`;
+      return position === null ? frame : `${write(position.file)}:${position.line}:${position.column}`;
     });
   }
 

@@ -4,7 +4,9 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { SourceLocator } from '../../invoker/functions/source-locator.ts';
 import { bundleLocal } from '../../runtime/javascript/bundle/index.ts';
+import { MappedOutput } from '../../server/mapped-output.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { startTestPostern, type TestPostern } from './support.ts';
 
@@ -71,12 +73,55 @@ test('a stack of an error after an await names the line that threw', async () =>
 
 test('an error that a function logs has its stack with the author’s lines', async () => {
   await deploy('logging', {
-    'logging.ts': `${PAD}export const handler = () => {\n  console.error(new Error('seen'));\n  console.log('in', { error: new RangeError('inside') });\n};\n`,
+    'logging.ts': `${PAD}export const handler = () => {\n  console.error(new Error('seen'));\n  console.log('in', { error: new RangeError('inside') });\n  log.error('failed', { error: new Error('in a field') });\n  console.log('last');\n};\n`,
   });
   const { logs } = await recordOf('logging');
   expect(logs[0]?.message).toMatch(/seen[\s\S]*logging\.ts:5:\d+/);
   expect(logs[1]?.message).toMatch(/inside[\s\S]*logging\.ts:6:\d+/);
+  expect(JSON.stringify(logs[2])).toMatch(/in a field[\s\S]*logging\.ts:7:\d+/);
   expect(JSON.stringify(logs)).not.toContain('function.js');
+
+  await expect.poll(() => postern.logged.length).toBe(4);
+  const lines = postern.logged.map((line) => JSON.parse(line));
+  expect(lines.map(({ message }) => message.split('\n', 1)[0])).toEqual([
+    expect.stringContaining('seen'),
+    expect.stringContaining('in'),
+    'failed',
+    'last',
+  ]);
+  expect(lines[0].message).toMatch(/logging\.ts:5:\d+/);
+  expect(lines[1].message).toMatch(/logging\.ts:6:\d+/);
+  expect(JSON.stringify(lines[2].error)).toMatch(/logging\.ts:7:\d+/);
+  expect(postern.logged.join('')).not.toContain('function.js');
+});
+
+test('LOG-01 the name of a file forges no line of the log, and no text on a terminal', () => {
+  const name = 'a"}\n{"level":"ERROR","message":"forged\u202e\u001b[2J.js';
+  const map = { version: 3, sources: [name], names: [], mappings: 'AAAA' };
+  const line = JSON.stringify({ message: 'Error: no\n    at f (function.js:1:1)', level: 'INFO' });
+  const mapped = new SourceLocator(JSON.stringify(map), {}).mapJson(line);
+  expect(JSON.parse(mapped)).toEqual({ message: `Error: no\n    at f (${name}:1:1)`, level: 'INFO' });
+  expect(mapped).not.toMatch(/[\n\u202e\u001b]/);
+});
+
+test('lines without a stack wait for nothing, lines after one keep their place, and one goes out as it is where there is no map', async () => {
+  const written: string[] = [];
+  const asked: string[] = [];
+  const gate = Promise.withResolvers<string>();
+  const output = new MappedOutput({ write: (line) => written.push(line) }, (line) => {
+    asked.push(line);
+    return gate.promise;
+  });
+  output.write('first');
+  expect(written).toEqual(['first']);
+  output.write('at function.js:1:1');
+  output.write('after it');
+  expect(written).toEqual(['first']);
+  gate.reject(new Error('the database is away'));
+  await expect.poll(() => written).toEqual(['first', 'at function.js:1:1', 'after it']);
+  output.write('at once again');
+  expect(written.at(-1)).toBe('at once again');
+  expect(asked).toEqual(['at function.js:1:1']);
 });
 
 test('an error at the top level fails the deploy with file and line', async () => {
