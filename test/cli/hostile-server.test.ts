@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { stopBundler } from '../../runtime/javascript/bundle/index.ts';
+import { ACTS, EVIL } from './hostile-text.ts';
 import { Folder, run, StandIn } from './support.ts';
 
 let server: StandIn;
@@ -17,19 +18,6 @@ afterAll(async () => {
   folder.remove();
   await stopBundler();
 });
-
-/** Clears the screen, titles the window, asks it for an answer, links, turns text round, hides, and forges a line. */
-const EVIL = [
-  '\u001b[2J\u001b]0;owned\u0007\u001b[6n\u001bP$q"p\u001b\\',
-  '\u001b]8;;http://evil.example\u001b\\\u001b]52;c;ZWNobw==\u0007',
-  '\u009b2J\u009d0;owned\u009c\u0090x\u007f\b\b\r',
-  '\u202eevil\u2066\u200f\u061c\u2028\u2029\u0085\u00ad\u180e\u200b\ufeff\u{e0041}',
-  '\ud800',
-  '\nforged: line\n',
-].join('');
-/** Nothing of these may reach a terminal as it is. */
-const ACTS =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]|[\u{e0000}-\u{e007f}]|\p{Cs}/u;
 
 const invocation = {
   id: EVIL,
@@ -66,11 +54,20 @@ const event = {
 const refusal = { error: EVIL, code: EVIL, message: EVIL, details: { text: `elsewhere ${EVIL}`, [EVIL]: EVIL } };
 
 const commands: [argv: string[], status: number, body: unknown][] = [
-  [['list'], 200, { functions: [{ name: EVIL, version: 1, id: EVIL, config, created_at: EVIL, updated_at: EVIL }] }],
+  [
+    ['list'],
+    200,
+    {
+      functions: [{ name: EVIL, version: 1, id: EVIL, config, next_fires: [EVIL], created_at: EVIL, updated_at: EVIL }],
+    },
+  ],
   [['logs', 'hello'], 200, { invocations: [invocation] }],
   [['logs', 'hello', '--stack'], 200, { invocations: [invocation] }],
   [['logs', 'hello', '--follow'], 200, { invocations: [invocation] }],
   [['events', 'list'], 200, { events: [event], next_cursor: EVIL }],
+  [['events', 'list', '--status', 'pending'], 200, { events: [event], next_cursor: null }],
+  [['events', 'redrive', 'id'], 404, refusal],
+  [['events', 'discard', 'id'], 404, refusal],
   [['secrets', 'list'], 200, { secrets: [{ name: EVIL, updated_at: EVIL }] }],
   [['secrets', 'rotate'], 200, { rotated: 1, remaining: 1, unreadable: [EVIL] }],
   [['rollback', 'hello'], 200, { id: EVIL, name: EVIL, version: 1 }],
