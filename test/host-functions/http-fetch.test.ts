@@ -186,6 +186,56 @@ test('NET-05 a name is asked once a connection, and only the answer that was che
   expect(seen).toEqual([]);
 });
 
+test('NET-05 a name that leads elsewhere later: a kept connection stays with the address that was checked, and the next one is checked anew', async () => {
+  let leadsTo = ['127.0.0.1'];
+  const guest = invocation(
+    { resolve: async () => leadsTo },
+    { allow: [`http://public.example:${port}`, `127.0.0.1:${port}`] },
+  );
+  const sockets = new Set<net.Socket>();
+  for (const path of ['/first', '/kept', '/last']) {
+    routes.set(path, ({ socket }, response) => {
+      sockets.add(socket);
+      response.writeHead(200, path === '/last' ? { connection: 'close' } : {}).end();
+    });
+  }
+  const outcome = (path: string): Promise<unknown> =>
+    fetchFrom(guest, `http://public.example:${port}${path}`).then(
+      ({ status }) => status,
+      ({ code }) => code,
+    );
+  expect(await outcome('/first')).toBe(200);
+  leadsTo = ['8.8.8.8', '127.0.0.2'];
+  // The connection may not be free again at once; a new one is refused.
+  for (const path of ['/kept', '/last']) {
+    const answers: unknown[] = [];
+    await expect.poll(async () => answers[answers.push(await outcome(path)) - 1]).toBe(200);
+    expect(answers.slice(0, -1).every((answer) => answer === 'HTTP_NOT_ALLOWED')).toBe(true);
+  }
+  for (const addresses of [['8.8.8.8', '127.0.0.2'], ['10.0.0.1'], ['::1']]) {
+    leadsTo = addresses;
+    expect(await outcome('/after')).toBe('HTTP_NOT_ALLOWED');
+  }
+  expect(sockets.size).toBe(1);
+  expect(seen.map((request) => request.url)).toEqual(['/first', '/kept', '/last']);
+});
+
+test('NET-05 NET-06 a redirect to a listed name that leads to a private address is refused, on its first answer and on a later one', async () => {
+  const answers = [['127.0.0.1'], ['127.0.0.2'], ['8.8.8.8', '::1']];
+  let asked = 0;
+  const resolve = async (host: string): Promise<string[]> =>
+    host === 'localhost' ? ['127.0.0.1'] : (answers[asked++] as string[]);
+  const rebound = `http://rebound.example:${port}`;
+  const guest = invocation({ resolve }, { allow: [`localhost:${port}`, `127.0.0.1:${port}`, rebound] });
+  routes.set('/go', (_request, response) => void response.writeHead(307, { location: `${rebound}/there` }).end());
+  routes.set('/there', (_request, response) => void response.writeHead(200, { connection: 'close' }).end());
+  const go = () => fetchFrom(guest, `http://localhost:${port}/go`);
+  expect(await go()).toMatchObject({ status: 200, redirected: true });
+  for (const _ of answers.slice(1)) await expect(go()).rejects.toMatchObject({ code: 'HTTP_NOT_ALLOWED' });
+  expect(asked).toBe(3);
+  expect(seen.filter((request) => request.url === '/there')).toHaveLength(1);
+});
+
 test('NET-06 each hop of a redirect is checked like a first request', async () => {
   for (const target of [
     'http://10.0.0.1/',

@@ -1,7 +1,10 @@
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { createHttpHostFunction } from '../../host-functions/index.ts';
+import { HostCalls } from '../../invoker/host-calls.ts';
 import { stopBundler } from '../../runtime/javascript/bundle/index.ts';
+import { testScope } from '../host-functions/support.ts';
 import { type HostCall, TestRuntime } from '../runtime/javascript/support/sandboxes.ts';
 import { deployFile, FunctionFolder, runInNode } from './run.ts';
 
@@ -39,6 +42,9 @@ const CLIENTS: Readonly<Record<string, (port: number) => string>> = {
 let server: Server;
 let folder: FunctionFolder;
 let runtime: TestRuntime;
+const http = createHttpHostFunction();
+const defects: string[] = [];
+const depths: (string | string[] | undefined)[] = [];
 
 async function bodyOf(request: IncomingMessage): Promise<string> {
   let text = '';
@@ -49,6 +55,7 @@ async function bodyOf(request: IncomingMessage): Promise<string> {
 beforeAll(async () => {
   server = createServer(async (request, response) => {
     const { method, url = '', headers } = request;
+    depths.push(headers['x-postern-depth']);
     const missing = url.includes('missing');
     response.writeHead(missing ? 404 : 200, { 'content-type': 'application/json' });
     const answer = missing
@@ -61,27 +68,19 @@ beforeAll(async () => {
   runtime = await TestRuntime.boot();
 });
 afterAll(async () => {
+  await http.stop?.();
   server.close();
   await folder.remove();
   await stopBundler();
 });
 
-/** The host's part of `http.fetch`, without its rules: those have tests of their own. */
-async function answer({ payload, answer: settle }: HostCall): Promise<void> {
-  const { url, method, headers, bodyBase64 } = JSON.parse(payload);
-  const body = typeof bodyBase64 === 'string' ? Buffer.from(bodyBase64, 'base64') : undefined;
-  const response = await fetch(url, { method, headers, ...(body === undefined ? {} : { body }) });
-  const bytes = Buffer.from(await response.arrayBuffer());
-  settle(
-    true,
-    JSON.stringify({
-      status: response.status,
-      statusText: response.statusText,
-      url: response.url,
-      redirected: false,
-      headers: [...response.headers],
-      bodyBase64: bytes.toString('base64'),
-    }),
+/** The node's side of a function's host calls: the real `http.fetch`, which the function may use for that server alone. */
+function hostCalls(): HostCalls {
+  const { port } = server.address() as AddressInfo;
+  return new HostCalls(
+    new Map([['http.fetch', http]]),
+    (signal) => ({ ...testScope({ allow: [`http://127.0.0.1:${port}`] }), signal }),
+    (operation, error) => defects.push(`${operation}: ${error}`),
   );
 }
 
@@ -91,7 +90,16 @@ for (const [name, source] of Object.entries(CLIENTS)) {
     const inNode = (await runInNode([file]))[file];
     expect(inNode?.error).toBeUndefined();
     const image = await deployFile(runtime, file);
-    const options = { limits: { timeoutMs: 20_000 }, onHostCall: (call: HostCall) => void answer(call) };
-    expect(await runtime.value(image, options)).toEqual(inNode?.value);
+    const host = hostCalls();
+    const onHostCall = ({ operation, payload, answer }: HostCall): void =>
+      void host.call(operation, payload).then(
+        (text) => answer(true, text),
+        (error: Error) => answer(false, error.message),
+      );
+    expect(await runtime.value(image, { limits: { timeoutMs: 20_000 }, onHostCall })).toEqual(inNode?.value);
+    host.close();
+    expect(defects).toEqual([]);
+    // Only `http.fetch` says how deep in a chain of functions a request is.
+    expect(depths.splice(0)).toContain('1');
   });
 }
