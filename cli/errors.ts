@@ -36,6 +36,17 @@ export class OperationError extends Error {
   }
 }
 
+/** Another process of ours failed and has said why; this one ends as it did. */
+export class EndedAs extends Error {
+  override readonly name = 'EndedAs';
+  readonly exitCode: number;
+
+  constructor(exitCode: number, options: { readonly cause: unknown }) {
+    super(`ended with code ${exitCode}`, options);
+    this.exitCode = exitCode;
+  }
+}
+
 export interface DescribedError {
   readonly code: string;
   readonly message: string;

@@ -18,7 +18,7 @@ import { rollbackCommand } from './commands/rollback.ts';
 import { secretsCommand } from './commands/secrets.ts';
 import { serveCommand } from './commands/serve.ts';
 import { type CommandIo, outputOf } from './context.ts';
-import { describeError, EXIT, OperationError, UsageError } from './errors.ts';
+import { describeError, EndedAs, EXIT, OperationError, UsageError } from './errors.ts';
 import { safeText } from './terminal-text.ts';
 import { packageVersion } from './version.ts';
 
@@ -82,6 +82,7 @@ function* withChildren(command: Command): Generator<Command> {
 
 function report(error: unknown, argv: readonly string[], io: CommandIo): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+  if (error instanceof EndedAs) return error.exitCode;
   const output = outputOf(io, { json: argv.includes('--json') });
   output.progressDone();
   const { code, message, hint, details } = describeError(error);

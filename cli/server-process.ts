@@ -25,41 +25,60 @@ export function serverFlags(command: Command): Command {
     .option('--executors <count>', 'executor processes (POSTERN_EXECUTORS, else one per core)', wholeNumber(1, 256));
 }
 
-/** Rejects with UsageError for settings that can't be, OperationError where the start fails. */
-export async function startServer(
+/** Rejects with UsageError for settings that can't be. */
+export async function readServerOptions(
   mode: StartOptions['mode'],
   io: CommandIo,
-  flags: ServerFlags,
+  flags: ServerFlags & { readonly processes?: number },
+): Promise<StartOptions> {
+  const { readStartOptions } = await loadServer();
+  const { port, host, dataDir, executors, processes } = flags;
+  const given = Object.entries({ port, host, dataDir, executors, processes }).filter(
+    ([, value]) => value !== undefined,
+  );
+  return asUsage(() => readStartOptions(io.env, { mode, ...Object.fromEntries(given) }));
+}
+
+/** Rejects with UsageError for settings that can't be, OperationError where the start fails. */
+export async function startServer(
+  options: StartOptions,
   output: Output,
-  logOutput?: StartExtras['logOutput'],
+  extras: Pick<StartExtras, 'logOutput' | 'membership'> = {},
 ): Promise<RunningPostern> {
   output.progress('starting');
-  // Only here: the other commands need no server, and start faster without it.
-  const { readStartOptions, StartError, startPostern } = await import('../server/index.ts');
+  const { startPostern } = await loadServer();
   try {
-    const { port, host, dataDir, executors } = flags;
-    const options = readStartOptions(io.env, {
-      mode,
-      ...(port === undefined ? {} : { port }),
-      ...(host === undefined ? {} : { host }),
-      ...(dataDir === undefined ? {} : { dataDir }),
-      ...(executors === undefined ? {} : { executors }),
-    });
-    return await startPostern(options, {
-      progress: (message) => output.progress(message),
-      ...(logOutput === undefined ? {} : { logOutput }),
-    });
+    return await asUsage(() => startPostern(options, { progress: (message) => output.progress(message), ...extras }));
   } catch (error) {
-    if (error instanceof StartError) throw new UsageError(error.message, { cause: error });
     throw listenProblem(error) ?? error;
   } finally {
     output.progressDone();
   }
 }
 
-/** Resolves when the first signal has come and everything has stopped. */
-export async function runUntilStopped(running: RunningPostern, io: CommandIo, output: Output): Promise<void> {
-  await aborted(io.signal);
+/** Only where it is wanted: the other commands need no server, and start faster without it. */
+export function loadServer(): Promise<typeof import('../server/index.ts')> {
+  return import('../server/index.ts');
+}
+
+/** What the operator can mend is wrong usage. */
+export async function asUsage<T>(work: () => T | Promise<T>): Promise<T> {
+  const { StartError } = await loadServer();
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof StartError) throw new UsageError(error.message, { cause: error });
+    throw error;
+  }
+}
+
+/** Resolves when `signal` is aborted and everything has stopped. */
+export async function runUntilStopped(
+  running: Pick<RunningPostern, 'stop'>,
+  signal: AbortSignal,
+  output: Output,
+): Promise<void> {
+  await aborted(signal);
   output.progress('stopping: what is under way is finished; Ctrl-C again forces');
   await running.stop();
   output.progressDone();

@@ -25,7 +25,14 @@ export class Metrics {
   readonly #invocations: Counter<'function' | 'trigger' | 'outcome'>;
   readonly #seconds: Histogram<'trigger'>;
 
-  constructor(sources: MetricSources, options: { readonly processMetrics?: boolean } = {}) {
+  constructor(
+    sources: MetricSources,
+    options: {
+      readonly processMetrics?: boolean /** A label for all, where others share the port. */;
+      readonly process?: number;
+    } = {},
+  ) {
+    if (options.process !== undefined) this.#registry.setDefaultLabels({ process: String(options.process) });
     const registers = [this.#registry];
     this.#invocations = new Counter({
       name: 'postern_invocations_total',

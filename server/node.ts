@@ -5,7 +5,7 @@
  */
 
 import { randomUUID } from 'node:crypto';
-import { availableParallelism, totalmem } from 'node:os';
+import { totalmem } from 'node:os';
 import type { FastifyInstance } from 'fastify';
 import type { Pool } from 'pg';
 import type { Logger } from 'pino';
@@ -76,7 +76,8 @@ import { errorForLog } from './error-log.ts';
 import { openInvocationLog } from './invocation-log.ts';
 import { MappedOutput } from './mapped-output.ts';
 import { type EventCounts, type MetricSources, Metrics } from './metrics.ts';
-import { requireServeOptions, StartError, type StartOptions } from './options.ts';
+import { requireServeOptions, StartError, type StartOptions, shareOfExecutors } from './options.ts';
+import type { Membership } from './processes/index.ts';
 import { Shutdown } from './shutdown.ts';
 
 /** What HTTP requests under way may take to finish, then what triggers started. A load balancer's patience is 30 s. */
@@ -111,6 +112,8 @@ export interface NodeParts {
   }) => DatabaseTriggers;
   /** The node's environment, of which functions may list `POSTERN_VAR_*`. */
   readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Where others share the port with this node. */
+  readonly membership?: Membership;
   /** Progress, a line each, for a person who waits. */
   readonly progress?: (message: string) => void;
 }
@@ -213,13 +216,17 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   shutdown.add('use of API keys', () => limiter.stop());
   const idempotency = new Idempotency({ pool, onError: (message, err) => log.error({ err }, message) });
   shutdown.add('idempotency keys', () => idempotency.stop());
-  const executors = createExecutors(options, engine, catalog, log);
+  const { membership } = parts;
+  const executors = createExecutors(shareOfExecutors(options, membership?.number), engine, catalog, log);
   shutdown.add('executors', () => executors.stop());
   await executors.start();
 
   const admission = new Admission(DEFAULT_ADMISSION);
   const logBudgets = new LogBudgets();
-  const metrics = new Metrics(metricSources(executors, admission, triggers, parts.logOutput), { processMetrics: true });
+  const metrics = new Metrics(metricSources(executors, admission, triggers, parts.logOutput), {
+    processMetrics: true,
+    ...(membership === undefined ? {} : { process: membership.number }),
+  });
   const stacks = new StackMapper(pool);
   const invoker = new FunctionInvoker({
     catalog,
@@ -289,7 +296,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
       rotateLogins: () => logins.rotate(),
       apiKeys: keyStore,
       settle: () => sync.settleCurrent(),
-      metrics,
+      metrics: membership?.share(metrics) ?? metrics,
       access,
       audit,
       ready: async () => executors.aliveCount > 0 && (await reaches(pool)),
@@ -347,17 +354,17 @@ function scheduleAdmin(pool: Pool, scheduler: Scheduler): ScheduleAdmin {
 }
 
 function createExecutors(
-  { executors = availableParallelism() }: StartOptions,
+  executors: { readonly own: number; readonly all: number },
   engine: EngineSource,
   catalog: FunctionCatalog,
   log: Logger,
 ): ExecutorPool {
   return new ExecutorPool({
-    executors,
+    executors: executors.own,
     engine,
     command: executorCommand(),
     // Half of the machine's memory for what guests grow beyond their images.
-    maxGrownBytes: Math.floor(memoryBytes() / 2 / executors),
+    maxGrownBytes: Math.floor(memoryBytes() / 2 / executors.all),
     loadImage: (versionId) => catalog.image(versionId),
     log: {
       executorStarted: (pid) => log.debug({ pid }, 'executor started'),

@@ -1,5 +1,6 @@
 /** What a node is started with, from environment variables and flags. */
 
+import { availableParallelism } from 'node:os';
 import type { RecordRetention } from '../invoker/index.ts';
 import type { CorsPolicy } from '../triggers/index.ts';
 
@@ -20,7 +21,9 @@ export interface StartOptions {
   readonly masterKey?: string;
   /** The master key before: opens stored secrets until `postern secrets rotate` has sealed them anew. */
   readonly previousMasterKey?: string;
-  /** Executor processes; one per core where absent. */
+  /** Nodes behind the one port; 1 where absent. */
+  readonly processes?: number;
+  /** Executor processes of all nodes behind the port; one per core where absent, but one for each node at least. */
   readonly executors?: number;
   /** How long a node may be silent before others take its events; 30 s where absent. */
   readonly eventLeaseMs?: number;
@@ -38,6 +41,8 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 type Environment = Readonly<Record<string, string | undefined>>;
 
 const DEFAULT_PORT = 8787;
+/** More only take turns on the cores. */
+const MAX_PROCESSES = 4 * availableParallelism();
 
 /** A start that can't work, told in words for the operator. */
 export class StartError extends Error {
@@ -65,6 +70,7 @@ export function readStartOptions(
     jwtAudience: text('POSTERN_JWT_AUDIENCE'),
     masterKey: text('POSTERN_MASTER_KEY'),
     previousMasterKey: text('POSTERN_MASTER_KEY_PREVIOUS'),
+    processes: wholeNumber('POSTERN_PROCESSES', text('POSTERN_PROCESSES'), 1, MAX_PROCESSES),
     executors: wholeNumber('POSTERN_EXECUTORS', text('POSTERN_EXECUTORS'), 1, 256),
     eventLeaseMs: wholeNumber('POSTERN_EVENT_LEASE_MS', text('POSTERN_EVENT_LEASE_MS'), 1_000, 3_600_000),
     publicOrigin: origin === undefined ? undefined : originOf('POSTERN_PUBLIC_URL', origin),
@@ -88,6 +94,20 @@ export function requireServeOptions(options: StartOptions): void {
     POSTERN_MASTER_KEY: options.masterKey,
   }).flatMap(([name, value]) => (value === undefined ? [name] : []));
   if (missing.length > 0) throw new StartError(`serve needs ${missing.join(', ')} in the environment`);
+}
+
+/** The executors of one of the nodes behind the port, and of all. */
+export function shareOfExecutors(
+  { executors, processes = 1 }: Pick<StartOptions, 'executors' | 'processes'>,
+  number = 1,
+): { readonly own: number; readonly all: number } {
+  if (executors !== undefined && executors < processes) {
+    throw new StartError(
+      `${processes} processes need ${processes} executors or more, one each; given are ${executors}`,
+    );
+  }
+  const all = executors ?? Math.max(availableParallelism(), processes);
+  return { own: Math.floor(all / processes) + (number <= all % processes ? 1 : 0), all };
 }
 
 function given<T extends object>(values: T): Partial<T> {

@@ -7,7 +7,7 @@ import { DEV_ROLES, signToken } from '../dev-keys.ts';
 import { DevSession, functionsFolder } from '../dev-session.ts';
 import { logText } from '../invocation-text.ts';
 import type { Output } from '../output.ts';
-import { runUntilStopped, type ServerFlags, serverFlags, startServer } from '../server-process.ts';
+import { readServerOptions, runUntilStopped, type ServerFlags, serverFlags, startServer } from '../server-process.ts';
 import { safeLine } from '../terminal-text.ts';
 
 type DevOptions = ServerFlags & { readonly watch: boolean; readonly json?: boolean };
@@ -34,7 +34,11 @@ async function dev(io: CommandIo, dir: string | undefined, options: DevOptions):
   const folder = await functionsFolder(dir);
   // With --json functions' lines stay JSON; a person gets them as text.
   const logOutput = output.json ? undefined : { write: (line: string) => output.lines([logText(line, output)]) };
-  const running = await startServer('dev', io, options, output, logOutput);
+  const running = await startServer(
+    await readServerOptions('dev', io, options),
+    output,
+    logOutput === undefined ? {} : { logOutput },
+  );
   const client = new ControlClient({ url: running.url, adminKey: adminKeyOf(io) });
   const session = new DevSession({ folder, client, databaseUrl: running.databaseUrl, output });
   try {
@@ -42,7 +46,7 @@ async function dev(io: CommandIo, dir: string | undefined, options: DevOptions):
     await session.deployAll();
     await welcome(running, session, output, postern(running.url, options));
     if (options.watch) await session.watch();
-    await runUntilStopped(running, io, output);
+    await runUntilStopped(running, io.signal, output);
   } finally {
     await session.stop();
     await running.stop();

@@ -2,11 +2,11 @@
 
 import type { FastifyInstance } from 'fastify';
 import { PosternError } from '../../runtime/index.ts';
-import type { Metrics } from '../metrics.ts';
+import type { MetricsPage } from '../processes/index.ts';
 import type { AdminAccess } from './admin-auth.ts';
 
 export interface StatusRoutesOptions {
-  readonly metrics: Metrics;
+  readonly metrics: MetricsPage;
   readonly access: AdminAccess;
   /** Rejects or answers false while the node can't serve: the database is away, no executor is up. */
   readonly ready: () => Promise<boolean>;
