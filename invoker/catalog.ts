@@ -21,6 +21,9 @@ export interface FunctionCatalog {
   active(name: string): FunctionVersion | Promise<FunctionVersion>;
   /** A numbered version. */
   version(name: string, version: number): Promise<FunctionVersion>;
-  /** The stored memory image of a version for this node's engine, built anew where the engine has changed. */
-  image(versionId: string): Promise<Uint8Array>;
+  /**
+   * The stored memory image of a version for this node's engine, built anew where the engine has changed. Rejects with
+   * OVERLOADED where it can't be built. Without waiting where it was asked for before, as a rule.
+   */
+  image(versionId: string): Uint8Array | Promise<Uint8Array>;
 }

@@ -14,7 +14,7 @@ const MODULE = fileURLToPath(new URL('./guest/engine.wasm', import.meta.url));
 export async function loadEngineSource(): Promise<EngineSource> {
   const prelude = existsSync(BUNDLED) ? await readFile(BUNDLED, 'utf8') : await bundlePrelude();
   const module = existsSync(MODULE) ? await readFile(MODULE) : buildEngineModule();
-  return { id: engineId(prelude), module, prelude };
+  return { id: engineId({ module, prelude }), module, prelude };
 }
 
 export async function bundlePrelude(): Promise<string> {

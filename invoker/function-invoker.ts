@@ -87,14 +87,24 @@ export class FunctionInvoker implements Invoker {
     }
     const { pool } = this.#options;
     let executor = pool.choose(this.#work.of(version));
-    if (executor === undefined && pool.isDown) {
-      // Lost ones are replaced: who comes meanwhile waits.
-      await pool.whenUp(MAX_EXECUTOR_WAIT_MS);
-      executor = pool.choose(this.#work.of(version));
-    }
-    if (executor === undefined) {
+    try {
+      if (executor === undefined && pool.isDown) {
+        // Lost ones are replaced: who comes meanwhile waits.
+        await pool.whenUp(MAX_EXECUTOR_WAIT_MS);
+        executor = pool.choose(this.#work.of(version));
+      }
+      if (executor?.images.has(version.versionId) === false) {
+        // What can't be loaded or built here is no failure of the function, as it would be once an executor has it.
+        const image = this.#options.catalog.image(version.versionId);
+        if (image instanceof Promise) {
+          await image;
+          executor = pool.choose(this.#work.of(version));
+        }
+      }
+      if (executor === undefined) throw overloaded('no executor can take more');
+    } catch (error) {
       admission.leave(version.name);
-      return this.#refused(request, overloaded('no executor can take more'));
+      return this.#refused(request, PosternError.from(error));
     }
     const attempt = new Attempt(request, version, this.#options, this.#providers, this.#maxResultBytes);
     return attempt.run(executor, this.#work);

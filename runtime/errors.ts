@@ -40,7 +40,11 @@ export const ERROR_CODES = {
     retryable: false,
     text: 'the function ran for this Idempotency-Key, its answer was too large to keep',
   },
-  OVERLOADED: { fault: 'host', retryable: true, text: 'node at its limit, or shutting down' },
+  OVERLOADED: {
+    fault: 'host',
+    retryable: true,
+    text: 'node at its limit, shutting down, or too old for what is deployed',
+  },
   EXECUTOR_LOST: { fault: 'host', retryable: true, text: 'the executor process of the invocation ended' },
   CANCELED: { fault: 'caller', retryable: false, text: 'the caller went away' },
   DATABASE_UNAVAILABLE: { fault: 'host', retryable: true, text: "Postern's own database can not be reached" },

@@ -186,12 +186,14 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   const engine = await loadEngineSource();
   // The executors take images from the catalogue, and its image cache has them built by the executors.
   const builder: ProgramBuilder = { engineId: engine.id, build: (request) => executors.build(request) };
+  const refused = (message: string): void => log.warn(message);
   const catalog = new PostgresCatalog({
     store,
-    images: new ImageCache(pool, builder),
+    images: new ImageCache(pool, builder, { log: refused }),
     sync,
     env,
     onRetired: (versionId) => executors.forget(versionId),
+    log: refused,
   });
   const limiter = new RateLimiter({
     pool,

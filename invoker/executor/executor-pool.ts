@@ -14,7 +14,7 @@ export interface ExecutorPoolOptions {
   readonly command: ExecutorProcessOptions['command'];
   /** What all guests of one executor may hold beyond their images. */
   readonly maxGrownBytes: number;
-  readonly loadImage: (versionId: string) => Promise<Uint8Array>;
+  readonly loadImage: (versionId: string) => Uint8Array | Promise<Uint8Array>;
   readonly log: ExecutorPoolLog;
   readonly pingEveryMs?: number;
   readonly silentForMs?: number;

@@ -2,14 +2,20 @@
 
 import { LRUCache } from 'lru-cache';
 import type { Redactor, ResolvedEnv } from '../../host-functions/index.ts';
+import { PosternError } from '../../runtime/index.ts';
 import type { FunctionCatalog, FunctionVersion } from '../catalog.ts';
 import type { CatalogSync } from './catalog-sync.ts';
 import { type Form, type FunctionStore, functionNotFound, type VersionRow } from './function-store.ts';
 import type { ImageCache } from './image-cache.ts';
+import { unknownInConfig } from './known-config.ts';
 
 const MAX_VERSIONS = 10_000;
-/** Names that do not exist are remembered too, apart, so that a stranger who guesses names pushes out nothing else. */
-const MAX_MISSING = 1_000;
+/**
+ * Names that do not exist are remembered too, apart, so that a stranger who guesses names pushes out nothing else; and
+ * versions that only a newer node can run.
+ */
+const MAX_REFUSED = 1_000;
+const NEWER_RETRY_MS = 1_000;
 
 /** Values of the variables that a function may read; `Environment` of host-functions/ is one. */
 export interface EnvResolver {
@@ -36,13 +42,15 @@ export interface PostgresCatalogOptions {
    * so again, and no call says of a version that it is gone where the node missed the change. Must not throw.
    */
   readonly onRetired?: (versionId: string) => void;
+  /** For the operator: callers are not told what a node can't do. */
+  readonly log?: (message: string) => void;
 }
 
 export class PostgresCatalog implements FunctionCatalog {
   readonly #options: PostgresCatalogOptions;
   /** By name: the active version. By `name@number`: any version. Names have no '@'. */
   readonly #versions = new LRUCache<string, DeployedVersion>({ max: MAX_VERSIONS });
-  readonly #missing = new LRUCache<string, true>({ max: MAX_MISSING });
+  readonly #refused = new LRUCache<string, PosternError>({ max: MAX_REFUSED });
   readonly #loading = new Map<string, Promise<DeployedVersion>>();
   /** Counts invalidations: what began to load before one is not kept after it. */
   #epoch = 0;
@@ -69,7 +77,7 @@ export class PostgresCatalog implements FunctionCatalog {
     return this.#options.store.nameOfActive(versionId);
   }
 
-  image(versionId: string): Promise<Uint8Array> {
+  image(versionId: string): Uint8Array | Promise<Uint8Array> {
     return this.#options.images.get(versionId);
   }
 
@@ -82,7 +90,8 @@ export class PostgresCatalog implements FunctionCatalog {
     const key = version === undefined ? name : `${name}@${version}`;
     const cached = this.#versions.get(key);
     if (cached !== undefined) return cached;
-    if (this.#missing.has(key)) return Promise.reject(functionNotFound(name));
+    const refused = this.#refused.get(key);
+    if (refused !== undefined) return Promise.reject(refused);
     let loading = this.#loading.get(key);
     if (loading === undefined) {
       const mine = this.#load(key, name, version).finally(() => {
@@ -98,9 +107,10 @@ export class PostgresCatalog implements FunctionCatalog {
     const { store } = this.#options;
     const epoch = this.#epoch;
     const row = version === undefined ? await store.active(name) : await store.version(name, version);
-    if (row === null) {
-      if (epoch === this.#epoch) this.#missing.set(key, true);
-      throw functionNotFound(name);
+    const refused = row === null ? functionNotFound(name) : this.#refuseNewer(row);
+    if (refused !== null || row === null) {
+      if (epoch === this.#epoch) this.#refused.set(key, refused!);
+      throw refused;
     }
     const loaded = await this.#withEnv(row);
     if (epoch === this.#epoch) this.#versions.set(key, loaded);
@@ -115,11 +125,20 @@ export class PostgresCatalog implements FunctionCatalog {
     return Object.freeze({ ...row, envJson: JSON.stringify(readable), redact });
   }
 
+  /** Another node may run it, or this one once it is upgraded: callers are told to come again, and events wait. */
+  #refuseNewer({ name, version, config }: VersionRow): PosternError | null {
+    const unknown = unknownInConfig(config);
+    if (unknown === null) return null;
+    const message = `version ${version} of function '${name}' was deployed by a newer Postern: this node does not know ${unknown}`;
+    this.#options.log?.(message);
+    return new PosternError('OVERLOADED', message, { details: { retryAfterMs: NEWER_RETRY_MS } });
+  }
+
   #invalidate(names: readonly string[] | null): void {
     this.#epoch++;
     // Whoever looks from now on must not join a load that began before.
     this.#loading.clear();
-    this.#missing.clear();
+    this.#refused.clear();
     if (names === null) {
       this.#options.env.invalidate();
       this.#versions.clear();

@@ -9,17 +9,29 @@ import { storeImage } from './function-store.ts';
 
 const MAX_BYTES = 128 * 2 ** 20;
 const REBUILD_TIMEOUT_MS = 30_000;
+/** What could not be built is tried again after that. */
+const REFUSED_RETRY_MS = 5_000;
+const MAX_REFUSED = 1_000;
+
+export interface ImageCacheOptions {
+  readonly maxBytes?: number;
+  /** For the operator: callers are not told what a node can't do. */
+  readonly log?: (message: string) => void;
+}
 
 /** Images never change under their id, so nothing here has to be invalidated. */
 export class ImageCache {
   readonly #pool: Pool;
   readonly #builder: ProgramBuilder;
   readonly #images: LRUCache<string, Uint8Array>;
+  readonly #refused = new LRUCache<string, PosternError>({ max: MAX_REFUSED, ttl: REFUSED_RETRY_MS });
   readonly #loading = new Map<string, Promise<Uint8Array>>();
+  readonly #log: (message: string) => void;
 
-  constructor(pool: Pool, builder: ProgramBuilder, maxBytes = MAX_BYTES) {
+  constructor(pool: Pool, builder: ProgramBuilder, { maxBytes = MAX_BYTES, log = () => {} }: ImageCacheOptions = {}) {
     this.#pool = pool;
     this.#builder = builder;
+    this.#log = log;
     this.#images = new LRUCache({ maxSize: maxBytes, sizeCalculation: (image) => Math.max(1, image.byteLength) });
   }
 
@@ -28,9 +40,11 @@ export class ImageCache {
   }
 
   /** However many ask at once, an image is read or built once. */
-  get(versionId: string): Promise<Uint8Array> {
+  get(versionId: string): Uint8Array | Promise<Uint8Array> {
     const cached = this.#images.get(versionId);
-    if (cached !== undefined) return Promise.resolve(cached);
+    if (cached !== undefined) return cached;
+    const refused = this.#refused.get(versionId);
+    if (refused !== undefined) return Promise.reject(refused);
     let loading = this.#loading.get(versionId);
     if (loading === undefined) {
       loading = this.#load(versionId).finally(() => this.#loading.delete(versionId));
@@ -59,14 +73,15 @@ export class ImageCache {
         memoryBytes: config.memoryBytes,
       })
       .catch((cause: unknown) => {
-        // It was accepted once; that this engine refuses it is not the caller's doing.
+        // It was accepted once, perhaps by the engine of a newer node, to which the caller may be sent and for which its
+        // event waits: nothing here is the function's failure.
         const error = PosternError.from(cause);
         if (error.code !== 'INVALID_FUNCTION') throw error;
-        throw new PosternError(
-          'INTERNAL_ERROR',
-          `function '${config.name}' can't be built for this engine: ${error.message}`,
-          { cause },
-        );
+        const message = `function '${config.name}' can't be built for this node's engine: ${error.message}`;
+        const refused = new PosternError('OVERLOADED', message, { cause, details: { retryAfterMs: REFUSED_RETRY_MS } });
+        this.#refused.set(versionId, refused);
+        this.#log(message);
+        throw refused;
       });
     await storeImage(this.#pool, versionId, this.#builder.engineId, image);
     return image;

@@ -13,7 +13,7 @@ import { PAGE_BYTES } from './image.ts';
 import { PUMP_EXPORTS, PUMP_MODULE } from './pump.ts';
 import { MAP_ADDRESS, MAP_BYTES } from './write-map.ts';
 
-/** Raised whenever the meaning of an image changes without any of the hashed inputs changing. */
+/** Raised whenever the meaning of an image changes and neither engine module nor prelude do: how it is stored, say. */
 const IMAGE_FORMAT = 4;
 
 /** No memory of a guest ever exceeds this: 512 MiB in 64 KiB pages (SPEC 2). */
@@ -80,7 +80,7 @@ export interface EngineSource {
 }
 
 export interface Engine extends Layout {
-  /** Hash over engine bytes, prelude and image format: an image is good for exactly this. */
+  /** Of `engineId`. */
   readonly id: string;
   readonly module: WebAssembly.Module;
   /** Evaluated once in a fresh VM, before any user code. */
@@ -91,12 +91,14 @@ function read(specifier: string): Uint8Array<ArrayBuffer> {
   return new Uint8Array(readFileSync(fileURLToPath(import.meta.resolve(specifier))));
 }
 
-/** The engine's identity without compiling anything: what the node compares images by. */
-export function engineId(prelude: string): string {
+/**
+ * An image is good for exactly this engine, and nodes of two releases keep theirs apart by it. Of the module as it runs: a
+ * change of the linker moves what an image has the addresses of.
+ */
+export function engineId({ module, prelude }: Omit<EngineSource, 'id'>): string {
   const hash = createHash('sha256');
-  hash.update(`postern-image-${IMAGE_FORMAT}\n`);
-  hash.update(read('quickjs-wasi/quickjs.wasm'));
-  for (const name of SIDE_MODULES) hash.update(read(`quickjs-wasi/${name}.so`));
+  hash.update(`postern-image-${IMAGE_FORMAT} ${module.byteLength}\n`);
+  hash.update(module);
   hash.update(prelude);
   return hash.digest('hex');
 }

@@ -72,7 +72,7 @@ export class TestNode {
       catalog: {
         active: (name) => this.#version(name),
         version: async (name) => this.#version(name),
-        image: async (versionId) => images.get(versionId) as Uint8Array,
+        image: (versionId) => images.get(versionId) as Uint8Array,
       },
       pool,
       admission: this.admission,
