@@ -18,6 +18,7 @@
  * first process was killed.
  */
 
+import cluster from 'node:cluster';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { HandedOver } from './handed-over.ts';
@@ -44,6 +45,7 @@ export class ProcessGroup {
   constructor(options: ProcessGroupOptions) {
     this.#options = options;
     this.#over.promise.catch(() => {});
+    cluster.schedulingPolicy = cluster.SCHED_RR;
     // A stop that is forced by a second signal is one for all.
     process.once('exit', () => {
       if (this.#stopping !== undefined) this.#killAll();
