@@ -59,8 +59,17 @@ const TRIGGERS: TriggerNames = {
     retry: true,
     deadLetter: true,
   },
-  schedule: { type: true, cron: true, timezone: true, missed: true, overlap: true, jitterMs: true },
-  webhook: { type: true, scheme: true, secrets: true, respond: true },
+  schedule: {
+    type: true,
+    cron: true,
+    timezone: true,
+    missed: true,
+    overlap: true,
+    jitterMs: true,
+    retry: true,
+    deadLetter: true,
+  },
+  webhook: { type: true, scheme: true, secrets: true, respond: true, retry: true, deadLetter: true },
 };
 /** What a trigger's field may say, where that is one of a few words. */
 const WORDS: Readonly<Record<string, readonly unknown[]>> = {
