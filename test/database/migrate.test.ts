@@ -77,6 +77,12 @@ describe('migrations', () => {
     await expect(migrate(db.pool, { migrations: [ONE] })).rejects.toThrow(/newer than this Postern.*0002_two/);
   });
 
+  test('a Postgres that is too old is refused, with the versions that are not', async () => {
+    db = await createTestDatabase({ empty: true });
+    const old = { query: async () => ({ rows: [{ version: '14.11', number: 140_011 }] }) } as unknown as Pool;
+    await expect(migrate(old)).rejects.toThrow('This is Postgres 14.11; Postern runs on Postgres 15 to 18.');
+  });
+
   test('an edited migration is refused', async () => {
     db = await createTestDatabase({ empty: true });
     await migrate(db.pool, { migrations: [ONE] });

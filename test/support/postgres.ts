@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import pg, { type Pool } from 'pg';
 import { inject } from 'vitest';
 import { createSystemPool } from '../../database/index.ts';
+import { TEMPLATE, type TestServer } from './test-server.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -26,10 +27,12 @@ const SETTLE_MS = 2_000;
  * A database of its own, migrated, for a test file: `beforeAll(async () => { db = await createTestDatabase(); })`,
  * `afterAll(() => db.drop())`. Cloned from a template in about 20 ms. `empty: true` gives one that nothing was done to.
  */
-export async function createTestDatabase(options: { readonly empty?: boolean } = {}): Promise<TestDatabase> {
-  const adminUrl = inject('postgresUrl');
+export async function createTestDatabase(
+  options: { readonly empty?: boolean; readonly on?: TestServer } = {},
+): Promise<TestDatabase> {
+  const adminUrl = options.on?.url ?? inject('postgresUrl');
   const name = `test_${randomBytes(6).toString('hex')}`;
-  const template = options.empty === true ? 'template1' : 'postern_template';
+  const template = options.empty === true ? 'template1' : TEMPLATE;
   await asAdmin(adminUrl, (admin) => admin.query(`create database ${name} template ${template}`));
   const url = Object.assign(new URL(adminUrl), { pathname: `/${name}` }).href;
   const pool = createSystemPool(url);
