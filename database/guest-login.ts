@@ -28,13 +28,19 @@ const LOGIN_TEST_TIMEOUT_MS = 10_000;
 const MAX_IDENTIFIER_BYTES = 63;
 
 /**
- * Backstops only: the host sets shorter ones per transaction and cancels by its own clock. A function may run for 300 s
- * and hold its transaction that long.
+ * The timeouts are backstops only: the host sets shorter ones per transaction and cancels by its own clock. A function may run
+ * for 300 s and hold its transaction that long. The rest is what host-functions/db also asks for when it connects, which
+ * poolers do not pass on.
  */
 const SETTINGS: Readonly<Record<string, string>> = {
   statement_timeout: '310s',
   idle_in_transaction_session_timeout: '310s',
   jit: 'off',
+  row_security: 'on',
+  DateStyle: 'ISO',
+  IntervalStyle: 'postgres',
+  bytea_output: 'hex',
+  extra_float_digits: '1',
 };
 
 /** What `new pg.Pool()` or `new pg.Client()` needs. Holds a password: never log it. */

@@ -14,6 +14,7 @@ export {
 export { guestRoleProblem } from './guest-role.ts';
 export { Janitor, type JanitorOptions, type RetentionRule } from './janitor.ts';
 export { type MigrateOptions, type Migration, migrate, pendingMigrations } from './migrate.ts';
+export { reachesThroughPooler } from './pooler.ts';
 export * from './pools.ts';
 export * from './quoting.ts';
 export * from './roles.ts';

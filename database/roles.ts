@@ -8,6 +8,7 @@ import {
   type GuestLoginOptions,
   rotateGuestLogins,
 } from './guest-login.ts';
+import { reachesThroughPooler } from './pooler.ts';
 import { quoteIdentifier } from './quoting.ts';
 import { sqlState } from './transaction.ts';
 
@@ -66,6 +67,7 @@ export class GuestLogins {
   readonly #options: GuestLoginOptions;
   readonly #known = new Map<string, Promise<GuestConnection>>();
   #claimsKey: Promise<ClaimsKey> | undefined;
+  #pooled: Promise<boolean> | undefined;
 
   constructor(pool: Pool, masterKey: Buffer, options: GuestLoginOptions = {}) {
     this.#pool = pool;
@@ -92,6 +94,15 @@ export class GuestLogins {
   /** See `rotateGuestLogins`. */
   rotate(): Promise<void> {
     return rotateGuestLogins(this.#pool, this.#masterKey, this.#options.previousKey);
+  }
+
+  /** Whether guests' connections change their server process from one transaction to the next. Asked once. */
+  pooled(): Promise<boolean> {
+    this.#pooled ??= reachesThroughPooler(this.#pool).catch((error: unknown) => {
+      this.#pooled = undefined;
+      throw error;
+    });
+    return this.#pooled;
   }
 
   /** What the pools of `db.query` prove claims with. Read once. */

@@ -24,21 +24,29 @@ const REUSED_MS = 60_000;
 /** No message about claims begins so: a backend's number is less. */
 const ACKNOWLEDGE = Buffer.from('postern acknowledge');
 
-const PROVERS = new WeakMap<pg.ClientBase, ClaimsProver>();
+interface Introduction {
+  readonly prover: ClaimsProver;
+  readonly pooled: boolean;
+}
+const INTRODUCTIONS = new WeakMap<pg.ClientBase, Introduction>();
 
-/** Costs a round trip, once a connection: the server's own number of it (a pooler says another), and its clock. */
-export async function introduce(client: pg.ClientBase, key: ClaimsKey): Promise<void> {
+/**
+ * Costs a round trip, once a connection: the server's own number of it (a pooler says another), and its clock. pooled: the
+ * number holds for one transaction only.
+ */
+export async function introduce(client: pg.ClientBase, key: ClaimsKey, pooled: boolean): Promise<void> {
   const { rows } = await client.query<{ backend: number; clockMs: string }>(INTRODUCTION);
   const { backend, clockMs } = rows[0] as { backend: number; clockMs: string };
-  PROVERS.set(client, new ClaimsProver(key, backend, Number(clockMs)));
+  const prover = new ClaimsProver(key, backend, Number(clockMs));
+  INTRODUCTIONS.set(client, { prover, pooled });
 }
 
 const INTRODUCTION = `select pg_catalog.pg_backend_pid() as backend,
   pg_catalog.floor(extract(epoch from pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000)::pg_catalog.text as "clockMs"`;
 
 /** Undefined for a connection that was not introduced: `postern.claims()` is null on it. */
-export function proverOf(client: pg.ClientBase): ClaimsProver | undefined {
-  return PROVERS.get(client);
+export function introductionOf(client: pg.ClientBase): Introduction | undefined {
+  return INTRODUCTIONS.get(client);
 }
 
 export class ClaimsProver {
@@ -52,6 +60,11 @@ export class ClaimsProver {
     this.#key = key;
     this.#prefix.writeInt32BE(backend);
     this.#offsetMs = clockMs - performance.now();
+  }
+
+  /** For another server process. */
+  at(backend: number): ClaimsProver {
+    return new ClaimsProver(this.#key, backend, performance.now() + this.#offsetMs);
   }
 
   prove(claims: string): ClaimsProof {

@@ -50,7 +50,7 @@ export class DatabaseTransaction {
   readonly #limits: DatabaseLimits;
   readonly #connection: GuestConnection;
   readonly #settings: TransactionSettings;
-  #status: TransactionStatus = 'I';
+  #status: TransactionStatus;
   /** Statements of one transaction run one after the other, as the connection would have them. */
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -59,10 +59,12 @@ export class DatabaseTransaction {
     this.#limits = limits;
     this.#connection = connection;
     this.#settings = new TransactionSettings(context.scope, context.role, connection.prover);
+    this.#status = connection.pooled ? 'T' : 'I';
   }
 
   static async open(context: TransactionContext, limits: DatabaseLimits): Promise<DatabaseTransaction> {
     const connection = await GuestConnection.acquire(await context.pool(), context.scope.signal);
+    if (connection.pooled) await beginPooled(connection, context.scope.signal);
     return new DatabaseTransaction(context, limits, connection);
   }
 
@@ -72,7 +74,7 @@ export class DatabaseTransaction {
    */
   async queryAlone(statement: Statement): Promise<string> {
     const commitAlong = statement.verdict.pure || !statement.verdict.returnsRows;
-    const before = [BEGIN, this.#settings.step()];
+    const before = this.#beginning();
     const result = this.#newResult();
     const outcome = await this.#run([...before, step(statement, result), ...(commitAlong ? [COMMIT] : [])], true);
     this.#checkOutcome(outcome, before.length, result);
@@ -82,10 +84,15 @@ export class DatabaseTransaction {
   }
 
   async begin(): Promise<void> {
-    const steps = [BEGIN, this.#settings.step()];
+    const steps = this.#beginning();
     const outcome = await this.#run(steps);
     this.#checkOutcome(outcome, steps.length);
     this.#expect(outcome, 'T');
+  }
+
+  /** Through a pooler the transaction is open already. */
+  #beginning(): PipelineStep[] {
+    return [...(this.#status === 'I' ? [BEGIN] : []), this.#settings.step()];
   }
 
   query(statement: Statement): Promise<string> {
@@ -246,6 +253,19 @@ export class DatabaseTransaction {
     const oids = result.typeOids;
     const types = this.#context.types.known(oids) ?? (await this.#context.types.lookUp(oids, this.#connection));
     return result.toJson(types, tag);
+  }
+}
+
+async function beginPooled(connection: GuestConnection, signal: AbortSignal): Promise<void> {
+  const destroy = (): void => void connection.destroy();
+  signal.addEventListener('abort', destroy, { once: true });
+  try {
+    await connection.beginPooled();
+  } catch (error) {
+    destroy();
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', destroy);
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type pg from 'pg';
 import { sendCancelRequest } from './cancel-request.ts';
-import { type ClaimsProver, proverOf } from './claims-proof.ts';
+import { type ClaimsProver, introductionOf } from './claims-proof.ts';
 import { Pipeline, type PipelineOutcome, type PipelineStep } from './pipeline.ts';
 
 /** How long a cancelled statement gets to end by itself before the socket is closed on it. */
@@ -9,6 +9,15 @@ const CANCEL_GRACE_MS = 500;
 
 const DISCARD: readonly PipelineStep[] = [{ text: 'discard all' }];
 const ROLLBACK: readonly PipelineStep[] = [{ text: 'rollback' }];
+/** What DISCARD ALL does, as far as a transaction may. */
+const DISCARD_WITHIN: readonly PipelineStep[] = [
+  { text: 'reset all' },
+  { text: 'unlisten *' },
+  { text: 'discard temp' },
+  { text: 'select pg_catalog.pg_advisory_unlock_all()' },
+];
+const CLEAN: PipelineOutcome = { tags: [], error: undefined, status: 'I' };
+const BACKEND = 'select pg_catalog.pg_backend_pid()';
 
 /**
  * A borrowed connection of a guest pool. It goes back only through `release`, clean, or is destroyed:
@@ -17,6 +26,8 @@ const ROLLBACK: readonly PipelineStep[] = [{ text: 'rollback' }];
  * - `release` rolls back what is open, runs DISCARD ALL (settings, temporary tables, prepared statements, advisory
  *   locks, LISTEN, held cursors, sequence caches) and checks that the server says "no transaction". The caller need not
  *   wait: the next borrower gets the connection only after that.
+ * - Through a pooler a transaction finds the session of another one, and DISCARD ALL after it would reach a third. So it
+ *   begins with `beginPooled`, which leaves nothing of that but prepared statements and held cursors.
  * - `destroy` cancels in the server what still runs, then closes. Anything unusual ends here.
  */
 export class GuestConnection {
@@ -24,6 +35,7 @@ export class GuestConnection {
   #running: Pipeline | undefined;
   #gone: Promise<void> | undefined;
   #overBytes = false;
+  #prover: ClaimsProver | undefined;
 
   constructor(client: pg.PoolClient) {
     this.#client = client;
@@ -62,9 +74,29 @@ export class GuestConnection {
     }
   }
 
-  /** Undefined where claims are not proven. */
+  get pooled(): boolean {
+    return introductionOf(this.#client)?.pooled === true;
+  }
+
+  /** Undefined where claims are not proven. Through a pooler: of the transaction that `beginPooled` began. */
   get prover(): ClaimsProver | undefined {
-    return proverOf(this.#client);
+    return this.#prover ?? introductionOf(this.#client)?.prover;
+  }
+
+  /** Begins a transaction, and learns which server process has it. */
+  async beginPooled(): Promise<void> {
+    let backend = Number.NaN;
+    const rows = {
+      maxRows: 1,
+      columns: ignore,
+      row: ([pid]: readonly (string | null)[]) => {
+        backend = Number(pid);
+      },
+    };
+    const { error, status } = await this.run([{ text: 'begin' }, ...DISCARD_WITHIN, { text: BACKEND, rows }]);
+    if (error !== undefined) throw error;
+    if (status !== 'T') throw new Error(`the transaction's state is ${status} where it should be T`);
+    this.#prover = introductionOf(this.#client)?.prover.at(backend);
   }
 
   /** Whether the last answer was stopped for its size on the socket. */
@@ -93,8 +125,8 @@ export class GuestConnection {
   async release(status: 'I' | 'T' | 'E'): Promise<void> {
     if (this.#gone !== undefined) return this.#gone;
     try {
-      if (status !== 'I') await this.run(ROLLBACK);
-      const cleaned = await this.run(DISCARD);
+      const rolledBack = status === 'I' ? undefined : await this.run(ROLLBACK);
+      const cleaned = this.pooled ? (rolledBack ?? CLEAN) : await this.run(DISCARD);
       if (cleaned.error !== undefined || cleaned.status !== 'I') return this.destroy();
     } catch {
       return this.destroy();

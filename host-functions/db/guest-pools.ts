@@ -16,6 +16,8 @@ export interface GuestConnections {
   guestConnection(role: string): Promise<pg.ClientConfig>;
   /** Absent: `postern.claims()` is null for every guest. */
   claimsKey?(): Promise<ClaimsKey>;
+  /** Whether the server process changes under a connection from one transaction to the next. Absent: it does not. */
+  pooled?(): Promise<boolean>;
 }
 
 export interface GuestPoolsOptions {
@@ -53,9 +55,13 @@ class LazyGuestPools implements GuestPools {
   async pool(role: string): Promise<pg.Pool> {
     const open = this.#pools.get(role);
     if (open !== undefined) return open;
-    const [config, key] = await Promise.all([this.#connectionFor(role), this.#connections.claimsKey?.()]);
+    const [config, key, pooled = false] = await Promise.all([
+      this.#connectionFor(role),
+      this.#connections.claimsKey?.(),
+      this.#connections.pooled?.(),
+    ]);
     if (this.#stopped) throw new Error('the guest pools are stopped');
-    return this.#pools.get(role) ?? this.#open(role, config, key);
+    return this.#pools.get(role) ?? this.#open(role, config, key, pooled);
   }
 
   /** Why a role is refused tells of the database's roles: that is for the operator, not for the guest. */
@@ -70,14 +76,16 @@ class LazyGuestPools implements GuestPools {
     }
   }
 
-  #open(role: string, config: pg.ClientConfig, key: ClaimsKey | undefined): pg.Pool {
+  #open(role: string, config: pg.ClientConfig, key: ClaimsKey | undefined, pooled: boolean): pg.Pool {
     // The pool waits for the promise; its published type does not say so.
-    const onConnect = key === undefined ? {} : { onConnect: (client: pg.ClientBase) => introduce(client, key) };
+    const onConnect = key === undefined ? {} : { onConnect: (client: pg.ClientBase) => introduce(client, key, pooled) };
+    // Poolers refuse start-up options, or drop them; the login has the same as settings of its own.
+    const options = pooled ? config.options : [config.options, CONNECTION_OPTIONS].filter(Boolean).join(' ');
     const pool = new pg.Pool({
       ...config,
       ...onConnect,
       application_name: `postern guest ${role}`,
-      options: config.options === undefined ? CONNECTION_OPTIONS : `${config.options} ${CONNECTION_OPTIONS}`,
+      ...(options === undefined ? {} : { options }),
       max: this.#options.maxConnections ?? MAX_CONNECTIONS,
       connectionTimeoutMillis: this.#options.acquireTimeoutMs ?? ACQUIRE_TIMEOUT_MS,
       idleTimeoutMillis: this.#options.idleTimeoutMs ?? IDLE_TIMEOUT_MS,
