@@ -137,6 +137,11 @@ export class Dispatcher {
     });
   }
 
+  /** Whether it is woken by commits; else it polls, for want of a connection or a session. */
+  get listens(): boolean {
+    return this.#doorbell.hears;
+  }
+
   /** Resolves when it listens. Not an error if the database is away: it goes on trying. */
   async start(): Promise<void> {
     if (this.#loop !== undefined || this.#stopped) return;

@@ -3,6 +3,7 @@
  * dispatcher finds events by looking. The protocol with the writers is in database/migrations/0003_create_capture.sql.
  */
 
+import { randomUUID } from 'node:crypto';
 import pg, { type ClientConfig, type Pool } from 'pg';
 
 /** Both in the functions of migration 0003 too. */
@@ -14,6 +15,11 @@ export async function ringDoorbell(pool: Pool): Promise<void> {
   await pool.query(`select pg_notify('${DOORBELL_CHANNEL}', '')`);
 }
 
+/** How long a notification may take before a pooler counts as one that passes none on; then, when to try again. */
+const PROBE_TIMEOUT_MS = 1_000;
+const POOLED_RETRY_MS = 10 * 60_000;
+const POOLED =
+  'the database is reached through a pooler that does not keep a session (transaction mode), so LISTEN does not work: events are found by polling';
 /** A connection that answers nothing for so long is half-open (a network path that died without a word). */
 const ANSWER_TIMEOUT_MS = 5_000;
 const RECONNECT_MIN_MS = 50;
@@ -21,7 +27,8 @@ const RECONNECT_MAX_MS = 5_000;
 
 /**
  * `yes`: every event committed from now on rings. `writers`: transactions are under way that will not ring; look again
- * soon. `no`: nobody can ring now (no connection, or prepared transactions are possible); poll.
+ * soon. `no`: nobody can ring now (no connection, a pooler that gives each transaction another one, or prepared transactions
+ * are possible); poll.
  */
 export type Armed = 'yes' | 'writers' | 'no';
 
@@ -38,6 +45,7 @@ export interface DoorbellOptions {
  */
 const ARM = `
   select case
+    when pg_backend_pid() <> $3 then 'moved'
     when pg_try_advisory_lock($1, $2) then 'ours'
     when exists (
       select from pg_locks l
@@ -48,12 +56,20 @@ const ARM = `
     else 'writers'
   end as state`;
 
+/** Who moved from one server process to another can neither listen nor hold the lock. */
+class PooledError extends Error {}
+
+const STILL = `select case when pg_backend_pid() = $1 then 'ours' else 'moved' end as state`;
+
 export class Doorbell {
   readonly #options: DoorbellOptions;
   #client: pg.Client | undefined;
   #holding = false;
   #stopped = true;
   #usable = false;
+  #backend: number | null = null;
+  /** It was said that there is a pooler. */
+  #told = false;
   #reconnectMs = RECONNECT_MIN_MS;
   #timer: NodeJS.Timeout | undefined;
   #connecting: Promise<void> = Promise.resolve();
@@ -80,14 +96,22 @@ export class Doorbell {
     await client?.end().catch(() => undefined);
   }
 
+  /** Whether writers can ring; else the dispatcher polls. */
+  get hears(): boolean {
+    return this.#usable;
+  }
+
   /** Asks to be rung for. After `yes` look for events once more before sleeping. */
   async arm(): Promise<Armed> {
     if (!this.#usable) return 'no';
-    // Also proves, at each slow poll of a sleeping dispatcher, that the connection lives.
-    if (this.#holding) return (await this.#ask('select 1 as state', [])) === null ? 'no' : 'yes';
-    const state = await this.#ask(ARM, DOORBELL_LOCK);
-    if (state === null) return 'no';
-    this.#holding = state === 'ours';
+    // Where we hold the lock: proves, at each slow poll of a sleeping dispatcher, that the connection lives and leads where it did.
+    const client = this.#client;
+    const state = await (this.#holding
+      ? this.#ask(STILL, [this.#backend])
+      : this.#ask(ARM, [...DOORBELL_LOCK, this.#backend]));
+    if (state === 'moved' && client !== undefined) this.#lost(client, new PooledError());
+    if (state === null || state === 'moved') return 'no';
+    if (state === 'ours') this.#holding = true;
     return state === 'writers' ? 'writers' : 'yes';
   }
 
@@ -98,7 +122,7 @@ export class Doorbell {
     void this.#ask('select pg_advisory_unlock($1, $2) as state', DOORBELL_LOCK);
   }
 
-  async #ask(sql: string, values: readonly number[]): Promise<unknown> {
+  async #ask(sql: string, values: readonly (number | null)[]): Promise<unknown> {
     const client = this.#client;
     if (client === undefined) return null;
     const timer = setTimeout(() => this.#lost(client, new Error('no answer')), ANSWER_TIMEOUT_MS);
@@ -127,16 +151,40 @@ export class Doorbell {
     try {
       await client.connect();
       await client.query(`listen ${DOORBELL_CHANNEL}`);
-      const { rows } = await client.query<{ max: number }>(
-        `select current_setting('max_prepared_transactions')::integer as max`,
+      const { rows } = await client.query<{ max: number; backend: number }>(
+        `select current_setting('max_prepared_transactions')::integer as max, pg_backend_pid() as backend`,
       );
+      this.#backend = rows[0]?.backend ?? null;
+      const told = (client as unknown as { readonly processID: number | null }).processID;
+      // A pooler. In session mode it passes notifications on.
+      if (this.#backend !== told && !(await this.#heard(client))) throw new PooledError();
       // A transaction that has notified can't be prepared, so where that is possible writers do not ring.
       this.#usable = rows[0]?.max === 0;
       this.#reconnectMs = RECONNECT_MIN_MS;
+      this.#told = false;
       // What was rung while we were away is gone: look.
       this.#options.onRing();
     } catch (error) {
       this.#lost(client, error);
+    }
+  }
+
+  /** Whether what another connection notifies arrives here. From the same one it would arrive with the answer, whatever is between. */
+  async #heard(client: pg.Client): Promise<boolean> {
+    const probe = randomUUID();
+    const heard = new Promise<boolean>((resolve) => {
+      client.on('notification', ({ payload }) => payload === probe && resolve(true));
+      client.once('end', () => resolve(false));
+      setTimeout(() => resolve(false), PROBE_TIMEOUT_MS).unref();
+    });
+    const other = new pg.Client({ ...this.#options.connection, connectionTimeoutMillis: ANSWER_TIMEOUT_MS });
+    other.on('error', () => undefined);
+    try {
+      await other.connect();
+      await other.query(`select pg_notify('${DOORBELL_CHANNEL}', $1)`, [probe]);
+      return await heard;
+    } finally {
+      await other.end().catch(() => undefined);
     }
   }
 
@@ -148,9 +196,12 @@ export class Doorbell {
     // Not end(): on a half-open connection that waits for an answer.
     (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
     if (this.#stopped) return;
-    this.#options.log('the connection that listens for events was lost; polling until it is back', error);
+    const pooled = error instanceof PooledError;
+    if (!pooled) this.#options.log('the connection that listens for events was lost; polling until it is back', error);
+    else if (!this.#told) this.#options.log(POOLED);
+    this.#told ||= pooled;
     this.#options.onRing();
-    const delayMs = this.#reconnectMs * (0.5 + Math.random());
+    const delayMs = (pooled ? POOLED_RETRY_MS : this.#reconnectMs) * (0.5 + Math.random());
     this.#reconnectMs = Math.min(this.#reconnectMs * 2, RECONNECT_MAX_MS);
     this.#timer = setTimeout(() => {
       this.#connecting = this.#connect();
