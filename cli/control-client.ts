@@ -25,6 +25,7 @@ const functionSchema = z.looseObject({
     triggers: z.array(z.looseObject({ type: text })).default([]),
   }),
   next_fires: z.array(text).default([]),
+  problems: z.array(text).default([]),
   updated_at: text,
 });
 export type FunctionInfo = z.infer<typeof functionSchema>;

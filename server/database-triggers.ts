@@ -7,6 +7,7 @@ import {
   countEvents,
   DatabaseTriggerInstaller,
   Dispatcher,
+  DriftWatch,
   discardEvent,
   findDrift,
   listEvents,
@@ -50,8 +51,10 @@ export function createDatabaseTriggers({
       oldestSeconds: Math.max(pending.oldestSeconds, leased.oldestSeconds),
     };
   };
+  const installer = new DatabaseTriggerInstaller({ log: (message) => note(message) });
+  const watch = new DriftWatch({ pool, installer, log: note });
   return {
-    installer: new DatabaseTriggerInstaller({ log: (message) => note(message) }),
+    installer,
     events: {
       list: (filter) => listEvents(pool, filter),
       show: (id) => showEvent(pool, id),
@@ -59,6 +62,7 @@ export function createDatabaseTriggers({
       redriveAll: (filter) => redriveEvents(pool, filter),
       discard: (id) => discardEvent(pool, id),
       triggers: (name) => listTriggers(pool, name),
+      drift: (name) => findDrift(pool, name),
       setPaused: (name, paused, triggerId) => setPaused(pool, name, paused, triggerId),
     },
     counts() {
@@ -67,10 +71,11 @@ export function createDatabaseTriggers({
       }
       return counted.counts;
     },
+    get listens() {
+      return dispatcher?.listens ?? false;
+    },
     async start(invoker: Invoker, catalog: Pick<FunctionCatalog, 'active'>) {
-      for (const { functionName, problem } of await findDrift(pool)) {
-        log.warn({ function: functionName }, `row changes may be missed: ${problem}`);
-      }
+      await watch.start();
       dispatcher = new Dispatcher({
         pool,
         connection: { connectionString: databaseUrl },
@@ -82,7 +87,11 @@ export function createDatabaseTriggers({
       });
       await dispatcher.start();
     },
+    get drifted() {
+      return watch.drift.length;
+    },
     async stop() {
+      await watch.stop();
       await dispatcher?.stop(STOP_BUDGET_MS);
     },
   };

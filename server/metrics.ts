@@ -17,6 +17,8 @@ export interface MetricSources {
   readonly executors: () => { alive: number; lost: number; load: number; memoryBytes: number; sandboxes: number };
   readonly admission: () => { running: number; queued: number };
   readonly events: () => Promise<EventCounts>;
+  readonly listens: () => boolean;
+  readonly drifted: () => number;
   readonly logLinesDropped: () => number;
 }
 
@@ -82,6 +84,10 @@ export class Metrics {
     this.#gauge('postern_invocations_queued', 'Invocations that wait for their turn', () => admission().queued);
     const dropped = 'Lines of functions that standard output could not take, since the start';
     this.#gauge('postern_log_lines_dropped', dropped, logLinesDropped);
+    const drifted = 'SQL triggers that are missing, disabled or do not fit their table; changes may be missed';
+    this.#gauge('postern_triggers_drifted', drifted, () => sources.drifted());
+    const listening = '1 where commits wake this node, 0 where it polls for events';
+    this.#gauge('postern_events_listening', listening, () => Number(sources.listens()));
     const { events } = sources;
     new Gauge({
       name: 'postern_events',

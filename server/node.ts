@@ -94,6 +94,10 @@ export interface DatabaseTriggers {
   readonly events: EventAdmin;
   /** Pending and dead events, for the metrics. */
   counts(): Promise<EventCounts>;
+  /** How much is wrong with SQL triggers, as of the last look. */
+  readonly drifted: number;
+  /** Whether commits wake this node; else it polls. */
+  readonly listens: boolean;
   start(invoker: Invoker, catalog: Pick<FunctionCatalog, 'active'>): Promise<void>;
   stop(): Promise<void>;
 }
@@ -398,6 +402,8 @@ function metricSources(
     }),
     admission: () => ({ running: admission.running, queued: admission.queued }),
     events: () => triggers.counts(),
+    listens: () => triggers.listens,
+    drifted: () => triggers.drifted,
     logLinesDropped: () => logOutput.dropped ?? 0,
   };
 }

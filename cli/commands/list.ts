@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { type CommandIo, clientOf, examples, outputOf, type RemoteOptions, remote } from '../context.ts';
 import type { FunctionInfo } from '../control-client.ts';
 import { table } from '../output.ts';
+import { safeLine } from '../terminal-text.ts';
 
 export function listCommand(io: CommandIo): Command {
   const command = new Command('list')
@@ -27,6 +28,9 @@ export function listCommand(io: CommandIo): Command {
           ? 'no functions are deployed; `postern deploy` deploys those of functions/'
           : table(['NAME', 'VERSION', 'LANGUAGE', 'TRIGGERS', 'NEXT FIRE', 'UPDATED'], rows),
       );
+      for (const { name, problems } of functions) {
+        for (const problem of problems) output.note(safeLine(`${name}: row changes may be missed: ${problem}`));
+      }
     });
   return examples(remote(command), ['postern list', "postern list --json | jq -r '.[].name'"]);
 }

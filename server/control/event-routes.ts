@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { PosternError } from '../../runtime/index.ts';
 import type {
+  Drift,
   EventDetail,
   EventFilter,
   EventPage,
@@ -35,6 +36,8 @@ export interface EventAdmin {
   /** False where there is no dead event of that id. */
   discard(id: string): Promise<boolean>;
   triggers(functionName: string): Promise<readonly InstalledTrigger[]>;
+  /** What is wrong with SQL triggers, now: of one function, or of all. */
+  drift(functionName?: string): Promise<readonly Drift[]>;
   /** Ids of the triggers that it was said of. */
   setPaused(functionName: string, paused: boolean, triggerId?: string): Promise<readonly string[]>;
 }
@@ -125,7 +128,12 @@ export function eventRoutes(app: FastifyInstance, events: EventAdmin): void {
       summary: 'Triggers of the active version',
       response: { 200: jsonSchema(z.object({ triggers: z.array(installedTrigger) }), 'output') },
     },
-    handler: async ({ params: { name } }) => ({ triggers: await events.triggers(name) }),
+    handler: async ({ params: { name } }) => {
+      const [triggers, drift] = await Promise.all([events.triggers(name), events.drift(name)]);
+      const problemsOf = (id: string) =>
+        drift.filter(({ triggerId }) => triggerId === id).map(({ problem }) => problem);
+      return { triggers: triggers.map((trigger) => ({ ...trigger, problems: problemsOf(trigger.id) })) };
+    },
   });
 
   for (const paused of [true, false]) {

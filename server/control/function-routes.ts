@@ -7,7 +7,9 @@ import type { Deployer, FunctionStore, FunctionSummary, InvocationReader } from 
 import { splitManifest } from '../../invoker/functions/index.ts';
 import { mergeConfigs } from '../../invoker/index.ts';
 import { PosternError } from '../../runtime/index.ts';
+import type { Drift } from '../../triggers/index.ts';
 import { auditTarget } from './audit-hooks.ts';
+import type { EventAdmin } from './event-routes.ts';
 import type { ScheduleAdmin } from './schedule-routes.ts';
 import {
   deployBody,
@@ -32,6 +34,7 @@ export interface FunctionRoutesOptions {
   readonly store: FunctionStore;
   readonly invocations: InvocationReader;
   readonly schedules: ScheduleAdmin;
+  readonly events: Pick<EventAdmin, 'drift'>;
 }
 
 /** Of the next fires, in a list and of one function. */
@@ -41,7 +44,7 @@ const SHOWN_FIRES = 5;
 type Named = { Params: { name: string } };
 
 export function functionRoutes(app: FastifyInstance, options: FunctionRoutesOptions): void {
-  const { deployer, store, invocations, schedules } = options;
+  const { deployer, store, invocations, schedules, events } = options;
   const tags = ['functions'];
   const params = { type: 'object', properties: { name: jsonSchema(functionName) } };
 
@@ -78,8 +81,12 @@ export function functionRoutes(app: FastifyInstance, options: FunctionRoutesOpti
       response: { 200: jsonSchema(z.object({ functions: z.array(functionSummary) }), 'output') },
     },
     handler: async () => {
-      const [functions, fires] = await Promise.all([store.list(), schedules.nextFires(LISTED_FIRES)]);
-      return { functions: functions.map((each) => toSummary(each, fires)) };
+      const [functions, fires, drift] = await Promise.all([
+        store.list(),
+        schedules.nextFires(LISTED_FIRES),
+        events.drift(),
+      ]);
+      return { functions: functions.map((each) => toSummary(each, fires, drift)) };
     },
   });
 
@@ -87,8 +94,8 @@ export function functionRoutes(app: FastifyInstance, options: FunctionRoutesOpti
     schema: { tags, summary: 'Show', params, response: { 200: jsonSchema(functionDetails, 'output') } },
     handler: async ({ params: { name } }) => {
       const details = await store.show(name);
-      const fires = await schedules.nextFires(SHOWN_FIRES, name);
-      return { ...toSummary(details, fires), form: details.form, source: details.source };
+      const [fires, drift] = await Promise.all([schedules.nextFires(SHOWN_FIRES, name), events.drift(name)]);
+      return { ...toSummary(details, fires, drift), form: details.form, source: details.source };
     },
   });
 
@@ -183,6 +190,7 @@ function readDeploy(body: unknown): Parameters<Deployer['deploy']>[0] {
 function toSummary(
   { name, version, id, config, createdAt, updatedAt }: FunctionSummary,
   fires: ReadonlyMap<string, readonly Date[]>,
+  drift: readonly Drift[],
 ) {
   const { cpu } = config;
   return {
@@ -191,6 +199,7 @@ function toSummary(
     id,
     config: { ...config, cpu: Number.isFinite(cpu) ? cpu : 'unlimited' },
     next_fires: fires.get(name) ?? [],
+    problems: drift.filter(({ functionName }) => functionName === name).map(({ problem }) => problem),
     created_at: createdAt,
     updated_at: updatedAt,
   };

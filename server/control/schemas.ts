@@ -50,6 +50,7 @@ export const functionSummary = z.object({
   id: text,
   config: record,
   next_fires: z.array(time).describe('of its schedules: one in a list, five of a single function'),
+  problems: z.array(text).describe('why row changes may be missed; empty where all is well'),
   created_at: time,
   updated_at: time,
 });
@@ -131,6 +132,7 @@ export const installedTrigger = z.object({
   type: text,
   paused: z.boolean(),
   config: z.record(z.string(), z.unknown()),
+  problems: z.array(text).describe('why changes may be missed; empty where all is well'),
 });
 
 export const secretBody = z.strictObject({ value: text });

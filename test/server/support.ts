@@ -33,6 +33,7 @@ export class NoRowEvents implements DatabaseTriggers {
     redriveAll: async () => 0,
     discard: async () => false,
     triggers: async () => [],
+    drift: async () => [],
     setPaused: async () => [],
     redrive: async (id: string) => {
       this.redriven.push(id);
@@ -43,6 +44,8 @@ export class NoRowEvents implements DatabaseTriggers {
   async counts() {
     return { pending: 3, dead: 1, oldestSeconds: 0 };
   }
+  readonly listens = true;
+  readonly drifted = 0;
   async start() {
     this.steps.push('start');
   }

@@ -10,6 +10,12 @@ import { GUEST_LOGIN_PATTERN, quoteIdentifier, quoteLiteral, quoteQualified } fr
 import type { DatabaseTriggerConfig, PoisonPolicy } from '../../invoker/index.ts';
 import { DOORBELL_CHANNEL, DOORBELL_LOCK } from './doorbell.ts';
 
+/**
+ * To be raised with every change of what a capture function does. A node makes functions of a lower number anew and leaves those of
+ * a higher one: in the middle of an upgrade, nodes of two versions would take turns else.
+ */
+export const CAPTURE_VERSION = 1;
+
 type Operation = DatabaseTriggerConfig['operations'][number];
 
 export interface CaptureFunction {
@@ -75,11 +81,23 @@ export function captureSignature(name: string): string {
   return `${quoteQualified('postern', name)}()`;
 }
 
+/** Replaces one of the same name, which takes no lock on the table and keeps owner and rights. */
 export function createCaptureFunction(capture: CaptureFunction): string {
-  return `create function ${captureSignature(capture.name)} ${HEADER} as ${quoteLiteral(body(capture))}`;
+  return `create or replace function ${captureSignature(capture.name)} ${HEADER} as ${quoteLiteral(captureSource(capture))}`;
 }
 
-function body({ operation, perStatement, functionId, triggerId, ordering }: CaptureFunction): string {
+/** Whether a function with the source `found` is to be replaced by one with the source `wanted`. */
+export function isOutdated(found: string, wanted: string): boolean {
+  return found !== wanted && versionOf(found) <= CAPTURE_VERSION;
+}
+
+/** 0 for those that were made before they said it. */
+function versionOf(source: string): number {
+  return Number(/^\n-- capture (\d+)\n/.exec(source)?.[1] ?? 0);
+}
+
+/** What Postgres keeps as `prosrc`. */
+export function captureSource({ operation, perStatement, functionId, triggerId, ordering }: CaptureFunction): string {
   const { columns, rows, from, row } = imagesOf(operation, perStatement);
   const key = ordering === undefined ? undefined : keyOf(ordering, row);
   const insert = `
@@ -96,6 +114,7 @@ function body({ operation, perStatement, functionId, triggerId, ordering }: Capt
     ${from};`;
   // Assignments, since `perform` would set `found`. Where the insert fails, the settings are rolled back with it.
   return `
+-- capture ${CAPTURE_VERSION}
 begin
   if ${USUAL} and ${NOBODY_SLEEPS} then${insert}
     return null;

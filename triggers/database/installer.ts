@@ -4,7 +4,7 @@ import type { PoolClient } from 'pg';
 import { quoteIdentifier, quoteQualified, sqlState } from '../../database/index.ts';
 import type { DatabaseTriggerConfig, TriggerConfig, TriggerInstaller } from '../../invoker/index.ts';
 import { PosternError } from '../../runtime/index.ts';
-import { captureSignature } from './capture-function.ts';
+import { captureSignature, isOutdated } from './capture-function.ts';
 import { closest, enumerate } from './closest.ts';
 import { type ConditionColumn, ConditionError, readCondition } from './condition.ts';
 import { captureOwner } from './drift.ts';
@@ -16,6 +16,8 @@ import { findTable, TableError, type WatchedTable } from './watched-table.ts';
  * behind that. So it waits this long and no longer.
  */
 const LOCK_TIMEOUT_MS = 3_000;
+/** Nobody asked for a repair, and it is tried again every minute. */
+const REPAIR_LOCK_TIMEOUT_MS = 500;
 const LOCK_NOT_AVAILABLE = '55P03';
 /** Installs take turns: two at once that change the rights in schema postern fail. 'pstn' in ASCII; 1 is the doorbell's. */
 const INSTALL_LOCK = [1886548846, 2] as const;
@@ -30,8 +32,9 @@ export interface InstallerOptions {
 /**
  * Keeps the rows of postern.triggers, of every kind, and the SQL triggers of the database kind. Runs in the deploy's
  * transaction, which must have locked the function's row; nothing shows before that commits. A trigger whose
- * configuration did not change keeps its id and its SQL triggers: no lock is taken on its table. Only where those are of
- * an earlier version and call the functions that all triggers shared, they are made anew.
+ * configuration did not change keeps its id and its SQL triggers: no lock is taken on its table. Functions that an earlier
+ * version made are replaced, which takes none either. Only triggers that call the functions that all triggers shared, before,
+ * are made anew.
  */
 export class DatabaseTriggerInstaller implements TriggerInstaller {
   readonly #log: (message: string) => void;
@@ -73,6 +76,29 @@ export class DatabaseTriggerInstaller implements TriggerInstaller {
     });
   }
 
+  /**
+   * Puts back what is missing of one trigger of kind database, in a transaction of its own. False where a deploy or another
+   * node is at it. Rejects with OVERLOADED where the table is held, and as a deploy would where it no longer fits the trigger.
+   */
+  async repair(client: PoolClient, triggerId: string): Promise<boolean> {
+    const { rows: turn } = await client.query<{ mine: boolean }>('select pg_try_advisory_xact_lock($1, $2) as mine', [
+      ...INSTALL_LOCK,
+    ]);
+    if (turn[0]?.mine !== true) return false;
+    const { rows } = await client.query<RepairRow>(
+      `select f.id as "functionId", f.name, t.config from postern.triggers t join postern.functions f on f.id = t.function_id
+       where t.id = $1 and t.kind = 'database' for update of f skip locked`,
+      [triggerId],
+    );
+    const [found] = rows;
+    if (found === undefined) return false;
+    const { functionId, name, config } = found;
+    const label = `function "${name}" (${config.schema}.${config.table})`;
+    const timeoutMs = Math.min(this.#lockTimeoutMs, REPAIR_LOCK_TIMEOUT_MS);
+    await withLockTimeout(client, timeoutMs, () => this.#attach(client, Number(functionId), triggerId, label, config));
+    return true;
+  }
+
   /** Changes that were committed while the trigger was there are still delivered, under the names it had. */
   async #retire(client: PoolClient, functionId: number, id: string, config: TriggerConfig): Promise<void> {
     if (config.type === 'database') {
@@ -103,7 +129,11 @@ export class DatabaseTriggerInstaller implements TriggerInstaller {
       wanted.map((trigger) => trigger.name),
     );
     for (const trigger of wanted) {
-      if (present.has(trigger.name)) continue;
+      const found = present.get(trigger.name);
+      if (found !== undefined && found.perStatement === trigger.perStatement) {
+        if (isOutdated(found.source, trigger.functionSource)) await client.query(trigger.createFunction);
+        continue;
+      }
       await createSqlTrigger(client, label, config, trigger);
       if (trigger.enableAlways === null) {
         this.#log(`${label}: we do not own the table, so its trigger does not fire in replica sessions`);
@@ -111,6 +141,12 @@ export class DatabaseTriggerInstaller implements TriggerInstaller {
     }
     if (config.when !== null) await refuseVolatile(client, label, config, triggerId);
   }
+}
+
+interface RepairRow {
+  readonly functionId: string;
+  readonly name: string;
+  readonly config: DatabaseTriggerConfig;
 }
 
 interface InstalledTrigger {
@@ -235,19 +271,19 @@ function conditionRefusal(
 
 /**
  * Those of the trigger that are on this very table (it may have been dropped and made anew), enabled as they should be, and
- * call a function of their own.
+ * call a function of their own. By their names.
  */
 async function readSqlTriggers(
   client: PoolClient,
   triggerId: string,
   table: WatchedTable,
-): Promise<ReadonlySet<string>> {
-  const { rows } = await client.query<{ name: string }>(
-    `select t.tgname::text as name from pg_trigger t join pg_proc p on p.oid = t.tgfoid and p.proname = t.tgname
+): Promise<ReadonlyMap<string, { readonly perStatement: boolean; readonly source: string }>> {
+  const { rows } = await client.query<{ name: string; perStatement: boolean; source: string }>(
+    `select t.tgname::text as name, t.tgtype & 1 = 0 as "perStatement", p.prosrc as source from pg_trigger t join pg_proc p on p.oid = t.tgfoid and p.proname = t.tgname
      where t.tgrelid = $1::regclass and starts_with(t.tgname::text, $2) and t.tgenabled in ('A', $3)`,
     [quoteQualified(table.schema, table.name), sqlTriggerPrefix(triggerId), table.owned ? 'A' : 'O'],
   );
-  return new Set(rows.map((row) => row.name));
+  return new Map(rows.map((row) => [row.name, row]));
 }
 
 /** Drops the trigger's SQL triggers wherever they are by now, and their functions, except the named ones. */

@@ -2,13 +2,16 @@
 
 import { quoteIdentifier, quoteQualified } from '../../database/index.ts';
 import type { DatabaseTriggerConfig } from '../../invoker/index.ts';
-import { captureSignature, createCaptureFunction, type Ordering } from './capture-function.ts';
+import { captureSignature, captureSource, createCaptureFunction, type Ordering } from './capture-function.ts';
 import type { WatchedTable } from './watched-table.ts';
 
 export interface SqlTrigger {
   readonly name: string;
-  /** Its trigger function, which has its name. */
+  readonly operation: DatabaseTriggerConfig['operations'][number];
+  /** Its trigger function, which has its name: made, or made anew where the trigger stays. */
   readonly createFunction: string;
+  readonly functionSource: string;
+  readonly perStatement: boolean;
   readonly create: string;
   /** Fires in sessions with session_replication_role = replica too. Null where we are not the table's owner. */
   readonly enableAlways: string | null;
@@ -41,22 +44,27 @@ export function sqlTriggers(
     const create = `create trigger ${quoteIdentifier(name)} after`;
     const call = `execute function ${captureSignature(name)}`;
     const forEachRow = `on ${target} for each row ${when} ${call}`;
+    const forStatement = perStatement && operation !== 'UPDATE';
+    const capture = {
+      name,
+      operation,
+      perStatement: forStatement,
+      functionId,
+      triggerId,
+      ...(ordering === undefined ? {} : { ordering }),
+    };
     return {
       name,
-      createFunction: createCaptureFunction({
-        name,
-        operation,
-        perStatement,
-        functionId,
-        triggerId,
-        ...(ordering === undefined ? {} : { ordering }),
-      }),
+      operation,
+      createFunction: createCaptureFunction(capture),
+      functionSource: captureSource(capture),
+      perStatement: forStatement,
       create: {
-        INSERT: perStatement
+        INSERT: forStatement
           ? `${create} insert on ${target} referencing new table as new_rows for each statement ${call}`
           : `${create} insert ${forEachRow}`,
         UPDATE: `${create} update ${columnList(config)} ${forEachRow}`,
-        DELETE: perStatement
+        DELETE: forStatement
           ? `${create} delete on ${target} referencing old table as old_rows for each statement ${call}`
           : `${create} delete ${forEachRow}`,
       }[operation],

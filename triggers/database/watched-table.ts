@@ -7,7 +7,7 @@ export interface WatchedTable {
   readonly columns: readonly string[];
   /**
    * Whether a statement trigger with transition tables sees every change. Not where rows come and go through a parent or a
-   * child, nor on a foreign table, where Postgres has none.
+   * child or from a publisher (its changes fire row triggers only), nor on a foreign table, where Postgres has none.
    */
   readonly statementTriggers: boolean;
   /** ENABLE ALWAYS takes the owner. */
@@ -27,9 +27,13 @@ interface TableRow {
   readonly columns: string[];
 }
 
+/** Of `pg_class c`: see `statementTriggers`. */
+export const SEES_ALL = `c.relkind = 'r' and not exists (select from pg_inherits i where c.oid in (i.inhrelid, i.inhparent))
+  and not exists (select from pg_subscription_rel s where s.srrelid = c.oid)`;
+
 const FIND_TABLE = `
   select c.relkind, c.relpersistence as persistence,
-         c.relkind = 'r' and not exists (select from pg_inherits i where c.oid in (i.inhrelid, i.inhparent)) as plain,
+         ${SEES_ALL} as plain,
          pg_has_role(current_user, c.relowner, 'usage') as owned,
          array(select a.attname::text from pg_attribute a
                where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum) as columns
