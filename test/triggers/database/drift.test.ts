@@ -1,5 +1,8 @@
+import { createHash } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { withTransaction } from '../../../database/index.ts';
 import { createDatabaseTriggers } from '../../../server/database-triggers.ts';
+import { CAPTURE_VERSION, captureSource } from '../../../triggers/database/capture-function.ts';
 import { DatabaseTriggerInstaller, DriftWatch, findDrift } from '../../../triggers/database/index.ts';
 import { run } from '../../cli/support.ts';
 import { ADMIN_KEY, startTestPostern } from '../../server/support.ts';
@@ -171,13 +174,38 @@ describe('a capture function', () => {
     expect(await captured()).toHaveLength(2);
   });
 
+  test('has another number as soon as it does anything else', () => {
+    const sources = (['INSERT', 'UPDATE', 'DELETE'] as const).flatMap((operation) =>
+      [true, false].flatMap((perStatement) =>
+        (
+          [undefined, { by: 'transaction' }, { by: 'columns', table: 't', columns: ['c'], poisoned: 'park' }] as const
+        ).map((ordering) =>
+          captureSource({
+            name: 'n',
+            operation,
+            perStatement,
+            functionId: 1,
+            triggerId: 'i',
+            ...(ordering === undefined ? {} : { ordering }),
+          }),
+        ),
+      ),
+    );
+    // Where this fails: raise CAPTURE_VERSION, else functions of nodes that were upgraded stay as they are.
+    expect([CAPTURE_VERSION, createHash('sha256').update(sources.join()).digest('hex')]).toEqual([
+      1,
+      '7682c46b6e78c20c79ec85aaf7a47460ab600b5a92e3d84eafca87347f16fbd2',
+    ]);
+  });
+
   test('that a later version made is left alone, by the watch and by a deploy', async () => {
     const trigger = databaseTrigger({ table: 'orders' });
-    await installFunction(db.pool, trigger);
+    const { id, name } = await installFunction(db.pool, trigger);
     await makeOld('\n-- capture 999\nbegin');
     const newer = await sources();
     expect(await states()).toEqual([]);
     await watchOf(db).check();
+    await withTransaction(db.pool, (client) => new DatabaseTriggerInstaller().install(client, id, name, [trigger]));
     expect(await sources()).toEqual(newer);
   });
 });

@@ -7,12 +7,15 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { migrate, reachesThroughPooler } from '../../../database/index.ts';
 import { createDatabaseTriggers } from '../../../server/database-triggers.ts';
 import { startTestPostern, type TestPostern } from '../../server/support.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
 import { TransactionPooler } from '../../support/transaction-pooler.ts';
+
+// Servers and nodes of its own, on machines that do other things too.
+vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 });
 
 const NOTHING: Pooler = { url: '', stop: async () => undefined };
 
