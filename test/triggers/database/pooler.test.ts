@@ -10,9 +10,11 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { migrate, reachesThroughPooler } from '../../../database/index.ts';
 import { createDatabaseTriggers } from '../../../server/database-triggers.ts';
+import { Dispatcher } from '../../../triggers/database/index.ts';
 import { startTestPostern, type TestPostern } from '../../server/support.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
 import { TransactionPooler } from '../../support/transaction-pooler.ts';
+import { databaseTrigger, FakeInvoker, installFunction, SettlementLog } from './support.ts';
 
 // Servers and nodes of its own, on machines that do other things too.
 vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 });
@@ -35,7 +37,7 @@ const hasPgBouncer = ((): boolean => {
 })();
 
 /** With two server connections for each login, so that they change hands. */
-async function startPgBouncer(databaseUrl: string): Promise<Pooler> {
+async function startPgBouncer(databaseUrl: string, mode: 'transaction' | 'session' = 'transaction'): Promise<Pooler> {
   const folder = await mkdtemp(join(tmpdir(), 'pgbouncer-'));
   await chmod(folder, 0o755);
   const { hostname, port, username, password, pathname } = new URL(databaseUrl);
@@ -47,7 +49,7 @@ ${pathname.slice(1)} = host=${hostname} port=${port} dbname=${pathname.slice(1)}
 listen_addr = 127.0.0.1
 listen_port = ${listen}
 unix_socket_dir =
-pool_mode = transaction
+pool_mode = ${mode}
 default_pool_size = 2
 auth_type = scram-sha-256
 auth_file = ${folder}/users.txt
@@ -107,7 +109,7 @@ const POOLERS: readonly { name: string; skip: boolean; start: (url: string) => P
     skip: false,
     start: (url) => TransactionPooler.start(url, { backendKey: 'of the first server' }),
   },
-  { name: 'PgBouncer', skip: !hasPgBouncer, start: startPgBouncer },
+  { name: 'PgBouncer', skip: !hasPgBouncer, start: (url) => startPgBouncer(url) },
 ];
 
 for (const { name, skip, start } of POOLERS) {
@@ -242,3 +244,32 @@ for (const { name, skip, start } of POOLERS) {
     });
   });
 }
+
+test.skipIf(!hasPgBouncer)(
+  'a pooler in session mode passes notifications on, and commits wake a dispatcher',
+  async () => {
+    const db = await createTestDatabase();
+    const pooler = await startPgBouncer(db.url, 'session');
+    await db.pool.query('create table things (id int)');
+    await installFunction(db.pool, databaseTrigger({ table: 'things' }));
+    const settled = new SettlementLog();
+    const dispatcher = new Dispatcher({
+      pool: db.pool,
+      connection: { connectionString: pooler.url },
+      invoker: new FakeInvoker(),
+      policy: () => ({ retry: { maxAttempts: 1, backoff: { initialMs: 1, factor: 1, maxMs: 1 } }, concurrency: null }),
+      nodeId: crypto.randomUUID(),
+      pollMs: 600_000,
+      metrics: settled.metrics,
+    });
+    await dispatcher.start();
+    expect(dispatcher.listens).toBe(true);
+    for (let n = 1; n <= 3; n++) {
+      await db.pool.query('insert into things values ($1)', [n]);
+      await settled.until({ finished: n });
+    }
+    await dispatcher.stop();
+    await pooler.stop();
+    await db.drop();
+  },
+);
