@@ -184,7 +184,8 @@ for (const { name, skip, start } of POOLERS) {
         await new Promise((resolve) => setTimeout(resolve, 10));
       }
       const { rows } = await db.pool.query(
-        "select count(*)::int as n from pg_locks where locktype = 'advisory' and objid = 1",
+        `select count(*)::int as n from pg_locks where locktype = 'advisory' and objid = 1 and mode = 'ExclusiveLock'
+           and database = (select oid from pg_database where datname = current_database())`,
       );
       expect(rows[0].n).toBe(0);
     });
