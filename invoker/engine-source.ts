@@ -1,26 +1,27 @@
-/** What executors make the engine of: its module, rewritten, and the prelude as one script. */
+/** What executors make the engine of: its module, rewritten, the prelude as one script, and its parts. */
 
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { buildEngineModule, type EngineSource, engineId } from '../runtime/index.ts';
-import { lazySourcePlugin } from '../runtime/javascript/bundle/index.ts';
+import { bundleLazyParts } from '../runtime/javascript/bundle/index.ts';
 
-/** The published package has both made already; from the sources they are made at each start (a second). */
+/** The published package has them made already; from the sources they are made at each start (a second). */
 const BUNDLED = fileURLToPath(new URL('./guest/prelude.bundle.js', import.meta.url));
+const PARTS = fileURLToPath(new URL('./guest/parts.bundle.json', import.meta.url));
 const MODULE = fileURLToPath(new URL('./guest/engine.wasm', import.meta.url));
 
 export async function loadEngineSource(): Promise<EngineSource> {
   const prelude = existsSync(BUNDLED) ? await readFile(BUNDLED, 'utf8') : await bundlePrelude();
+  const parts = existsSync(PARTS) ? JSON.parse(await readFile(PARTS, 'utf8')) : await bundleLazyParts();
   const module = existsSync(MODULE) ? await readFile(MODULE) : buildEngineModule();
-  return { id: engineId({ module, prelude }), module, prelude };
+  return { id: engineId({ module, prelude, parts }), module, prelude, parts };
 }
 
 export async function bundlePrelude(): Promise<string> {
   const result = await build({
     entryPoints: [fileURLToPath(new URL('./guest/prelude.ts', import.meta.url))],
-    plugins: [lazySourcePlugin],
     bundle: true,
     write: false,
     format: 'iife',

@@ -1,6 +1,6 @@
 /**
  * `npm run build`: what the published package runs. Node does not erase types below `node_modules`, so `tsc` emits JavaScript
- * into dist/; beside it go the files that are read at run time, the engine's module and the guest's prelude as one script, and the module
+ * into dist/; beside it go the files that are read at run time, the engine's module, the guest's prelude as one script, its parts, and the module
  * "postern" for tests that import a function outside a sandbox.
  */
 
@@ -52,6 +52,7 @@ compile();
 const assets = copyAssets();
 const engine = await loadEngineSource();
 writeFileSync(join(DIST, 'invoker', 'guest', 'prelude.bundle.js'), engine.prelude);
+writeFileSync(join(DIST, 'invoker', 'guest', 'parts.bundle.json'), JSON.stringify(engine.parts));
 writeFileSync(join(DIST, 'invoker', 'guest', 'engine.wasm'), engine.module);
 writeFileSync(join(DIST, 'postern.js'), POSTERN_MODULE);
 chmodSync(join(DIST, 'cli', 'main.js'), 0o755);

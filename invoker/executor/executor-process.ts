@@ -124,7 +124,7 @@ export class ExecutorProcess {
     this.complaint = () => complaint.trim();
     const { engine, maxGrownBytes } = options;
     const { id: engineId, module, prelude } = engine;
-    this.#send({ type: 'boot', engineId, module, prelude, maxGrownBytes });
+    this.#send({ type: 'boot', engineId, module, prelude, parts: JSON.stringify(engine.parts), maxGrownBytes });
     this.#heartbeat = setInterval(() => this.#beat(), options.pingEveryMs);
     this.#heartbeat.unref();
   }

@@ -98,8 +98,8 @@ export class Executor {
   }
 
   async #boot(message: Received<'boot'>): Promise<void> {
-    const { engineId: id, module, prelude } = message;
-    this.#engine = createEngine({ id, module, prelude });
+    const { engineId: id, module, prelude, parts } = message;
+    this.#engine = createEngine({ id, module, prelude, parts: JSON.parse(parts) });
     this.#base = await buildBaseImage(this.#engine);
     this.#pool = new SandboxPool(this.#engine, this.#base, {
       ...DEFAULT_POOL_OPTIONS,

@@ -14,7 +14,7 @@ import {
 } from './frames.ts';
 
 const TO_EXECUTOR = {
-  /** First, once: what the engine is made of. */
+  /** First, once: what the engine is made of; `parts` is JSON text. */
   boot: [
     1,
     [
@@ -22,6 +22,7 @@ const TO_EXECUTOR = {
       ['maxGrownBytes', 'f64'],
       ['module', 'bytes'],
       ['prelude', 'text'],
+      ['parts', 'text'],
     ],
   ],
   /** The bytes of an image that `needImage` asked for; empty: there is none, fail what waits for it. */

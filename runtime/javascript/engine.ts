@@ -77,6 +77,8 @@ export interface EngineSource {
   /** Of `buildEngineModule`. */
   readonly module: Uint8Array;
   readonly prelude: string;
+  /** Source of each part of the prelude that a guest takes at its first use (`guest/web/parts.ts`), by name. */
+  readonly parts: Readonly<Record<string, string>>;
 }
 
 export interface Engine extends Layout {
@@ -85,6 +87,7 @@ export interface Engine extends Layout {
   readonly module: WebAssembly.Module;
   /** Evaluated once in a fresh VM, before any user code. */
   readonly prelude: string;
+  readonly parts: EngineSource['parts'];
 }
 
 function read(specifier: string): Uint8Array<ArrayBuffer> {
@@ -95,11 +98,12 @@ function read(specifier: string): Uint8Array<ArrayBuffer> {
  * An image is good for exactly this engine, and nodes of two releases keep theirs apart by it. Of the module as it runs: a
  * change of the linker moves what an image has the addresses of.
  */
-export function engineId({ module, prelude }: Omit<EngineSource, 'id'>): string {
+export function engineId({ module, prelude, parts }: Omit<EngineSource, 'id'>): string {
   const hash = createHash('sha256');
   hash.update(`postern-image-${IMAGE_FORMAT} ${module.byteLength}\n`);
   hash.update(module);
   hash.update(prelude);
+  hash.update(JSON.stringify(Object.entries(parts).sort()));
   return hash.digest('hex');
 }
 
@@ -154,10 +158,10 @@ export function buildEngineModule(): Uint8Array {
 }
 
 /** Compiles the engine; V8 goes on optimising in the background. */
-export function createEngine({ id, module: bytes, prelude }: EngineSource): Engine {
+export function createEngine({ id, module: bytes, prelude, parts }: EngineSource): Engine {
   const module = new WebAssembly.Module(bytes as Uint8Array<ArrayBuffer>);
   const [section] = WebAssembly.Module.customSections(module, LAYOUT_SECTION);
   if (section === undefined) throw new Error('the module is not one that buildEngineModule has made');
   const layout = JSON.parse(Buffer.from(section).toString()) as Layout;
-  return { id, module, ...layout, prelude };
+  return { id, module, ...layout, prelude, parts };
 }

@@ -213,7 +213,7 @@ export class Execution implements SandboxHooks, DoorHandler {
     return true;
   }
 
-  onDoor(argc: number, argv: number): number | undefined {
+  onDoor(argc: number, argv: number): number | string | undefined {
     return openDoor(this.#sandbox, argc, argv, this.#limits.maxResultBytes, this);
   }
 

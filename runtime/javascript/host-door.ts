@@ -50,7 +50,7 @@ export function openDoor(
   argv: number,
   maxResultBytes: number,
   handler: DoorHandler,
-): number | undefined {
+): number | string | undefined {
   const args: Box[] = [];
   for (let index = 0; index < Math.min(argc, 4); index++)
     args.push(sandbox.instance.view.getUint32(argv + index * 4, true));
@@ -94,6 +94,11 @@ export function openDoor(
     case DOOR.release:
       handler.onRelease();
       return undefined;
+    case DOOR.part: {
+      const source = sandbox.partSource(text(1, MAX_OPERATION_BYTES)?.toString() ?? '');
+      if (source === undefined) break;
+      return source;
+    }
   }
   handler.onMisuse(`door(${what}, …) with arguments that it does not take`);
   return undefined;

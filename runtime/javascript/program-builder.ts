@@ -129,8 +129,8 @@ class TopLevel implements SandboxHooks {
     return true;
   }
 
-  /** Nothing goes through the door at the top level; what is logged there is dropped. */
-  onDoor(argc: number, argv: number): number | undefined {
+  /** Nothing but parts of the prelude goes through the door at the top level; what is logged there is dropped. */
+  onDoor(argc: number, argv: number): number | string | undefined {
     if (this.sandbox === undefined) return undefined;
     return openDoor(this.sandbox, argc, argv, 0, REFUSE_ALL);
   }

@@ -31,8 +31,8 @@ const WASM_PAGE_BYTES = 65536;
 /** Whose guest a sandbox holds, and what that one decides. */
 export interface SandboxHooks
   extends Omit<EngineHooks, 'onOutOfFuel' | 'onGrow' | 'onDoor' | 'onDemand' | 'onRejection'> {
-  /** The door: arguments are boxes in guest memory; returns a number for the guest, or undefined. */
-  onDoor(argc: number, argv: number): number | undefined;
+  /** The door: arguments are boxes in guest memory; returns a number or a text for the guest, or undefined. */
+  onDoor(argc: number, argv: number): number | string | undefined;
   /** The memory is about to grow within its own limit; false where the process has no room for it. */
   onGrow(deltaPages: number): boolean;
   /** As `EngineHooks` has it; true where the boxes are kept. */
@@ -51,7 +51,11 @@ export class Sandbox {
 
   /** With a base image the sandbox is linked for images of its engine; without one it is a fresh VM to `boot`. */
   constructor(engine: Engine, hooks: SandboxHooks, base?: Image) {
-    this.#relay = new HooksRelay(hooks, () => this.#loadTables());
+    this.#relay = new HooksRelay(
+      hooks,
+      () => this.#loadTables(),
+      (text) => this.newString(Buffer.from(text)),
+    );
     this.#engine = engine;
     const pages = base === undefined ? undefined : base.memoryBytes / WASM_PAGE_BYTES;
     this.instance = new EngineInstance(engine, this.#relay, pages);
@@ -167,6 +171,12 @@ export class Sandbox {
     const result = await this.#enterGuest(this.instance.pump.eval, code, bytes.length, name, 0);
     this.#throwIfException(result);
     return result;
+  }
+
+  /** Of the part of the prelude that has this name; undefined where none has. */
+  partSource(name: string): string | undefined {
+    const { parts } = this.#engine;
+    return Object.hasOwn(parts, name) ? parts[name] : undefined;
   }
 
   newString(bytes: Uint8Array): Box {
@@ -366,11 +376,13 @@ export class Sandbox {
 class HooksRelay implements EngineHooks {
   target: SandboxHooks;
   readonly onDemand: () => void;
+  readonly #newString: (text: string) => Box;
   suspendable = false;
 
-  constructor(target: SandboxHooks, onDemand: () => void) {
+  constructor(target: SandboxHooks, onDemand: () => void, newString: (text: string) => Box) {
     this.target = target;
     this.onDemand = onDemand;
+    this.#newString = newString;
   }
 
   onOutOfFuel(): 'continue' | 'kill' | 'yield' {
@@ -397,7 +409,8 @@ class HooksRelay implements EngineHooks {
     const { suspendable } = this;
     this.suspendable = false;
     try {
-      return toBox(this.target.onDoor(argc, argv));
+      const answer = this.target.onDoor(argc, argv);
+      return typeof answer === 'string' ? this.#newString(answer) : toBox(answer);
     } finally {
       this.suspendable = suspendable;
     }

@@ -31,8 +31,15 @@ const SLOT = { slot: 1, token: 7 };
 
 it('MEM-08 the sandbox of a version that is forgotten while it runs is not kept for a call that never comes', async () => {
   const { executor, next } = listen();
-  const { id: engineId, module, prelude } = await loadEngineSource();
-  executor.onMessage({ type: 'boot', engineId, module: Buffer.from(module), prelude, maxGrownBytes: 2 ** 30 });
+  const { id: engineId, module, prelude, parts } = await loadEngineSource();
+  executor.onMessage({
+    type: 'boot',
+    engineId,
+    module: Buffer.from(module),
+    prelude,
+    parts: JSON.stringify(parts),
+    maxGrownBytes: 2 ** 30,
+  });
   await next('ready');
   const bundle = Buffer.from(
     `export const handler = async (event) => (event.wait ? (await db.query('x')).length : 1);`,

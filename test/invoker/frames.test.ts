@@ -183,6 +183,7 @@ describe('messages', () => {
       engineId: text,
       module: bytes,
       prelude: text,
+      parts: text,
       maxGrownBytes: fc.double(),
     }),
     fc.record({ type: fc.constant('image' as const), versionId: text, image: bytes }),

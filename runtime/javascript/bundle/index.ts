@@ -1,4 +1,4 @@
-export { lazySourcePlugin, partsMentioned } from '../guest/web/bundle-lazy.ts';
+export { bundleLazyParts, partsMentioned } from '../guest/web/bundle-lazy.ts';
 export { BUNDLE_TIMEOUT_MS, type Bundle, type BundleInput, bundle, MAX_BUNDLE_BYTES, stopBundler } from './bundle.ts';
 export { bundleLocal, type LocalBundle, type LocalBundleInput } from './bundle-local.ts';
 export { closestName } from './closest-name.ts';

@@ -14,6 +14,8 @@ export const DOOR = {
   finish: 5,
   /** (): work handed to `waitUntil` is done. Only after a `finish` that said `held`. */
   release: 6,
+  /** (name) -> text: the source of a part of the prelude. */
+  part: 7,
 } as const;
 
 /** What the door answers in place of a call id: the invocation may make no more calls, or its payloads are too large. */

@@ -10,7 +10,12 @@ import { DOOR, REFUSED } from './door.ts';
 
 export { FINISH } from './door.ts';
 
-type Door = (what: number, a?: string | number, b?: string | number, c?: string | number) => number | undefined;
+type Door = (
+  what: number,
+  a?: string | number,
+  b?: string | number,
+  c?: string | number,
+) => number | string | undefined;
 
 const scope = globalThis as unknown as Record<string, unknown>;
 const door = scope.__postern_host as Door;
@@ -79,6 +84,11 @@ export function setHostTimer(id: number, delayMs: number): void {
 
 export function clearHostTimer(id: number): void {
   door(DOOR.clearTimer, id);
+}
+
+/** The source of a part of the prelude, for `web/parts.ts`; at the top level of a module too. */
+export function partSource(name: string): string {
+  return door(DOOR.part, name) as string;
 }
 
 export function finish(kind: number, meta: string, body: string): void {

@@ -75,7 +75,7 @@ export function createGuest(setMeta: (meta: () => InvocationMeta) => void): Gues
       });
     },
 
-    warm: (parts) => warmParts(parts.split(',')),
+    warm: (parts) => warmParts(parts === '' ? [] : parts.split(',')),
 
     invoke(eventJson, metaJson) {
       phase.invoking = true;

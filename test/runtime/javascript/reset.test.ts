@@ -362,7 +362,7 @@ function unnotedWrites(sandbox: Sandbox, image: Image): number[] {
   return missed;
 }
 
-const TABLES = createEngine({ id: '', module: buildEngineModule(), prelude: '' }).tables;
+const TABLES = createEngine({ id: '', module: buildEngineModule(), prelude: '', parts: {} }).tables;
 
 /** The image as this sandbox has it: where nothing has asked for the engine's tables, zeros may stand in their place. */
 function memoryOf({ instance }: Sandbox, image: Image): Buffer {

@@ -3,7 +3,7 @@ import { buildEngineModule, createEngine } from '../../../runtime/javascript/eng
 import { EngineInstance } from '../../../runtime/javascript/engine-instance.ts';
 import type { MeterHooks } from '../../../runtime/metering/index.ts';
 
-const engine = createEngine({ id: 'test', module: buildEngineModule(), prelude: '' });
+const engine = createEngine({ id: 'test', module: buildEngineModule(), prelude: '', parts: {} });
 
 /** A fresh VM, and how to run code in it: its completion value as a string. */
 function boot(hooks: Partial<MeterHooks> = {}) {

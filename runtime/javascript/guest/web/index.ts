@@ -18,7 +18,7 @@ export { startInvocationClock } from './clock.ts';
 export type { Log, LogLevel } from './console.ts';
 export type { HttpFetch, HttpRequest, HttpResponse } from './fetch.ts';
 export { hooks } from './hooks.ts';
-export { adoptPart, warmParts } from './parts.ts';
+export { warmParts } from './parts.ts';
 export { Request, requestFrom } from './request.ts';
 export { Response, takeResponse, type WireResponse } from './response.ts';
 export { fireTimer, pendingTimers } from './timers.ts';

@@ -1,9 +1,4 @@
-import clone from 'lazy:clone';
-import events from 'lazy:events';
-import forms from 'lazy:forms';
-import inspect from 'lazy:inspect';
-import streams from 'lazy:streams';
-import subtle from 'lazy:subtle';
+import { partSource } from '../host.ts';
 import type { Constructor } from './define.ts';
 import { defineGlobal } from './define.ts';
 import { hooks } from './hooks.ts';
@@ -13,11 +8,9 @@ import type { FormsPart } from './lazy/forms.ts';
 import type { InspectPart } from './lazy/inspect.ts';
 import type { StreamsPart } from './lazy/streams.ts';
 import type { SubtlePart } from './lazy/subtle.ts';
-import { unpackSource } from './unpack.ts';
 
 /**
- * Parts that most functions never touch are kept as packed source and compiled at first use: a sandbox asleep holds the
- * packed text, an eighth or so of what the part's function objects take.
+ * Parts that most functions never touch are no part of an image: the host has their source, and gives it at first use.
  *
  * First use inside an invocation costs a compilation in *every* invocation, since each starts from the image. A part that
  * the function's bundle mentions is therefore warmed before the capture: see `warmParts` and `partsMentioned`.
@@ -32,14 +25,6 @@ interface Parts {
 }
 type PartName = keyof Parts;
 
-const sources: Readonly<Record<PartName, { packed: string; lengthBytes: number }>> = {
-  clone,
-  events,
-  forms,
-  inspect,
-  streams,
-  subtle,
-};
 const loaded: Partial<Parts> = {};
 // Taken now: a function may replace or freeze what stands under this name.
 // biome-ignore lint/security/noGlobalEval: the source is our own, from `lazy/`
@@ -53,8 +38,7 @@ export function loadedPart<N extends PartName>(name: N): Parts[N] | undefined {
 export function part<N extends PartName>(name: N): Parts[N] {
   const present = loaded[name] as Parts[N] | undefined;
   if (present !== undefined) return present;
-  const { packed, lengthBytes } = sources[name];
-  const made = (evaluate(unpackSource(packed, lengthBytes)) as (from: typeof shared) => Parts[N])(shared);
+  const made = (evaluate(partSource(name)) as (from: typeof shared) => Parts[N])(shared);
   loaded[name] = made as never;
   return made;
 }
@@ -62,18 +46,9 @@ export function part<N extends PartName>(name: N): Parts[N] {
 /** What a part takes from the prelude; a part imports nothing that has state. */
 const shared = { part, loadedPart, hooks };
 
-/** Compiles parts ahead of their use, before the memory is captured. Unknown names are passed over. */
+/** Compiles parts ahead of their use, before the memory is captured. */
 export function warmParts(names: readonly string[]): void {
-  for (const name of names) if (Object.hasOwn(sources, name)) part(name as PartName);
-}
-
-/**
- * As `warmParts`, with what the part's source evaluates to. The host can evaluate it from bytecode without source and
- * debug information, which is less than half as large as what the guest's own `eval` makes of it.
- */
-export function adoptPart(name: string, factory: (from: typeof shared) => unknown): void {
-  if (Object.hasOwn(sources, name) && loaded[name as PartName] === undefined)
-    loaded[name as PartName] = factory(shared) as never;
+  for (const name of names) part(name as PartName);
 }
 
 const isInstance = Function.prototype[Symbol.hasInstance];

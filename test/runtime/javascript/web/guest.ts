@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { CompileFlags, type ExtensionDescriptor, type JSValueHandle, QuickJS } from 'quickjs-wasi';
-import { lazySourcePlugin } from '../../../../runtime/javascript/guest/web/bundle-lazy.ts';
+import { bundleLazyParts } from '../../../../runtime/javascript/guest/web/bundle-lazy.ts';
 
 /**
  * The engine with its side modules, the web globals as the prelude, and a door that these tests hold: what the lead's
@@ -17,6 +17,8 @@ const SIDE_MODULES = ['url', 'encoding', 'headers', 'crypto', 'structured-clone'
 export const engineParts = (): ReturnType<typeof compileEngine> => (engine ??= compileEngine());
 let engine: Promise<{ wasm: WebAssembly.Module; extensions: ExtensionDescriptor[] }> | undefined;
 let bytecode: Promise<Uint8Array> | undefined;
+let bundledParts: ReturnType<typeof bundleLazyParts> | undefined;
+let parts: Readonly<Record<string, string>> = {};
 
 async function compileEngine(): Promise<{ wasm: WebAssembly.Module; extensions: ExtensionDescriptor[] }> {
   const wasm = await WebAssembly.compile(await packageFile('quickjs.wasm'));
@@ -58,7 +60,6 @@ export async function bundlePrelude(): Promise<string> {
     minifyIdentifiers: true,
     charset: 'ascii',
     legalComments: 'none',
-    plugins: [lazySourcePlugin],
   });
   // esbuild renames classes that it has to keep apart from the global of the same name; define.ts puts names right.
   return (result.outputFiles[0] as { text: string }).text;
@@ -112,7 +113,7 @@ async function compilePrelude(): Promise<Uint8Array> {
   return compiled;
 }
 
-const DOOR = { call: 1, cast: 2, setTimer: 3, clearTimer: 4 };
+const DOOR = { call: 1, cast: 2, setTimer: 3, clearTimer: 4, part: 7 };
 
 export interface Logged {
   readonly level: string;
@@ -166,6 +167,8 @@ export class Guest {
     if (bare) return guest;
     bytecode ??= compilePrelude();
     evalBytecode(vm, await bytecode);
+    bundledParts ??= bundleLazyParts();
+    parts = await bundledParts;
     if (invoking) guest.run('__web.phase.invoking = true; __web.startInvocationClock()');
     return guest;
   }
@@ -189,6 +192,8 @@ export class Guest {
       case DOOR.clearTimer:
         this.#timers = this.#timers.filter((one) => one.id !== a);
         break;
+      case DOOR.part:
+        return vm.newString(parts[a as string] as string);
     }
     return vm.undefined;
   }
