@@ -63,6 +63,16 @@ export interface ExecutionListener {
   onSandboxFree(sandbox: Sandbox | undefined, reusable: boolean): void;
 }
 
+/**
+ * A promise that was rejected without a listener. `telling`: the guest is in a listener of `unhandledrejection` for it;
+ * `handled`: and has handled it there.
+ */
+interface Rejection {
+  readonly promise: Box;
+  readonly reason: Box;
+  state: 'new' | 'telling' | 'handled' | 'told' | 'prevented';
+}
+
 export class NoSandboxError extends Error {
   constructor() {
     super('the executor holds as many sandboxes as it can');
@@ -98,7 +108,11 @@ export class Execution implements SandboxHooks, DoorHandler {
   /** A growth within the guest's own limit was refused because the process has no room. */
   #refusedForOthers = false;
   /** Reasons of the promises that were rejected without a listener, by the promise's address; most guests have none. */
-  #rejections: Map<number, { readonly promise: Box; readonly reason: Box }> | undefined;
+  #rejections: Map<number, Rejection> | undefined;
+  /** The guest listens to `unhandledrejection` or `rejectionhandled`. */
+  #watchesRejections = false;
+  /** Rejections that the guest was told of, and then did handle. */
+  readonly #lateHandled: Rejection[] = [];
   /** The guest has finished, and is asked once more what its rejections say. */
   #reporting = false;
   #cpuMs = 0;
@@ -198,14 +212,19 @@ export class Execution implements SandboxHooks, DoorHandler {
     if (!handled) {
       this.#rejections ??= new Map();
       if (this.#rejections.size >= MAX_REJECTIONS) return false;
-      this.#rejections.set(address, { promise, reason });
+      this.#rejections.set(address, { promise, reason, state: 'new' });
       return true;
     }
     const kept = this.#rejections?.get(address);
     if (kept === undefined) return false;
+    // While the guest is told of it both are on its stack: who tells it frees them.
+    if (kept.state === 'telling') {
+      kept.state = 'handled';
+      return false;
+    }
     this.#rejections?.delete(address);
-    this.#sandbox.free(kept.promise);
-    this.#sandbox.free(kept.reason);
+    if (kept.state === 'new') this.#freeRejection(kept);
+    else this.#lateHandled.push(kept);
     return false;
   }
 
@@ -276,6 +295,10 @@ export class Execution implements SandboxHooks, DoorHandler {
     this.#sandbox.instance.pump.stop.value = 1;
   }
 
+  onWatchRejections(): void {
+    this.#watchesRejections = true;
+  }
+
   onMisuse(what: string): void {
     if (this.#ended === undefined) this.#conclude({ reason: 'panic', message: what }, false);
   }
@@ -315,7 +338,10 @@ export class Execution implements SandboxHooks, DoorHandler {
       const result = await delivery();
       if (this.#sandbox.isException(result)) this.#onEntryThrew();
       else this.#sandbox.free(result);
-      if (this.#rejections !== undefined && this.#isFinished) await this.#reportRejections(this.#rejections);
+      if (this.#rejections !== undefined) {
+        if (this.#watchesRejections) await this.#tellRejections(this.#rejections);
+        if (this.#isFinished) await this.#reportRejections(this.#rejections);
+      }
     } catch (error) {
       this.#onTrap(error);
     }
@@ -332,16 +358,52 @@ export class Execution implements SandboxHooks, DoorHandler {
     return this.#ended === undefined && this.#finish !== undefined && !this.#finish.held;
   }
 
+  /**
+   * The events `unhandledrejection` and `rejectionhandled`, once the guest's jobs are done. What a listener prevents is kept,
+   * since it may be handled yet, but not reported.
+   */
+  async #tellRejections(rejections: Map<number, Rejection>): Promise<void> {
+    for (let told = 0; told < MAX_REJECTIONS; told++) {
+      const late = this.#lateHandled.shift();
+      const [address, fresh] = late === undefined ? firstNew(rejections) : [];
+      const rejection = late ?? fresh;
+      if (rejection === undefined) return;
+      this.#reporting = this.#isFinished;
+      if (fresh !== undefined) fresh.state = 'telling';
+      const prevented = await this.#tell(rejection, late !== undefined);
+      if (this.#ended !== undefined) return;
+      if (fresh?.state === 'telling') fresh.state = prevented ? 'prevented' : 'told';
+      else {
+        if (address !== undefined) rejections.delete(address);
+        this.#freeRejection(rejection);
+      }
+    }
+  }
+
+  async #tell({ promise, reason }: Rejection, handled: boolean): Promise<boolean> {
+    const sandbox = this.#sandbox;
+    const answer = await sandbox.callEntry(sandbox.entries.rejection, sandbox.newBoolean(handled), promise, reason);
+    const prevented = sandbox.isNumber(answer) && sandbox.readNumber(answer) === 1;
+    sandbox.free(answer);
+    return prevented;
+  }
+
+  #freeRejection({ promise, reason }: Rejection): void {
+    this.#sandbox.free(promise);
+    this.#sandbox.free(reason);
+  }
+
   /** A line for each rejection that is still without a listener. Guest code may run in it; the outcome stands already. */
-  async #reportRejections(rejections: Map<number, { readonly reason: Box }>): Promise<void> {
+  async #reportRejections(rejections: Map<number, Rejection>): Promise<void> {
     this.#reporting = true;
     const sandbox = this.#sandbox;
     for (let lines = 0; lines < MAX_REJECTIONS; lines++) {
       const [next] = rejections;
       if (next === undefined) return;
-      const [address, { reason }] = next;
+      const [address, { reason, state }] = next;
       // Before it is described: a getter that listens to the promise must not free what is being read.
       rejections.delete(address);
+      if (state === 'prevented') continue;
       const described = await sandbox.callEntry(sandbox.entries.describe, reason);
       if (this.#ended !== undefined) return;
       const json = sandbox.isString(described) ? sandbox.readString(described, MAX_DESCRIPTION_BYTES) : null;
@@ -422,6 +484,11 @@ export class Execution implements SandboxHooks, DoorHandler {
       this.#listener.onHostCall(call.id, call.operation, call.payload);
     }
   }
+}
+
+function firstNew(rejections: Map<number, Rejection>): [number, Rejection] | [] {
+  for (const entry of rejections) if (entry[1].state === 'new') return entry;
+  return [];
 }
 
 /** Whether what QuickJS throws into the guest when memory or stack is at its end was caught by nobody there. */

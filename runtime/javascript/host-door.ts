@@ -15,6 +15,7 @@ export interface DoorHandler {
   onClearTimer(timerId: number): void;
   onFinish(finish: Finish): void;
   onRelease(): void;
+  onWatchRejections(): void;
   /** The guest passed what can't be: a defect of the prelude or an attempt on it. The guest is ended. */
   onMisuse(what: string): void;
 }
@@ -93,6 +94,9 @@ export function openDoor(
     }
     case DOOR.release:
       handler.onRelease();
+      return undefined;
+    case DOOR.watchRejections:
+      handler.onWatchRejections();
       return undefined;
     case DOOR.part: {
       const source = sandbox.partSource(text(1, MAX_OPERATION_BYTES)?.toString() ?? '');

@@ -147,5 +147,6 @@ const REFUSE_ALL = {
   onClearTimer: () => {},
   onFinish: () => {},
   onRelease: () => {},
+  onWatchRejections: () => {},
   onMisuse: () => {},
 };

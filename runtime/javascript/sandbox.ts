@@ -20,7 +20,7 @@ const STRIP_DEBUG = 1 << 5;
 const FREE_PIECES = [65_536, 16_384, 4_096, 1_024, 256, 64, 24] as const;
 const PROMISE_PENDING = 0;
 const PROMISE_FULFILLED = 1;
-const ENTRY_NAMES = ['invoke', 'settle', 'fire', 'define', 'describe', 'warm'] as const;
+const ENTRY_NAMES = ['invoke', 'settle', 'fire', 'define', 'describe', 'warm', 'rejection'] as const;
 const SCRATCH_BYTES = 64;
 /** What a guest may allocate before cycles are looked for; what is not in a cycle is freed at once by its count. */
 const GC_HEADROOM_BYTES = 4 * 1024 * 1024;
@@ -307,7 +307,7 @@ export class Sandbox {
     const scratch = instance.call('wasm_malloc', SCRATCH_BYTES);
     const undefinedBox = instance.call('qjs_get_undefined');
     // Enough for the prelude's own evaluation; the real entries follow.
-    const none = { invoke: 0, settle: 0, fire: 0, define: 0, describe: 0, warm: 0 };
+    const none = { invoke: 0, settle: 0, fire: 0, define: 0, describe: 0, warm: 0, rejection: 0 };
     this.#entries = { ...none, undefinedBox, scratch, randomState: 0 };
     const randomState = await this.#locateRandomState();
     this.#entries = { ...this.#entries, randomState };
@@ -315,8 +315,8 @@ export class Sandbox {
     const guest = this.getProperty(global, '__postern_guest');
     const boxes = ENTRY_NAMES.map((name) => this.getProperty(guest, name));
     await this.evalScript('delete globalThis.__postern_guest', 'postern:boot');
-    const [invoke, settle, fire, define, describe, warm] = boxes as [Box, Box, Box, Box, Box, Box];
-    this.#entries = { undefinedBox, scratch, invoke, settle, fire, define, describe, warm, randomState };
+    const names = Object.fromEntries(ENTRY_NAMES.map((name, at) => [name, boxes[at] as Box]));
+    this.#entries = { ...(names as Record<(typeof ENTRY_NAMES)[number], Box>), undefinedBox, scratch, randomState };
     return this.#entries;
   }
 

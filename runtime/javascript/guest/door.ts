@@ -16,6 +16,8 @@ export const DOOR = {
   release: 6,
   /** (name) -> text: the source of a part of the prelude. */
   part: 7,
+  /** (): the guest wants to hear of promises that are rejected without a listener, through its entry `rejection`. */
+  watchRejections: 8,
 } as const;
 
 /** What the door answers in place of a call id: the invocation may make no more calls, or its payloads are too large. */

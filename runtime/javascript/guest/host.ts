@@ -28,7 +28,7 @@ interface Pending {
 const pending = new Map<number, Pending>();
 
 /** Which part of its life the sandbox is in: host functions work in an invocation only. */
-export const phase = { invoking: false };
+export const phase = { invoking: false, watchingRejections: false };
 
 export function assertInvoking(what: string): void {
   if (!phase.invoking) {
@@ -84,6 +84,12 @@ export function setHostTimer(id: number, delayMs: number): void {
 
 export function clearHostTimer(id: number): void {
   door(DOOR.clearTimer, id);
+}
+
+/** From the top level of a module the host hears of it at the start of each invocation. */
+export function watchRejections(): void {
+  phase.watchingRejections = true;
+  if (phase.invoking) door(DOOR.watchRejections);
 }
 
 /** The source of a part of the prelude, for `web/parts.ts`; at the top level of a module too. */

@@ -6,10 +6,10 @@
 import { Context, type InvocationMeta, readMeta, setMetaJson } from './context.ts';
 import { describeThrown } from './describe.ts';
 import { type Form, findForm, type Handlers } from './handlers.ts';
-import { FINISH, phase, release, settle } from './host.ts';
+import { castHost, FINISH, phase, release, settle, watchRejections } from './host.ts';
 import { type HttpEvent, requestFromEvent } from './http-request.ts';
 import { finishException, finishInvalid, finishResponse, finishValue, isResponse } from './results.ts';
-import { fireTimer, hooks, startInvocationClock, warmParts } from './web/index.ts';
+import { fireTimer, hooks, part, startInvocationClock, warmParts } from './web/index.ts';
 
 export interface Guest {
   /** Takes the module's namespace after its top level ran; answers `{form, configJson, exportNames}` as JSON text. */
@@ -19,11 +19,15 @@ export interface Guest {
   invoke(eventJson: string, metaJson: string): void;
   settle(callId: number, ok: boolean, payload: string): void;
   fire(timerId: number): void;
+  /** A promise was rejected that nobody listens to, or (`handled`) somebody now does. 1 where a listener prevents the log's line. */
+  rejection(handled: boolean, promise: Promise<unknown>, reason: unknown): number;
   /** Any thrown value as `{name, message, stack}` JSON text. */
   describe(thrown: unknown): string;
 }
 
 const { parse, stringify } = JSON;
+/** The log cuts lines at 8 KB. */
+const MAX_LINE = 8_000;
 const FETCH_ONLY = 'this function exports only fetch(): it answers HTTP requests, not bare events';
 
 /** `setMeta` gives the host functions' faces the way to the invocation's meta. */
@@ -45,9 +49,10 @@ export function createGuest(setMeta: (meta: () => InvocationMeta) => void): Gues
     return held > 0 ? kind | FINISH.held : kind;
   };
   const fail = (thrown: unknown): void => finishException(finishKind(FINISH.exception), thrown);
-  // As in Node and Workers: an error that nobody can catch ends the invocation, unless it has answered.
+  // As in Node and Workers: an error that nobody can catch ends the invocation; one that has answered logs it.
   hooks.onUncaught = (error) => {
     if (!finished) fail(error);
+    else logUncaught(error);
   };
   const complete = (value: unknown): void => {
     try {
@@ -79,6 +84,7 @@ export function createGuest(setMeta: (meta: () => InvocationMeta) => void): Gues
 
     invoke(eventJson, metaJson) {
       phase.invoking = true;
+      if (phase.watchingRejections) watchRejections();
       startInvocationClock();
       setMetaJson(metaJson);
       try {
@@ -98,9 +104,20 @@ export function createGuest(setMeta: (meta: () => InvocationMeta) => void): Gues
 
     settle,
     fire: fireTimer,
+    rejection: (handled, promise, reason) =>
+      Number(
+        part('events').scope.preventsRejection(handled ? 'rejectionhandled' : 'unhandledrejection', promise, reason),
+      ),
 
     describe: (thrown) => stringify(describeThrown(thrown)),
   };
+}
+
+/** As the host logs rejections. */
+function logUncaught(error: unknown): void {
+  const { name, message, stack } = describeThrown(error);
+  const text = `uncaught error: ${name}: ${message}${stack === '' ? '' : `\n${stack}`}`;
+  castHost('log', stringify({ level: 'error', message: text.slice(0, MAX_LINE) }));
 }
 
 /** A configuration in the code may name the handler; the deployer's own word, when it has one, is the same by then. */

@@ -4,7 +4,17 @@ import { build, type Plugin } from 'esbuild';
 
 /** Host side. Turns `lazy/<name>.ts` into one string of minified source, for guests that ask for it (`parts.ts`). */
 
-export const LAZY_PARTS = ['clone', 'events', 'forms', 'inspect', 'streams', 'subtle'] as const;
+export const LAZY_PARTS = [
+  'clone',
+  'compression',
+  'encodings',
+  'events',
+  'forms',
+  'inspect',
+  'streams',
+  'subtle',
+  'urlpattern',
+] as const;
 export type LazyPart = (typeof LAZY_PARTS)[number];
 
 const folder = fileURLToPath(new URL('./lazy/', import.meta.url));
@@ -50,13 +60,16 @@ export async function bundleLazyParts(): Promise<Record<LazyPart, string>> {
 
 const MENTIONS: Record<LazyPart, RegExp> = {
   clone: /\bstructuredClone\b/,
+  compression: /\bnew\s+(?:Dec|C)ompressionStream\b/,
+  encodings: /\bTextDecoder(?:Stream)?\s*\(\s*["'`](?!utf|ucs|unicode)\w/i,
   events:
-    /\b(?:new\s+(?:\w*Event|EventTarget|AbortController|MessageChannel)|AbortSignal\s*\.|extends\s+(?:EventTarget|Event))\b/,
+    /\b(?:add|remove|dispatch)Event(?:Listener)?\s*\(|\bon(?:error|unhandledrejection|rejectionhandled)\s*=|\b(?:new\s+(?:\w*Event|EventTarget|AbortController|MessageChannel)|AbortSignal\s*\.|extends\s+(?:EventTarget|Event))\b/,
   forms: /\b(?:Blob|File|FormData)\s*\(|\.(?:formData|blob)\s*\(/,
   inspect: /\bconsole\s*\.\s*\w+\s*\(/,
   streams:
     /\bnew\s+\w*(?:Stream|Strategy)\b|\.(?:body|stream|getReader|pipeTo|pipeThrough)\b(?=[^\n]{0,40}(?:getReader|pipe|tee|Symbol\.asyncIterator))/,
   subtle: /\bsubtle\b/,
+  urlpattern: /\bnew\s+URLPattern\b/,
 };
 
 /**

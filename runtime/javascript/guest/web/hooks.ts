@@ -1,2 +1,2 @@
-/** Called with what a listener or a timer's callback threw: nobody is there to catch it. Set by the guest's entry. */
+/** Called with what nobody caught, and no listener for `error` prevented. Set by the guest's entry. */
 export const hooks: { onUncaught: (error: unknown) => void } = { onUncaught: () => {} };

@@ -7,10 +7,10 @@ import { installEncoding } from './encoding.ts';
 
 import { type HttpFetch, installFetch } from './fetch.ts';
 import { installHeaders } from './headers.ts';
-import { hooks } from './hooks.ts';
 import { defineLazyClasses, part } from './parts.ts';
 import { installRequest } from './request.ts';
 import { installResponse } from './response.ts';
+import { installScope, reportUncaught } from './scope.ts';
 import { installTimers } from './timers.ts';
 import { installUrl } from './url.ts';
 
@@ -18,7 +18,7 @@ export { startInvocationClock } from './clock.ts';
 export type { Log, LogLevel } from './console.ts';
 export type { HttpFetch, HttpRequest, HttpResponse } from './fetch.ts';
 export { hooks } from './hooks.ts';
-export { warmParts } from './parts.ts';
+export { part, warmParts } from './parts.ts';
 export { Request, requestFrom } from './request.ts';
 export { Response, takeResponse, type WireResponse } from './response.ts';
 export { fireTimer, pendingTimers } from './timers.ts';
@@ -74,6 +74,9 @@ export function installWebGlobals(options: WebGlobalsOptions): void {
   defineLazyClasses('streams', STREAMS);
   defineLazyClasses('forms', ['Blob', 'File', 'FormData']);
   defineLazyClasses('events', EVENTS);
+  defineLazyClasses('compression', ['CompressionStream', 'DecompressionStream']);
+  defineLazyClasses('urlpattern', ['URLPattern']);
+  installScope();
   installRest();
 }
 
@@ -89,7 +92,8 @@ function installRest(): void {
   };
   const { reportError } = {
     reportError(error: unknown): void {
-      hooks.onUncaught(error);
+      if (arguments.length === 0) throw new TypeError('reportError needs what was thrown');
+      reportUncaught(error);
     },
   };
   for (const [name, value] of Object.entries({ structuredClone, reportError })) {

@@ -1,13 +1,16 @@
-import { partSource } from '../host.ts';
+import { partSource, watchRejections } from '../host.ts';
 import type { Constructor } from './define.ts';
 import { defineGlobal } from './define.ts';
 import { hooks } from './hooks.ts';
 import type { ClonePart } from './lazy/clone.ts';
+import type { CompressionPart } from './lazy/compression.ts';
+import type { EncodingsPart } from './lazy/encodings.ts';
 import type { EventsPart } from './lazy/events.ts';
 import type { FormsPart } from './lazy/forms.ts';
 import type { InspectPart } from './lazy/inspect.ts';
 import type { StreamsPart } from './lazy/streams.ts';
 import type { SubtlePart } from './lazy/subtle.ts';
+import type { UrlPatternPart } from './lazy/urlpattern.ts';
 
 /**
  * Parts that most functions never touch are no part of an image: the host has their source, and gives it at first use.
@@ -17,13 +20,18 @@ import type { SubtlePart } from './lazy/subtle.ts';
  */
 interface Parts {
   clone: ClonePart;
+  compression: CompressionPart;
+  encodings: EncodingsPart;
   events: EventsPart;
   forms: FormsPart;
   inspect: InspectPart;
   streams: StreamsPart;
   subtle: SubtlePart;
+  urlpattern: UrlPatternPart;
 }
 type PartName = keyof Parts;
+/** Those that have classes of the global object. */
+type ClassPart = 'compression' | 'events' | 'forms' | 'streams' | 'urlpattern';
 
 const loaded: Partial<Parts> = {};
 // Taken now: a function may replace or freeze what stands under this name.
@@ -44,7 +52,7 @@ export function part<N extends PartName>(name: N): Parts[N] {
 }
 
 /** What a part takes from the prelude; a part imports nothing that has state. */
-const shared = { part, loadedPart, hooks };
+const shared = { part, loadedPart, hooks, watchRejections };
 
 /** Compiles parts ahead of their use, before the memory is captured. */
 export function warmParts(names: readonly string[]): void {
@@ -59,11 +67,11 @@ const isInstance = Function.prototype[Symbol.hasInstance];
  */
 class LazyClass {
   readonly name: string;
-  readonly from: 'streams' | 'forms' | 'events';
+  readonly from: ClassPart;
   #real: Constructor | undefined;
   self: unknown;
 
-  constructor(name: string, from: 'streams' | 'forms' | 'events') {
+  constructor(name: string, from: ClassPart) {
     this.name = name;
     this.from = from;
   }
@@ -118,7 +126,7 @@ class LazyClass {
 /** One for all, since every trap is answered by the handler. A declaration: what is `new`ed must be a constructor. */
 function target(): void {}
 
-export function defineLazyClasses(from: 'streams' | 'forms' | 'events', names: readonly string[]): void {
+export function defineLazyClasses(from: ClassPart, names: readonly string[]): void {
   for (const name of names) {
     const lazy = new LazyClass(name, from);
     lazy.self = new Proxy(target, lazy as ProxyHandler<() => void>);

@@ -1,7 +1,7 @@
 // biome-ignore-all lint/complexity/noArguments: counts what was passed without adding to the function's `length`
 import { assertInvoking, clearHostTimer, setHostTimer } from '../host.ts';
 import { defineGlobal } from './define.ts';
-import { hooks } from './hooks.ts';
+import { reportUncaught } from './scope.ts';
 
 type Callback = (...args: unknown[]) => unknown;
 interface Timer {
@@ -46,7 +46,7 @@ export function fireTimer(id: number): void {
   try {
     Reflect.apply(timer.callback, globalThis, timer.args);
   } catch (error) {
-    hooks.onUncaught(error);
+    reportUncaught(error);
   }
   if (timer.repeat && timers.has(id)) setHostTimer(id, timer.delayMs);
 }

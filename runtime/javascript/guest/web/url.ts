@@ -1,4 +1,5 @@
-import { defineGlobal, defineTag, replaceConstructor } from './define.ts';
+// biome-ignore-all lint/complexity/noArguments: counts what was passed without adding to the function's `length`
+import { defineTag, replaceConstructor } from './define.ts';
 
 type Pair = [string, string];
 
@@ -16,7 +17,6 @@ function accessor(name: keyof URL): { get: () => string; set: (value: string) =>
   return Object.getOwnPropertyDescriptor(NativeURL.prototype, name) as never;
 }
 const search = accessor('search');
-const href = accessor('href');
 
 function pairsOf(init: unknown): string | Pair[] {
   if (init === undefined) return '';
@@ -43,6 +43,14 @@ function usvString(value: unknown): string {
   return `${value as string}`.toWellFormed();
 }
 
+/** Arguments as the standard takes them: at least so many, strings without lone surrogates, none undefined at the end. */
+function usvArguments(what: string, least: number, args: readonly unknown[]): string[] {
+  if (args.length < least) throw new TypeError(`${what} needs ${least === 1 ? 'an argument' : `${least} arguments`}`);
+  const given = args.slice(0, 2);
+  if (given.length > least && given[1] === undefined) given.length = 1;
+  return given.map(usvString);
+}
+
 /** Brings `searchParams` up to date after `search` or `href` was set. */
 function refill(url: URL): void {
   const params = paramsOf.get(url);
@@ -65,30 +73,32 @@ function installParams(): void {
       for (const pair of pairsOf(init) as Pair[]) apply(append, params, pair);
     },
   );
-  for (const [name, least] of Object.entries({ append: 2, delete: 1, set: 2, sort: 0 })) {
+  for (const [name, least] of Object.entries({ append: 2, delete: 1, get: 1, getAll: 1, has: 1, set: 2, sort: 0 })) {
     const native = prototype[name as 'append'] as (...args: string[]) => void;
-    const writing = {
-      [name](this: URLSearchParams, ...args: unknown[]): void {
-        if (args.length < least) throw new TypeError(`URLSearchParams.${name} needs ${least} arguments`);
-        if (name === 'delete' && args[1] === undefined) args.length = 1;
-        apply(native, this, args.slice(0, 2).map(usvString));
-        const owner = ownerOf.get(this);
+    const reads = name === 'get' || name === 'getAll' || name === 'has';
+    const strict = {
+      [name](this: URLSearchParams, ...args: unknown[]): unknown {
+        const answer = apply(native, this, usvArguments(`URLSearchParams.${name}`, least, args));
+        const owner = reads ? undefined : ownerOf.get(this);
         if (owner !== undefined) apply(search.set, owner, [apply(toText, this, [])]);
+        return answer;
       },
     }[name];
-    Object.defineProperty(prototype, name, { value: writing, writable: true, enumerable: true, configurable: true });
+    Object.defineProperty(prototype, name, { value: strict, writable: true, enumerable: true, configurable: true });
   }
 }
 
 export function installUrl(): void {
   installParams();
   const prototype = NativeURL.prototype;
-  for (const [name, native] of Object.entries({ search, href })) {
+  for (const [name, native] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
+    const { set } = native;
+    if (set === undefined) continue;
     Object.defineProperty(prototype, name, {
       ...native,
-      set(this: URL, value: string) {
-        apply(native.set, this, [value]);
-        refill(this);
+      set(this: URL, value: unknown) {
+        apply(set, this, [usvString(value)]);
+        if (name === 'search' || name === 'href') refill(this);
       },
     });
   }
@@ -106,15 +116,18 @@ export function installUrl(): void {
     configurable: true,
   });
   defineTag(prototype, 'URL');
-  const parse = {
-    parse(url: string, base?: string): URL | null {
-      try {
-        return base === undefined ? new NativeURL(url) : new NativeURL(url, base);
-      } catch {
-        return null;
-      }
+  const { canParse } = NativeURL;
+  const StrictURL = replaceConstructor(NativeURL, (args) => usvArguments('URL', 1, args));
+  Object.defineProperty(StrictURL, 'length', { value: 1, configurable: true });
+  const statics = {
+    canParse(_url: string): boolean {
+      return apply(canParse, NativeURL, usvArguments('URL.canParse', 1, [...arguments]) as [string]);
     },
-  }.parse;
-  Object.defineProperty(NativeURL, 'parse', { value: parse, writable: true, enumerable: true, configurable: true });
-  defineGlobal('URL', NativeURL);
+    parse(_url: string): URL | null {
+      const given = usvArguments('URL.parse', 1, [...arguments]) as [string];
+      return apply(canParse, NativeURL, given) ? new NativeURL(...given) : null;
+    },
+  };
+  for (const [name, value] of Object.entries(statics))
+    Object.defineProperty(StrictURL, name, { value, writable: true, enumerable: true, configurable: true });
 }

@@ -4,6 +4,7 @@ import { finishInterface } from '../define.ts';
 import type { part } from '../parts.ts';
 
 let report: (error: unknown) => void;
+let dispatchAs: (target: EventTarget, event: Event, as: object) => boolean;
 
 interface EventState {
   target: EventTarget | null;
@@ -143,6 +144,10 @@ class EventTarget {
   // Made at the first listener: a Request's signal that nobody listens to costs nothing.
   #listeners: Map<string, Listener[]> | undefined;
 
+  static {
+    dispatchAs = (target, event, as) => target.#dispatch(event, as as EventTarget);
+  }
+
   addEventListener(type: string, callback: Callback | null, options?: boolean | ListenerOptions): void {
     if (arguments.length < 2) throw new TypeError('addEventListener needs a type and a listener');
     const { capture, once, passive, signal } = flatten(options);
@@ -177,14 +182,21 @@ class EventTarget {
     if (!(event instanceof Event)) throw new TypeError('dispatchEvent needs an Event');
     const state = stateOf(event);
     if (state.dispatching) throw new DOMException('The event is already being dispatched.', 'InvalidStateError');
+    state.trusted = false;
+    return this.#dispatch(event, this);
+  }
+
+  /** As: what the event and its listeners take for the target. */
+  #dispatch(event: Event, as: EventTarget): boolean {
+    const state = stateOf(event);
     state.dispatching = true;
-    state.target = this;
-    state.currentTarget = this;
+    state.target = as;
+    state.currentTarget = as;
     state.phase = PHASES.AT_TARGET;
     const list = this.#listeners?.get(event.type);
     if (list !== undefined && !state.stopped) {
-      this.#run(list.slice(), event, state, true);
-      this.#run(list.slice(), event, state, false);
+      this.#run(list.slice(), event, state, as, true);
+      this.#run(list.slice(), event, state, as, false);
     }
     state.phase = PHASES.NONE;
     state.currentTarget = null;
@@ -194,14 +206,14 @@ class EventTarget {
     return !state.canceled;
   }
 
-  #run(list: readonly Listener[], event: Event, state: EventState, capture: boolean): void {
+  #run(list: readonly Listener[], event: Event, state: EventState, as: EventTarget, capture: boolean): void {
     for (const listener of list) {
       if (state.stoppedNow) return;
       if (listener.removed || listener.capture !== capture) continue;
       if (listener.once) this.removeEventListener(event.type, listener.callback, listener.capture);
       state.passive = listener.passive;
       try {
-        if (typeof listener.callback === 'function') listener.callback.call(this, event);
+        if (typeof listener.callback === 'function') listener.callback.call(as, event);
         else listener.callback.handleEvent(event);
       } catch (error) {
         report(error);
@@ -340,8 +352,7 @@ class MessagePort extends EventTarget {
   #deliver(data: unknown): void {
     setTimeout(() => {
       const event = new MessageEvent('message', { data });
-      stateOf(event).trusted = true;
-      this.dispatchEvent(event);
+      dispatchTrusted(this, event);
     });
   }
 
@@ -369,11 +380,10 @@ class MessageChannel {
   }
 }
 
-/** Dispatches as the platform does: `isTrusted` is true. */
-function dispatchTrusted(target: EventTarget, type: string): void {
-  const event = new Event(type);
+/** Dispatches as the platform does: `isTrusted` is true. False where a listener prevented what follows. */
+function dispatchTrusted(target: EventTarget, event: Event, as: object = target): boolean {
   stateOf(event).trusted = true;
-  target.dispatchEvent(event);
+  return dispatchAs(target, event, as);
 }
 
 // --- AbortController
@@ -460,8 +470,8 @@ class AbortSignal extends EventTarget {
       dependent.#aborted = true;
       dependent.#reason = reason;
     }
-    dispatchTrusted(this, 'abort');
-    for (const dependent of dependents) dispatchTrusted(dependent, 'abort');
+    dispatchTrusted(this, new Event('abort'));
+    for (const dependent of dependents) dispatchTrusted(dependent, new Event('abort'));
     this.#dependents = undefined;
   }
 }
@@ -480,6 +490,89 @@ function aborted(): DOMException {
   return new DOMException('This operation was aborted', 'AbortError');
 }
 
+// --- the global object
+
+type Handler = (...args: unknown[]) => unknown;
+
+/** Its events, and the handlers that `onerror` and its kin set: each has the place among the listeners that it was first set at. */
+class Scope {
+  readonly #target = new EventTarget();
+  readonly #handlers = new Map<string, { value: Handler; readonly listener: (event: Event) => void }>();
+  readonly #watchRejections: () => void;
+  #reporting = false;
+
+  constructor(watchRejections: () => void) {
+    this.#watchRejections = watchRejections;
+  }
+
+  addEventListener(...args: unknown[]): void {
+    this.#target.addEventListener(...(args as Parameters<EventTarget['addEventListener']>));
+    if (/^(?:unhandledrejection|rejectionhandled)$/.test(String(args[0]))) this.#watchRejections();
+  }
+  removeEventListener(...args: unknown[]): void {
+    this.#target.removeEventListener(...(args as Parameters<EventTarget['removeEventListener']>));
+  }
+  dispatchEvent(...[event]: unknown[]): boolean {
+    if (!(event instanceof Event)) throw new TypeError('dispatchEvent needs an Event');
+    const state = stateOf(event);
+    if (state.dispatching) throw new DOMException('The event is already being dispatched.', 'InvalidStateError');
+    state.trusted = false;
+    return dispatchAs(this.#target, event, globalThis);
+  }
+
+  handler(type: string): Handler | null {
+    return this.#handlers.get(type)?.value ?? null;
+  }
+  setHandler(type: string, value: unknown): void {
+    const present = this.#handlers.get(type);
+    if (typeof value !== 'function') {
+      if (present !== undefined) this.#target.removeEventListener(type, present.listener);
+      this.#handlers.delete(type);
+    } else if (present !== undefined) present.value = value as Handler;
+    else {
+      const handler = { value: value as Handler, listener: (event: Event): void => call(handler.value, event) };
+      this.#handlers.set(type, handler);
+      this.addEventListener(type, handler.listener);
+    }
+  }
+
+  /** Whether a listener for `error` says that the error is dealt with. What such a listener throws goes to no listener. */
+  preventsError(error: unknown): boolean {
+    if (this.#reporting) return false;
+    this.#reporting = true;
+    try {
+      const event = new ErrorEvent('error', { error, message: messageOf(error), cancelable: true });
+      return !dispatchTrusted(this.#target, event, globalThis);
+    } finally {
+      this.#reporting = false;
+    }
+  }
+
+  /** Whether a listener says that the rejection is dealt with. */
+  preventsRejection(type: string, promise: Promise<unknown>, reason: unknown): boolean {
+    const cancelable = type === 'unhandledrejection';
+    return !dispatchTrusted(this.#target, new PromiseRejectionEvent(type, { promise, reason, cancelable }), globalThis);
+  }
+}
+
+/** `onerror` gets what went wrong in five arguments and prevents with true, the others get the event and prevent with false. */
+function call(handler: Handler, event: Event): void {
+  const { error, message, filename, lineno, colno } = event as ErrorEvent;
+  const isError = event.type === 'error' && event instanceof ErrorEvent;
+  const answer = isError
+    ? Reflect.apply(handler, globalThis, [message, filename, lineno, colno, error])
+    : Reflect.apply(handler, globalThis, [event]);
+  if (answer === isError) event.preventDefault();
+}
+
+function messageOf(error: unknown): string {
+  try {
+    return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  } catch {
+    return 'uncaught error';
+  }
+}
+
 for (const [name, value] of Object.entries(PHASES)) {
   for (const owner of [Event, Event.prototype]) Object.defineProperty(owner, name, { value, enumerable: true });
 }
@@ -493,10 +586,21 @@ export interface EventsPart {
   /** A signal that nobody will ever abort. */
   idleSignal(): GlobalSignal;
   follow(signal: GlobalSignal): GlobalSignal;
+  readonly scope: Scope;
+  /** As `Scope` has it. */
+  preventsError(error: unknown): boolean;
 }
 
-export default (shared: { hooks: { onUncaught: (error: unknown) => void }; part: typeof part }): EventsPart => {
-  report = (error) => shared.hooks.onUncaught(error);
+export default (shared: {
+  hooks: { onUncaught: (error: unknown) => void };
+  part: typeof part;
+  watchRejections: () => void;
+}): EventsPart => {
+  const scope = new Scope(shared.watchRejections);
+  const preventsError = (error: unknown): boolean => scope.preventsError(error);
+  report = (error) => {
+    if (!preventsError(error)) shared.hooks.onUncaught(error);
+  };
   cloneValue = (value, transfer) => shared.part('clone')(value, transfer);
   const classes = {
     Event,
@@ -515,6 +619,8 @@ export default (shared: { hooks: { onUncaught: (error: unknown) => void }; part:
   }
   return {
     classes,
+    scope,
+    preventsError,
     isAbortSignal: (value): value is GlobalSignal => value instanceof AbortSignal,
     idleSignal: () => new AbortSignal(key) as unknown as GlobalSignal,
     follow: (signal) => AbortSignal.any([signal as unknown as AbortSignal]) as unknown as GlobalSignal,

@@ -127,6 +127,11 @@ function entry(name: unknown, value: unknown, filename: unknown): Entry {
   return [key, new PosternFile([value], `${given as string}`, options)];
 }
 
+function keyOf(method: string, args: IArguments): string {
+  if (args.length === 0) throw new TypeError(`FormData.${method} needs a name`);
+  return `${args[0] as string}`.toWellFormed();
+}
+
 class PosternFormData {
   #entries: Entry[] = [];
 
@@ -141,20 +146,20 @@ class PosternFormData {
     if (arguments.length < 2) throw new TypeError('FormData.append needs a name and a value');
     this.#entries.push(entry(name, value, filename));
   }
-  delete(name: string): void {
-    const key = `${name}`;
+  delete(_name: string): void {
+    const key = keyOf('delete', arguments);
     this.#entries = this.#entries.filter(([own]) => own !== key);
   }
-  get(name: string): string | PosternFile | null {
-    const key = `${name}`;
+  get(_name: string): string | PosternFile | null {
+    const key = keyOf('get', arguments);
     return this.#entries.find(([own]) => own === key)?.[1] ?? null;
   }
-  getAll(name: string): (string | PosternFile)[] {
-    const key = `${name}`;
+  getAll(_name: string): (string | PosternFile)[] {
+    const key = keyOf('getAll', arguments);
     return this.#entries.filter(([own]) => own === key).map(([, value]) => value);
   }
-  has(name: string): boolean {
-    const key = `${name}`;
+  has(_name: string): boolean {
+    const key = keyOf('has', arguments);
     return this.#entries.some(([own]) => own === key);
   }
   set(name: string, value: unknown, filename?: string): void {
