@@ -8,11 +8,26 @@ export interface KnownFailure {
 
 export const KNOWN_FAILURES: readonly KnownFailure[] = [
   {
+    area: 'URL',
+    reason: 'the native module lets labels through that mix the directions of writing',
+    cases: ["new URL('http://a\u0632/')"],
+  },
+  {
+    area: 'URL',
+    reason: 'the native module takes a longer name for a drive letter in a file URL',
+    cases: ["new URL('x', 'file:/T:443').href"],
+  },
+  {
     area: 'URLSearchParams',
     reason: 'the native iterator goes over a copy, so that changes made under way are not seen',
     cases: [
       "{ const p = new URLSearchParams('a=1&b=2&c=3'); const seen = []; for (const [k] of p) { seen.push(k); p.delete(k); } return seen; }",
     ],
+  },
+  {
+    area: 'Encoding',
+    reason: 'the native decoder takes half a pair and half a unit at the end of UTF-16 for two errors, where it is one',
+    cases: ['[0,216,65], "utf-16le", {}'],
   },
   {
     area: 'Encoding',

@@ -83,6 +83,13 @@ export const encoding: Area = {
       [[0xd0, 0xf0], 'windows-1251', {}, 'Рр'],
       [[0xa4], 'iso-8859-15', {}, '€'],
       [[0xc1], 'koi8-r', {}, 'а'],
+      [[0x80, 0x41], 'macintosh', {}, 'ÄA'],
+      [[0xa1, 0xdb], 'windows-874', {}, 'ก\ufffd'],
+      [[0xe0], 'hebrew', {}, 'א'],
+      [[0x7f, 0x80, 0xff], 'x-user-defined', {}, '\x7f\uf780\uf7ff'],
+      [[0xae], 'koi8-u', {}, 'ў'],
+      [[0xef, 0xbb, 0xbf], 'latin1', {}, 'ï»¿'],
+      [[0x00, 0xd8, 0x41], 'utf-16le', {}, '\ufffd'],
     ]),
     ...throwingTable('TypeError', DECODE, [
       [[0xff], 'utf-8', { fatal: true }],
@@ -90,6 +97,7 @@ export const encoding: Area = {
       [[0xed, 0xa0, 0x80], 'utf-8', { fatal: true }],
       [[0x3d, 0xd8], 'utf-16le', { fatal: true }],
       [[0x41], 'utf-16le', { fatal: true }],
+      [[0xdb], 'windows-874', { fatal: true }],
     ]),
     ...table(STREAM, [
       ['utf-8', [0xe2], [0x82], [0xac], ['', '', '€', '']],

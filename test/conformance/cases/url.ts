@@ -190,6 +190,18 @@ export const url: Area = {
       ['URL.length', 1],
       ["'createObjectURL' in URL", false],
     ]),
+    ...values([
+      ["new URL('x', 'file:/T:443').href", 'file:///x'],
+      ["new URL('', 'http://h/p?#x').href", 'http://h/p?'],
+      ["new URL('#y', 'http://h/p?#x').href", 'http://h/p?#y'],
+      ["new URL('#y', 'mailto:a').href", 'mailto:a#y'],
+      ["new URL('http://h/??a').searchParams.toString()", '%3Fa='],
+      ["{ const u = new URL('foo:/p'); u.host = 'a b'; return u.href; }", 'foo:/p'],
+      ["{ const u = new URL('foo:/p'); u.host = ''; return u.href; }", 'foo:///p'],
+      ["{ const u = new URL('http://h/'); u.host = 'a b'; u.port = '0'; return u.href; }", 'http://h:0/'],
+      ["{ const u = new URL('foo://h:0/'); u.protocol = 'bar'; return u.href; }", 'bar://h:0/'],
+    ]),
+    ...throwing('TypeError', ["new URL('x#y', 'mailto:a')", "new URL('http://a\u0632/')", 'URL.parse()']),
   ],
 };
 
@@ -312,5 +324,7 @@ export const urlSearchParams: Area = {
       "new URLSearchParams('a').append('b')",
       "URLSearchParams('a')",
     ]),
+    ...values([["new URLSearchParams('a=%d9').toString()", 'a=%EF%BF%BD']]),
+    ...throwing('TypeError', ["new URLSearchParams('a').getAll()", "new URLSearchParams('a').has()"]),
   ],
 };

@@ -7,16 +7,23 @@ const NativeURL = globalThis.URL;
 const NativeParams = globalThis.URLSearchParams;
 const apply = Reflect.apply;
 const { append, delete: remove } = NativeParams.prototype;
+const nativeCanParse = NativeURL.canParse.bind(NativeURL);
 const toText = NativeParams.prototype.toString;
 
 /** The two directions of `url.searchParams`; each is made at the first access of the property. */
 const paramsOf = new WeakMap<URL, URLSearchParams>();
 const ownerOf = new WeakMap<URLSearchParams, URL>();
 
-function accessor(name: keyof URL): { get: () => string; set: (value: string) => void } {
+interface Accessor {
+  readonly get: () => string;
+  readonly set: (value: string) => void;
+}
+
+function accessor(name: keyof URL): Accessor {
   return Object.getOwnPropertyDescriptor(NativeURL.prototype, name) as never;
 }
 const search = accessor('search');
+const href = accessor('href');
 
 function pairsOf(init: unknown): string | Pair[] {
   if (init === undefined) return '';
@@ -51,12 +58,70 @@ function usvArguments(what: string, least: number, args: readonly unknown[]): st
   return given.map(usvString);
 }
 
+const SPECIAL = /^(?:https?|wss?|ftp|file):/;
+
+/** The native URL refuses an empty host where there was none, and is changed by a host that it refuses. What ends a host is no part of it. */
+function setHost(url: URL, { get, set }: Accessor, value: string): void {
+  const before = apply(href.get, url, []);
+  const was = apply(get, url, []);
+  const given = value.replace(/[\t\n\r]|[/?#].*$/gs, '');
+  apply(set, url, [given]);
+  if (given !== '' && apply(get, url, []) === was) apply(href.set, url, [before]);
+  // The path as it is behind an empty host: without one, `/.` keeps a path's own `//` apart.
+  const [, scheme, path] = /^([^:]*:)(?:\/\.(?=\/\/))?(\/.*)$/s.exec(before) ?? [];
+  if (given === '' && scheme !== undefined && !SPECIAL.test(before) && !before.startsWith(`${scheme}//`))
+    apply(href.set, url, [`${scheme}//${path}`]);
+}
+
+/** The native URL loses a port 0 and an empty host where the scheme is none of the web's. */
+function setProtocol(url: URL, { set }: Accessor, value: string): void {
+  const before = apply(href.get, url, []);
+  apply(set, url, [value]);
+  if (SPECIAL.test(before)) return;
+  const rest = before.slice(before.indexOf(':'));
+  const after = apply(href.get, url, []);
+  const scheme = after.slice(0, after.indexOf(':'));
+  if (after !== scheme + rest) apply(href.set, url, [scheme + rest]);
+}
+
+/**
+ * Arguments for the native constructor, which is wrong about two kinds of references to a base: those that are a fragment or
+ * nothing lose the base's empty query, and with a fragment behind them others are taken even where the base has an opaque path.
+ */
+function resolvable([input, base]: string[]): [string, string?] {
+  const reference = (input as string).replace(/^[\0- ]+|[\t\n\r]/g, '');
+  if (base === undefined) return [input as string];
+  const hash = reference.indexOf('#');
+  const refused = hash > 0 && !nativeCanParse(reference) && !nativeCanParse(reference.slice(0, hash), base);
+  if (refused) return ['', 'about:'];
+  if (hash > 0 || (reference !== '' && hash < 0) || !nativeCanParse(reference, base)) return [input as string, base];
+  return [new NativeURL(base).href.replace(/#.*$/s, '') + reference];
+}
+
+/** The native constructor of parameters drops every leading `?`; the standard's drops one. */
+function oneMark(query: string): string {
+  return query.replace(/^\?\?/, '%3F');
+}
+
+/** What is no UTF-8 the native class keeps as it came, and shows it as U+FFFD: here it becomes that. */
+function wellFormed(params: URLSearchParams, query: string): URLSearchParams {
+  if (!/%[89a-f]/i.test(query)) return params;
+  const pairs = [...params];
+  for (const [name] of pairs) apply(remove, params, [name]);
+  for (const pair of pairs) apply(append, params, pair);
+  return params;
+}
+
+function paramsFrom(query: string): URLSearchParams {
+  return wellFormed(new NativeParams(oneMark(query)), query);
+}
+
 /** Brings `searchParams` up to date after `search` or `href` was set. */
 function refill(url: URL): void {
   const params = paramsOf.get(url);
   if (params === undefined) return;
   for (const name of [...params.keys()]) apply(remove, params, [name]);
-  for (const pair of new NativeParams(apply(search.get, url, []))) apply(append, params, pair);
+  for (const pair of paramsFrom(apply(search.get, url, []))) apply(append, params, pair);
 }
 
 function installParams(): void {
@@ -65,11 +130,13 @@ function installParams(): void {
     NativeParams,
     ([init]) => {
       const given = pairsOf(init);
-      // The native constructor drops every leading `?`; the standard's drops one.
-      return typeof given === 'string' ? [given.replace(/^\?\?/, '%3F')] : [];
+      return typeof given === 'string' ? [oneMark(given)] : [];
     },
     (params, [init]) => {
-      if (init === null || (typeof init !== 'object' && typeof init !== 'function')) return;
+      if (init === null || (typeof init !== 'object' && typeof init !== 'function')) {
+        wellFormed(params, String(init));
+        return;
+      }
       for (const pair of pairsOf(init) as Pair[]) apply(append, params, pair);
     },
   );
@@ -97,7 +164,10 @@ export function installUrl(): void {
     Object.defineProperty(prototype, name, {
       ...native,
       set(this: URL, value: unknown) {
-        apply(set, this, [usvString(value)]);
+        const given = usvString(value);
+        if (name === 'host' || name === 'hostname') setHost(this, native as Accessor, given);
+        else if (name === 'protocol') setProtocol(this, native as Accessor, given);
+        else apply(set, this, [given]);
         if (name === 'search' || name === 'href') refill(this);
       },
     });
@@ -106,7 +176,7 @@ export function installUrl(): void {
     get(this: URL): URLSearchParams {
       let params = paramsOf.get(this);
       if (params === undefined) {
-        params = new NativeParams(apply(search.get, this, []));
+        params = paramsFrom(apply(search.get, this, []));
         paramsOf.set(this, params);
         ownerOf.set(params, this);
       }
@@ -116,16 +186,15 @@ export function installUrl(): void {
     configurable: true,
   });
   defineTag(prototype, 'URL');
-  const { canParse } = NativeURL;
-  const StrictURL = replaceConstructor(NativeURL, (args) => usvArguments('URL', 1, args));
+  const StrictURL = replaceConstructor(NativeURL, (args) => resolvable(usvArguments('URL', 1, args)));
   Object.defineProperty(StrictURL, 'length', { value: 1, configurable: true });
   const statics = {
     canParse(_url: string): boolean {
-      return apply(canParse, NativeURL, usvArguments('URL.canParse', 1, [...arguments]) as [string]);
+      return nativeCanParse(...resolvable(usvArguments('URL.canParse', 1, [...arguments])));
     },
     parse(_url: string): URL | null {
-      const given = usvArguments('URL.parse', 1, [...arguments]) as [string];
-      return apply(canParse, NativeURL, given) ? new NativeURL(...given) : null;
+      const given = resolvable(usvArguments('URL.parse', 1, [...arguments]));
+      return nativeCanParse(...given) ? new NativeURL(...given) : null;
     },
   };
   for (const [name, value] of Object.entries(statics))
