@@ -13,6 +13,7 @@ export const LAZY_PARTS = [
   'inspect',
   'streams',
   'subtle',
+  'url',
   'urlpattern',
 ] as const;
 export type LazyPart = (typeof LAZY_PARTS)[number];
@@ -69,6 +70,7 @@ const MENTIONS: Record<LazyPart, RegExp> = {
   streams:
     /\bnew\s+\w*(?:Stream|Strategy)\b|\.(?:body|stream|getReader|pipeTo|pipeThrough)\b(?=[^\n]{0,40}(?:getReader|pipe|tee|Symbol\.asyncIterator))/,
   subtle: /\bsubtle\b/,
+  url: /\.(?:host|hostname|protocol)\s*=(?!=)/,
   urlpattern: /\bnew\s+URLPattern\b/,
 };
 

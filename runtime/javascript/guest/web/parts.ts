@@ -10,6 +10,7 @@ import type { FormsPart } from './lazy/forms.ts';
 import type { InspectPart } from './lazy/inspect.ts';
 import type { StreamsPart } from './lazy/streams.ts';
 import type { SubtlePart } from './lazy/subtle.ts';
+import type { UrlPart } from './lazy/url.ts';
 import type { UrlPatternPart } from './lazy/urlpattern.ts';
 
 /**
@@ -27,6 +28,7 @@ interface Parts {
   inspect: InspectPart;
   streams: StreamsPart;
   subtle: SubtlePart;
+  url: UrlPart;
   urlpattern: UrlPatternPart;
 }
 type PartName = keyof Parts;

@@ -1,5 +1,7 @@
 // biome-ignore-all lint/complexity/noArguments: counts what was passed without adding to the function's `length`
 import { defineTag, replaceConstructor } from './define.ts';
+import type { Accessor, NativeUrl } from './lazy/url.ts';
+import { part } from './parts.ts';
 
 type Pair = [string, string];
 
@@ -14,16 +16,12 @@ const toText = NativeParams.prototype.toString;
 const paramsOf = new WeakMap<URL, URLSearchParams>();
 const ownerOf = new WeakMap<URLSearchParams, URL>();
 
-interface Accessor {
-  readonly get: () => string;
-  readonly set: (value: string) => void;
-}
-
 function accessor(name: keyof URL): Accessor {
   return Object.getOwnPropertyDescriptor(NativeURL.prototype, name) as never;
 }
 const search = accessor('search');
 const href = accessor('href');
+const native: NativeUrl = { URL: NativeURL, canParse: nativeCanParse, href };
 
 function pairsOf(init: unknown): string | Pair[] {
   if (init === undefined) return '';
@@ -58,44 +56,12 @@ function usvArguments(what: string, least: number, args: readonly unknown[]): st
   return given.map(usvString);
 }
 
-const SPECIAL = /^(?:https?|wss?|ftp|file):/;
-
-/** The native URL refuses an empty host where there was none, and is changed by a host that it refuses. What ends a host is no part of it. */
-function setHost(url: URL, { get, set }: Accessor, value: string): void {
-  const before = apply(href.get, url, []);
-  const was = apply(get, url, []);
-  const given = value.replace(/[\t\n\r]|[/?#].*$/gs, '');
-  apply(set, url, [given]);
-  if (given !== '' && apply(get, url, []) === was) apply(href.set, url, [before]);
-  // The path as it is behind an empty host: without one, `/.` keeps a path's own `//` apart.
-  const [, scheme, path] = /^([^:]*:)(?:\/\.(?=\/\/))?(\/.*)$/s.exec(before) ?? [];
-  if (given === '' && scheme !== undefined && !SPECIAL.test(before) && !before.startsWith(`${scheme}//`))
-    apply(href.set, url, [`${scheme}//${path}`]);
-}
-
-/** The native URL loses a port 0 and an empty host where the scheme is none of the web's. */
-function setProtocol(url: URL, { set }: Accessor, value: string): void {
-  const before = apply(href.get, url, []);
-  apply(set, url, [value]);
-  if (SPECIAL.test(before)) return;
-  const rest = before.slice(before.indexOf(':'));
-  const after = apply(href.get, url, []);
-  const scheme = after.slice(0, after.indexOf(':'));
-  if (after !== scheme + rest) apply(href.set, url, [scheme + rest]);
-}
-
-/**
- * Arguments for the native constructor, which is wrong about two kinds of references to a base: those that are a fragment or
- * nothing lose the base's empty query, and with a fragment behind them others are taken even where the base has an opaque path.
- */
+/** Arguments for the native constructor: what it is wrong about is the part's to mend. */
 function resolvable([input, base]: string[]): [string, string?] {
-  const reference = (input as string).replace(/^[\0- ]+|[\t\n\r]/g, '');
-  if (base === undefined) return [input as string];
-  const hash = reference.indexOf('#');
-  const refused = hash > 0 && !nativeCanParse(reference) && !nativeCanParse(reference.slice(0, hash), base);
-  if (refused) return ['', 'about:'];
-  if (hash > 0 || (reference !== '' && hash < 0) || !nativeCanParse(reference, base)) return [input as string, base];
-  return [new NativeURL(base).href.replace(/#.*$/s, '') + reference];
+  const reference = input as string;
+  if (base === undefined) return [reference];
+  if (/[^\0- ]/.test(reference) && !reference.includes('#')) return [reference, base];
+  return part('url').resolvable(native, reference, base);
 }
 
 /** The native constructor of parameters drops every leading `?`; the standard's drops one. */
@@ -158,15 +124,15 @@ function installParams(): void {
 export function installUrl(): void {
   installParams();
   const prototype = NativeURL.prototype;
-  for (const [name, native] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
-    const { set } = native;
+  for (const [name, descriptor] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
+    const { set } = descriptor;
     if (set === undefined) continue;
     Object.defineProperty(prototype, name, {
-      ...native,
+      ...descriptor,
       set(this: URL, value: unknown) {
         const given = usvString(value);
-        if (name === 'host' || name === 'hostname') setHost(this, native as Accessor, given);
-        else if (name === 'protocol') setProtocol(this, native as Accessor, given);
+        if (name === 'host' || name === 'hostname') part('url').setHost(native, this, descriptor as Accessor, given);
+        else if (name === 'protocol') part('url').setProtocol(native, this, descriptor as Accessor, given);
         else apply(set, this, [given]);
         if (name === 'search' || name === 'href') refill(this);
       },
