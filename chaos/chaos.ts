@@ -10,15 +10,16 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pg, { type Pool } from 'pg';
 import { FAILPOINTS, seededRandom } from '../database/index.ts';
 import { check, type Violation } from './checker.ts';
-import { type Cluster, FAULT_NAMES, FAULTS, type FaultName } from './faults.ts';
-import type { History, InjectedFault, Run, WrittenRow } from './history.ts';
+import { type Cluster, FAULT_NAMES, FAULTS, type FaultName, HURT_WRITERS } from './faults.ts';
+import type { Answer, Cause, History, InjectedFault, Run } from './history.ts';
 import { Ledger, readLedger } from './ledger.ts';
 import { NodeProcess } from './node-process.ts';
+import { pick } from './pick.ts';
 import { ChaosPostgres } from './postgres.ts';
 import { countUndelivered, readResidue } from './residue.ts';
 import { RunLedger } from './run-ledger.ts';
 import { TcpProxy } from './tcp-proxy.ts';
-import type { Workload } from './workload.ts';
+import type { Workload, WorkloadContext } from './workload.ts';
 
 const ADMIN_KEY = 'an-admin-key-for-chaos';
 const SECRETS = {
@@ -30,6 +31,11 @@ const MAX_CALM_MS = 1_500;
 /** After it the check says what has not settled. */
 const SETTLE_LEASES = 20;
 const SETTLE_POLL_MS = 50;
+/** A caller that hears nothing for so long tries another node. */
+const CALL_MS = 2_500;
+/** Where our own timers come so late the machine is too busy for promises about time. */
+const STALL_MS = 500;
+const STALL_TICK_MS = 100;
 /** Sessions and executors of processes that were just stopped. */
 const DEPARTURE_MS = 5_000;
 
@@ -46,13 +52,18 @@ export interface ChaosOptions {
   readonly log: (message: string) => void;
 }
 
-export interface ChaosReport {
-  readonly violations: readonly Violation[];
-  readonly rows: Readonly<Record<WrittenRow['fate'], number>>;
+export interface FunctionReport extends Readonly<Record<Cause['fate'], number>> {
   readonly handled: number;
   readonly dead: number;
-  /** Starts beyond the first of each event, but for the poisoned function's. */
-  readonly duplicates: number;
+  /** Starts beyond the first of each cause. */
+  readonly again: number;
+}
+
+export interface ChaosReport {
+  readonly violations: readonly Violation[];
+  readonly functions: Readonly<Record<string, FunctionReport>>;
+  /** What senders and callers were told, by function and status. */
+  readonly answers: Readonly<Record<string, number>>;
   readonly faults: Readonly<Record<string, number>>;
   /** Failpoints that were passed, with what was done there; `after_result passed` is one of its keys. */
   readonly failpoints: Readonly<Record<string, number>>;
@@ -86,6 +97,7 @@ class ChaosRun {
 
   async toReport(): Promise<ChaosReport> {
     const { folder, workloads, seconds, log } = this.#options;
+    this.#parts.push(this.#watchMachine());
     await mkdir(folder, { recursive: true });
     // As root the server runs as `postgres`, which has to get in.
     await chmod(folder, 0o755);
@@ -96,22 +108,27 @@ class ChaosRun {
     this.#parts.push(() => pool.end());
     const runs = await RunLedger.start(join(folder, 'runs.jsonl'));
     this.#parts.push(() => runs.stop());
-    const written = await Ledger.open<WrittenRow>(join(folder, 'rows.jsonl'));
+    const causes = await Ledger.open<Cause>(join(folder, 'causes.jsonl'));
+    const answers = await Ledger.open<Answer>(join(folder, 'answers.jsonl'));
     const cluster = await this.#startCluster(postgres, pool);
     await Promise.all(cluster.nodes.map((node) => node.url));
-    const contexts = workloads.map((workload, index) => ({
-      workload,
-      context: {
+    const contexts = workloads.map((workload, index) => {
+      // Its own numbers: how fast writers are must not change which faults come.
+      const random = seededRandom(this.#options.seed + 1 + index);
+      const context: WorkloadContext = {
         pool,
         writerUrl: through(postgres.url, cluster.proxies.at(-1)!),
-        deploy: (body: Readonly<Record<string, unknown>>) => deploy(cluster, body),
+        deploy: (body) => deploy(cluster, body),
+        send: (path, init) => send(cluster, random, path, init),
+        adminKey: ADMIN_KEY,
         noteSource: runs.source,
         noteConfig: runs.config,
-        record: (...rows: readonly WrittenRow[]) => written.append(...rows),
-        // Its own numbers: how fast writers are must not change which faults come.
-        random: seededRandom(this.#options.seed + 1 + index),
-      },
-    }));
+        record: (...entries) => causes.append(...entries),
+        recordAnswer: (answer) => answers.append(answer),
+        random,
+      };
+      return { workload, context };
+    });
     for (const { workload, context } of contexts) await workload.install(context);
 
     const stopWriting = new AbortController();
@@ -121,19 +138,24 @@ class ChaosRun {
     await this.#hurt(cluster, performance.now() + seconds * 1_000);
     stopWriting.abort();
     await Promise.all(writing);
-    await written.close();
     log('faults are over');
     const settleMs = await this.#settle(cluster);
     log(`settled in ${Math.round(settleMs)} ms`);
+    await Promise.all(cluster.nodes.map((node) => node.url));
+    for (const { workload, context } of contexts) await workload.probe?.(context);
+    await this.#settled(cluster);
+    await Promise.all([causes.close(), answers.close()]);
     await Promise.all(cluster.nodes.map((node) => node.stop()));
     await departed(cluster);
 
-    const rows = await readLedger<WrittenRow>(join(folder, 'rows.jsonl'));
+    const all = await readLedger<Cause>(join(folder, 'causes.jsonl'));
     return this.#report(settleMs, {
       functions: Object.assign({}, ...workloads.map(({ functions }) => functions)),
-      rows: [...new Map(rows.map((row) => [row.id, row])).values()],
+      causes: [...new Map(all.map((cause) => [cause.id, cause])).values()],
       runs: await readLedger<Run>(join(folder, 'runs.jsonl')),
-      deadLetters: (await Promise.all(workloads.map((workload) => workload.deadLetters(pool)))).flat(),
+      answers: await readLedger<Answer>(join(folder, 'answers.jsonl')),
+      effects: (await Promise.all(workloads.map((workload) => workload.effects?.(pool) ?? []))).flat(),
+      deadLetters: (await Promise.all(workloads.map((workload) => workload.deadLetters?.(pool) ?? []))).flat(),
       faults: this.#faults,
       residue: await readResidue(
         pool,
@@ -192,16 +214,28 @@ class ChaosRun {
     if (what !== 'passed') this.#faults.push({ name: key, at: performance.now() });
   }
 
+  /** A machine that stands still excuses what took long meanwhile. Returns what ends it. */
+  #watchMachine(): () => Promise<void> {
+    let last = performance.now();
+    const timer = setInterval(() => {
+      const now = performance.now();
+      if (now - last > STALL_MS)
+        this.#faults.push({ name: 'machineStalled', at: last, until: now, hurtsWriters: true });
+      last = now;
+    }, STALL_TICK_MS);
+    return async () => clearInterval(timer);
+  }
+
   async #hurt(cluster: Cluster, until: number): Promise<void> {
     const { log, plan } = this.#options;
     for (let turn = 0; turn < (plan?.length ?? 0) || performance.now() < until; turn++) {
       await delay(this.#random() * MAX_CALM_MS);
-      const name =
-        plan === undefined ? FAULT_NAMES[Math.floor(this.#random() * FAULT_NAMES.length)]! : plan[turn % plan.length]!;
-      this.#faults.push({ name, at: performance.now() });
+      const name = plan === undefined ? pick(FAULT_NAMES, this.#random) : plan[turn % plan.length]!;
+      const at = performance.now();
       log(`fault: ${name}`);
       // Faults meet: one that needs Postgres may find it restarting.
       await FAULTS[name](cluster, this.#random).catch((error: unknown) => log(`${name} could not be done: ${error}`));
+      this.#faults.push({ name, at, until: performance.now(), hurtsWriters: HURT_WRITERS.has(name) });
     }
   }
 
@@ -211,33 +245,51 @@ class ChaosRun {
     for (const proxy of cluster.proxies) proxy.heal();
     const from = performance.now();
     await Promise.all(cluster.nodes.map((node) => node.kill()));
-    const giveUpAt = from + SETTLE_LEASES * cluster.leaseMs + 10_000;
-    while (performance.now() < giveUpAt && (await countUndelivered(cluster.pool)) > 0) await delay(SETTLE_POLL_MS);
+    await this.#settled(cluster);
     return performance.now() - from;
   }
 
+  async #settled({ pool, leaseMs }: Cluster): Promise<void> {
+    const giveUpAt = performance.now() + SETTLE_LEASES * leaseMs + 10_000;
+    while (performance.now() < giveUpAt && (await this.#pending(pool)) > 0) await delay(SETTLE_POLL_MS);
+  }
+
+  async #pending(pool: Pool): Promise<number> {
+    const beside = await Promise.all(this.#options.workloads.map((workload) => workload.pending?.(pool) ?? 0));
+    // Last: what was fired meanwhile is an event now.
+    return beside.reduce((sum, count) => sum + count, await countUndelivered(pool));
+  }
+
   #report(settleMs: number, history: History): ChaosReport {
-    const starts = history.runs.filter(
-      ({ phase, functionName }) => phase === 'start' && history.functions[functionName]?.poisoned !== true,
-    );
     return {
       violations: check(history),
-      rows: {
-        acked: 0,
-        failed: 0,
-        unknown: 0,
-        rolled_back: 0,
-        ...tally(history.rows.map(({ fate }) => fate)),
-      },
-      handled: new Set(history.runs.filter(({ phase }) => phase === 'end').map(({ id }) => id)).size,
-      dead: history.deadLetters.length,
-      duplicates: starts.length - new Set(starts.map(({ id }) => id)).size,
+      functions: Object.fromEntries(
+        Object.keys(history.functions).map((name) => [name, functionReport(history, name)] as const),
+      ),
+      answers: tally(history.answers.map(({ functionName, status }) => `${functionName} ${status}`)),
       faults: tally(this.#faults.map(({ name }) => name)),
       failpoints: this.#failpoints,
       nodeStarts: this.#nodeStarts,
       settleMs: Math.round(settleMs),
     };
   }
+}
+
+function functionReport({ causes, runs, deadLetters }: History, functionName: string): FunctionReport {
+  const ours = <T extends { readonly functionName: string }>(list: readonly T[]): T[] =>
+    list.filter((one) => one.functionName === functionName);
+  const starts = ours(runs).filter(({ phase }) => phase === 'start');
+  const ended = ours(runs).filter(({ phase }) => phase === 'end');
+  return {
+    acked: 0,
+    failed: 0,
+    unknown: 0,
+    rolled_back: 0,
+    ...tally(ours(causes).map(({ fate }) => fate)),
+    handled: new Set(ended.map(({ id }) => id)).size,
+    dead: ours(deadLetters).length,
+    again: starts.length - new Set(starts.map(({ id }) => id)).size,
+  };
 }
 
 function tally(names: readonly string[]): Record<string, number> {
@@ -255,6 +307,13 @@ async function deploy({ nodes }: Cluster, body: Readonly<Record<string, unknown>
     body: JSON.stringify(body),
   });
   if (!response.ok) throw new Error(`function ${body.name} was not deployed: ${await response.text()}`);
+}
+
+/** As a load balancer does, which knows what is down and not what hangs. */
+async function send({ nodes }: Cluster, random: () => number, path: string, init: RequestInit): Promise<Response> {
+  const serving = (): string[] => nodes.flatMap(({ address }) => address ?? []);
+  while (serving().length === 0) await delay(SETTLE_POLL_MS);
+  return fetch(`${pick(serving(), random)}${path}`, { ...init, signal: AbortSignal.timeout(CALL_MS) });
 }
 
 /** Gives what nodes have left behind the time to notice; what stays is a finding. */

@@ -1,17 +1,17 @@
 /**
- * What must hold whatever was done to a cluster: the invariants I1 to I13 of delivery, as far as ledgers can show them. A
- * pure function, so that histories with each defect can be given to it. I4 (a lost lease acknowledges nothing) shows only as
- * I1 here; its own test is in test/triggers/database/leases.test.ts.
+ * What must hold whatever was done to a cluster: the invariants I1 to I13 of delivery, and what is promised of atomic
+ * deliveries, of a transaction's events and of an `Idempotency-Key`. A pure function, so that histories with each defect can
+ * be given to it.
  */
 
-import type { DeadLetter, History, Residue, Run, WrittenRow } from './history.ts';
+import { callsOnce, deliveriesOnce } from './check-answers.ts';
+import { atomicity, staleEffects } from './check-effects.ts';
+import { disorder, scattered } from './check-order.ts';
+import { early, slow, unfair, writersHeldUp } from './check-times.ts';
+import type { History, Kind, Residue, Run } from './history.ts';
+import { type HistoryIndex, type Invariant, indexOf, type Violation, violation } from './history-index.ts';
 
-export type Invariant = 'I1' | 'I2' | 'I3' | 'I5' | 'I6' | 'I10' | 'I13';
-
-export interface Violation {
-  readonly invariant: Invariant;
-  readonly message: string;
-}
+export type { Invariant, Violation } from './history-index.ts';
 
 /** Empty for a good history. */
 export function check(history: History): readonly Violation[] {
@@ -21,104 +21,84 @@ export function check(history: History): readonly Violation[] {
     ...phantoms(index),
     ...duplicates(index),
     ...attempts(index),
+    ...staleEffects(index),
+    ...atomicity(index),
     ...disorder(index),
+    ...scattered(index),
+    ...writersHeldUp(index),
+    ...slow(index),
+    ...unfair(index),
+    ...early(index),
+    ...deliveriesOnce(index),
+    ...callsOnce(index),
     ...residue(history.residue),
   ];
 }
 
-interface Index {
-  readonly history: History;
-  readonly rows: ReadonlyMap<string, WrittenRow>;
-  readonly runs: ReadonlyMap<string, readonly Run[]>;
-  readonly deadLetters: ReadonlyMap<string, DeadLetter>;
-}
+/** I11 and I12 say of ticks and deliveries what I1 and I3 say of rows. */
+const LOSS: Readonly<Record<Exclude<Kind, 'call'>, Invariant>> = { row: 'I1', schedule: 'I11', webhook: 'I12' };
+const TWO_EVENTS: Readonly<Record<Exclude<Kind, 'call'>, Invariant>> = { row: 'I3', schedule: 'I11', webhook: 'I12' };
 
-function indexOf(history: History): Index {
-  return {
-    history,
-    rows: new Map(history.rows.map((row) => [row.id, row])),
-    runs: Map.groupBy(history.runs, ({ id }) => id),
-    deadLetters: new Map(history.deadLetters.map((letter) => [letter.id, letter])),
-  };
-}
-
-/** I1: each row that was acknowledged to its writer was handled, or is a dead letter. */
-function lost({ history, rows, runs, deadLetters }: Index): Violation[] {
-  return [...rows.values()].flatMap((row) => {
-    if (row.fate !== 'acked' || deadLetters.has(row.id)) return [];
-    if (history.functions[row.functionName]?.poisoned === true) {
-      return violation('I1', `row ${row.id}: its function always fails, and there is no dead letter of it`);
+/** I1: each cause that was acknowledged to its writer was handled, or is a dead letter. */
+function lost({ history, causes, runs, deadLetters }: HistoryIndex): Violation[] {
+  return [...causes.values()].flatMap(({ id, functionName, fate }) => {
+    if (fate !== 'acked' || deadLetters.has(id)) return [];
+    const { kind, poisoned } = history.functions[functionName]!;
+    // What callers are told is compared with what ran.
+    if (kind === 'call') return [];
+    if (poisoned === true) {
+      return violation(LOSS[kind], `${id}: its function always fails, and there is no dead letter of it`);
     }
-    const ended = runs.get(row.id)?.some(({ phase }) => phase === 'end') ?? false;
-    return ended ? [] : violation('I1', `row ${row.id} was committed, and its function never ended for it`);
+    const ended = runs.get(id)?.some(({ phase }) => phase === 'end') ?? false;
+    return ended
+      ? []
+      : violation(LOSS[kind], `${id} was acknowledged, and its function ${functionName} never ended for it`);
   });
 }
 
-/** I2: nothing runs, or dies, for what was never committed. */
-function phantoms({ rows, runs, deadLetters }: Index): Violation[] {
-  return [...new Set([...runs.keys(), ...deadLetters.keys()])].flatMap((id) => {
-    const fate = rows.get(id)?.fate;
+/** I2: nothing runs, dies, or has an effect, for what was never committed. */
+function phantoms({ causes, runs, deadLetters, effects }: HistoryIndex): Violation[] {
+  return [...new Set([...runs.keys(), ...deadLetters.keys(), ...effects.keys()])].flatMap((id) => {
+    const fate = causes.get(id)?.fate;
     if (fate === 'acked' || fate === 'unknown') return [];
-    return violation('I2', `row ${id} ${fate === undefined ? 'was never written' : `is ${fate}`}, and was delivered`);
+    return violation('I2', `${id} ${fate === undefined ? 'was never sent' : `is ${fate}`}, and was delivered`);
   });
 }
 
-/** I3: a row is one event; an attempt starts once; a second attempt needs a reason. */
-function duplicates({ history, runs, deadLetters }: Index): Violation[] {
+/** I3: a cause is one event; an attempt starts once; a second attempt needs a reason. */
+function duplicates({ history, runs, deadLetters }: HistoryIndex): Violation[] {
   const firstFault = Math.min(...history.faults.map(({ at }) => at));
-  return [...runs].flatMap(([id, ofRow]) => {
-    const starts = ofRow.filter(({ phase }) => phase === 'start');
+  return [...runs].flatMap(([id, ofCause]) => {
+    const { kind, poisoned, falters } = history.functions[ofCause[0]!.functionName]!;
+    if (kind === 'call') return [];
+    const starts = ofCause.filter(({ phase }) => phase === 'start');
     const letter = deadLetters.get(id);
-    const events = new Set([...ofRow, ...(letter === undefined ? [] : [letter])].map(({ eventId }) => eventId));
-    const found = events.size > 1 ? violation('I3', `row ${id} has the event ids ${[...events].join(', ')}`) : [];
-    for (const [attempt, same] of Map.groupBy(starts, (start) => start.attempt)) {
+    const events = new Set([...ofCause, ...(letter === undefined ? [] : [letter])].map(({ eventId }) => eventId));
+    const found =
+      events.size > 1 ? violation(TWO_EVENTS[kind], `${id} has the event ids ${[...events].join(', ')}`) : [];
+    for (const [attempt, same] of Map.groupBy(starts, (start) => `${start.eventId} ${start.attempt}`)) {
       if (same.length === 1) continue;
       const where = same.map(({ node, at }) => `${node} at ${Math.round(at)}`).join(', ');
-      found.push(...violation('I3', `row ${id}: attempt ${attempt} started ${same.length} times (${where})`));
+      found.push(...violation('I3', `${id}: attempt ${attempt} started ${same.length} times (${where})`));
     }
-    const excused = (start: Run): boolean =>
-      history.functions[start.functionName]?.poisoned === true || start.at >= firstFault;
+    const excused = (start: Run): boolean => poisoned === true || falters === true || start.at >= firstFault;
     const idle = starts.find((start) => start.attempt > 1 && !excused(start));
     if (idle !== undefined) {
-      found.push(...violation('I3', `row ${id}: attempt ${idle.attempt}, and nothing had gone wrong yet`));
+      found.push(...violation('I3', `${id}: attempt ${idle.attempt}, and nothing had gone wrong yet`));
     }
     return found;
   });
 }
 
 /** I5: no more attempts than the function has. */
-function attempts({ history, deadLetters }: Index): Violation[] {
+function attempts({ history, deadLetters }: HistoryIndex): Violation[] {
   const tried = [...history.runs, ...deadLetters.values()];
   return tried.flatMap(({ id, functionName, attempt }) => {
     const allowed = history.functions[functionName]?.maxAttempts ?? 0;
     return attempt <= allowed
       ? []
-      : violation('I5', `row ${id}: attempt ${attempt} of ${functionName}, which has ${allowed}`);
+      : violation('I5', `${id}: attempt ${attempt} of ${functionName}, which has ${allowed}`);
   });
-}
-
-/** I6: of one key nothing starts before what was written before it has ended once, or is dead. */
-function disorder({ history, rows, runs, deadLetters }: Index): Violation[] {
-  const ordered = [...rows.values()].filter(({ functionName }) => history.functions[functionName]?.ordered === true);
-  const keys = Map.groupBy(ordered, ({ functionName, key }) => `${functionName} ${key}`);
-  return [...keys.values()].flatMap((ofKey) => {
-    const found: Violation[] = [];
-    let before: { readonly row: WrittenRow; readonly endedAt: number } | undefined;
-    for (const row of ofKey.toSorted((a, b) => a.n - b.n)) {
-      const ofRow = runs.get(row.id) ?? [];
-      const startedAt = earliest(ofRow, 'start');
-      if (before !== undefined && startedAt < before.endedAt) {
-        found.push(...violation('I6', `row ${row.id} started before ${before.row.id}, of the same key, had ended`));
-      }
-      if (ofRow.length > 0 && !deadLetters.has(row.id)) before = { row, endedAt: earliest(ofRow, 'end') };
-    }
-    return found;
-  });
-}
-
-/** Infinity where there is none. */
-function earliest(runs: readonly Run[], phase: Run['phase']): number {
-  return Math.min(...runs.filter((run) => run.phase === phase).map(({ at }) => at));
 }
 
 /** I10 and I13: nothing is left behind, and the outbox is empty but for dead letters. */
@@ -136,8 +116,4 @@ function residue(left: Residue): Violation[] {
 
 function none(invariant: Invariant, count: number, what: string): Violation[] {
   return count === 0 ? [] : violation(invariant, `${count} ${what}`);
-}
-
-function violation(invariant: Invariant, message: string): Violation[] {
-  return [{ invariant, message }];
 }

@@ -3,6 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Pool } from 'pg';
 import type { NodeProcess } from './node-process.ts';
+import { pick } from './pick.ts';
 import type { ChaosPostgres } from './postgres.ts';
 import type { TcpProxy } from './tcp-proxy.ts';
 
@@ -48,13 +49,12 @@ export const FAULTS = {
       `select pid from pg_stat_activity where application_name = 'postern' order by random() limit 1`,
     );
     for (const { pid } of rows) end(pid);
+    await answering(pool);
   },
 
   /** F10. */
   async endListeners({ pool }) {
-    await pool.query(
-      `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'postern doorbell'`,
-    );
+    await endListeners(pool);
   },
 
   /** F13. */
@@ -86,6 +86,35 @@ export const FAULTS = {
 export type FaultName = keyof typeof FAULTS;
 export const FAULT_NAMES = Object.keys(FAULTS) as FaultName[];
 
+/** What hurts more than nodes. A fault of the network may have met the writers' proxy. */
+export const HURT_WRITERS: ReadonlySet<FaultName> = new Set<FaultName>([
+  'restartPostgres',
+  'killBackend',
+  'cutConnections',
+  'halfOpen',
+  'partition',
+  'slowNetwork',
+  'cutReplies',
+]);
+
+export async function endListeners(pool: Pool): Promise<void> {
+  await pool.query(
+    `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'postern doorbell'`,
+  );
+}
+
+/** Resolves when Postgres has recovered. */
+async function answering(pool: Pool): Promise<void> {
+  for (;;) {
+    try {
+      await pool.query('select');
+      return;
+    } catch {
+      await delay(50);
+    }
+  }
+}
+
 async function spell(proxy: TcpProxy, forMs: number, hurt: (proxy: TcpProxy) => void): Promise<void> {
   hurt(proxy);
   await delay(forMs);
@@ -98,8 +127,4 @@ function end(pid: number): void {
   } catch {
     // It has just gone by itself.
   }
-}
-
-function pick<T>(list: readonly T[], random: () => number): T {
-  return list[Math.floor(random() * list.length)]!;
 }

@@ -29,6 +29,7 @@ export class NodeProcess {
   #child: ChildProcess | undefined;
   #ended: Promise<void> = Promise.resolve();
   #url = Promise.withResolvers<string>();
+  #address: string | undefined;
   #stopping = false;
 
   constructor(options: NodeProcessOptions) {
@@ -44,6 +45,11 @@ export class NodeProcess {
   /** Of its control API, once it serves. */
   get url(): Promise<string> {
     return this.#url.promise;
+  }
+
+  /** Where it serves now; undefined while it is down, and while it starts. */
+  get address(): string | undefined {
+    return this.#address;
   }
 
   signal(name: NodeJS.Signals): void {
@@ -103,6 +109,7 @@ export class NodeProcess {
     this.#options.onStart();
     this.#ended = new Promise((ended) =>
       child.once('close', (code, signal) => {
+        this.#address = undefined;
         this.#log.write(`--- ended: ${code ?? signal}\n`);
         ended();
         if (!this.#stopping) setTimeout(() => this.#stopping || this.#start(), RESTART_MS);
@@ -115,6 +122,7 @@ export class NodeProcess {
     const serves = SERVES.exec(line);
     if (serves !== null) {
       this.#noteDescendants();
+      this.#address = serves[1]!;
       this.#url.resolve(serves[1]!);
     }
     const failpoint = FAILPOINT.exec(line);

@@ -10,9 +10,13 @@ export async function countUndelivered(pool: Pool): Promise<number> {
   return count(pool, 'select count(*)::int as count from postern.events where dead_at is null');
 }
 
+async function countUnfired(pool: Pool): Promise<number> {
+  return count(pool, 'select count(*)::int as count from postern.scheduled_runs');
+}
+
 export async function readResidue(pool: Pool, orphans: readonly string[]): Promise<Residue> {
   return {
-    undelivered: await countUndelivered(pool),
+    undelivered: (await countUndelivered(pool)) + (await countUnfired(pool)),
     idleInTransaction: await count(
       pool,
       `select count(*)::int as count from pg_stat_activity

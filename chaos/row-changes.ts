@@ -2,7 +2,10 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import pg, { type Pool } from 'pg';
-import type { DeadLetter, Fate, WatchedFunction, WrittenRow } from './history.ts';
+import { endListeners } from './faults.ts';
+import type { Cause, DeadLetter, Effect, Fate, WatchedFunction } from './history.ts';
+import { pick } from './pick.ts';
+import { countUndelivered } from './residue.ts';
 import type { Workload, WorkloadContext } from './workload.ts';
 
 const WRITERS = 4;
@@ -11,14 +14,67 @@ const MAX_PAUSE_MS = 120;
 /** A writer that hears nothing for so long gives its connection up. */
 const PATIENCE_MS = 4_000;
 
-const FUNCTIONS = {
-  plain: { maxAttempts: 50, ordered: false, poisoned: false },
-  ordered: { maxAttempts: 50, ordered: true, poisoned: false },
-  poisoned: { maxAttempts: 3, ordered: false, poisoned: true },
-} satisfies Record<string, WatchedFunction>;
-type FunctionName = keyof typeof FUNCTIONS;
+/** Of probes there is one at a time. */
+const PROBES = 5;
+/** A probe that takes longer is a finding, whatever comes after it. */
+const MAX_HANDLED_MS = 15_000;
+/** What makes a cluster busy: so many events of a function that waits so long. */
+const HOGS = 1_000;
+const HOG_MS = 300;
 
-type Row = Omit<WrittenRow, 'fate'> & { readonly functionName: FunctionName };
+interface TableFunction extends WatchedFunction {
+  readonly trigger?: Readonly<Record<string, unknown>>;
+  /** The middle of its handler, for the `rows` of one invocation; returns what it returns. */
+  readonly work?: string;
+}
+
+const FALTERS = `if (events[0].attempt === 1 && rows[0].n % 5 === 0) throw new Error('faltered');`;
+
+/** Each has a table of its name. */
+const FUNCTIONS = {
+  plain: { kind: 'row', maxAttempts: 50 },
+  ordered: { kind: 'row', maxAttempts: 50, ordered: true, trigger: { orderingKey: 'key', poisoned: 'skip' } },
+  poisoned: { kind: 'row', maxAttempts: 3, poisoned: true, work: `throw new Error('poisoned');` },
+  atomic: {
+    kind: 'row',
+    maxAttempts: 50,
+    atomic: true,
+    falters: true,
+    trigger: { delivery: 'atomic' },
+    // Long enough to be frozen, killed or cut off with the transaction open.
+    work: `await db.query('insert into effects values ($1, $2)', [rows[0].id, events[0].attempt]);
+      await new Promise((go) => setTimeout(go, rows[0].n % 200));
+      ${FALTERS}`,
+  },
+  batched: {
+    kind: 'row',
+    maxAttempts: 50,
+    falters: true,
+    trigger: { batch: { maxSize: 20, maxWait: '200ms' } },
+    work: `const failed = new Set(events.filter(({ attempt }, at) => attempt === 1 && rows[at].n % 7 === 0));
+      report = { failed: [...failed].map(({ event_id }) => event_id) };
+      done = (event) => !failed.has(event);`,
+  },
+  ordered_batched: {
+    kind: 'row',
+    maxAttempts: 50,
+    ordered: true,
+    trigger: { orderingKey: 'key', poisoned: 'skip', batch: { maxSize: 20, maxWait: '200ms' } },
+  },
+  together: {
+    kind: 'row',
+    maxAttempts: 50,
+    together: true,
+    falters: true,
+    trigger: { transaction: true },
+    work: FALTERS,
+  },
+  hog: { kind: 'row', maxAttempts: 50, work: `await new Promise((go) => setTimeout(go, ${HOG_MS}));` },
+} satisfies Record<string, TableFunction>;
+type FunctionName = keyof typeof FUNCTIONS;
+const WRITTEN = ['plain', 'ordered', 'poisoned', 'atomic', 'batched', 'ordered_batched', 'together'] as const;
+
+type Row = Omit<Cause, 'fate' | 'functionName'> & { readonly functionName: FunctionName };
 type Client = Pick<pg.Client, 'query'>;
 
 /** Sends what belongs to one transaction, the commit included. */
@@ -53,23 +109,26 @@ export const rowChanges: Workload = {
   functions: FUNCTIONS,
 
   async install({ pool, deploy, noteSource, noteConfig }) {
-    for (const [name, { maxAttempts, ordered, poisoned }] of Object.entries(FUNCTIONS)) {
+    await pool.query('create table effects (id text not null, attempt int not null); grant insert on effects to anon');
+    for (const [name, { maxAttempts, trigger, work }] of Object.entries<TableFunction>(FUNCTIONS)) {
       await pool.query(`create table ${name} (id text primary key, key text not null, n int not null)`);
-      const work = poisoned ? `throw new Error('poisoned')` : `await note(event, event.new, 'end')`;
       await deploy({
         name,
-        trigger: {
-          type: 'database',
-          table: name,
-          operations: ['INSERT'],
-          ...(ordered ? { orderingKey: 'key', poisoned: 'skip' } : {}),
-        },
+        trigger: { type: 'database', table: name, operations: ['INSERT'], ...trigger },
         retry: { maxAttempts, backoff: { initial: '100ms', factor: 1, max: '100ms' } },
         ...noteConfig,
         source: `${noteSource}
-          export const handler = async (event) => {
-            await note(event, event.new, 'start');
-            ${work};
+          import { db } from 'postern';
+          export const handler = async (delivery) => {
+            const events = (delivery.events ?? [delivery]).map((event) => ({ ...event, id: event.new.id }));
+            const rows = events.map((event) => event.new);
+            const invocation = crypto.randomUUID();
+            let report;
+            let done = () => true;
+            await note('start', '${name}', events, invocation);
+            ${work ?? ''}
+            await note('end', '${name}', events.filter(done), invocation);
+            return report;
           };`,
       });
     }
@@ -79,10 +138,37 @@ export const rowChanges: Workload = {
     await Promise.all(Array.from({ length: WRITERS }, (_, index) => new Writer(context, `w${index}`).run(signal)));
   },
 
+  async probe(context) {
+    const writer = new Writer(context, 'probe');
+    // Nodes that have just started have no executor with the function yet.
+    for (let round = 0; round < PROBES; round++) {
+      await writer.probe('plain', 20);
+      await handled(context.pool);
+    }
+    for (let round = 0; round < PROBES; round++) {
+      // Nobody rings any more: the dispatchers have to notice it, and to look.
+      await endListeners(context.pool);
+      await writer.probe('plain', 1, 'idle');
+      await handled(context.pool);
+    }
+    await writer.probe('hog', HOGS);
+    for (let round = 0; round < PROBES; round++) await writer.probe('plain', 1, 'busy');
+    await writer.close();
+  },
+
   async deadLetters(pool) {
     return (await Promise.all(Object.keys(FUNCTIONS).map((name) => deadLettersOf(pool, name)))).flat();
   },
+
+  async effects(pool) {
+    return (await pool.query<Effect>('select id, attempt from effects')).rows;
+  },
 };
+
+async function handled(pool: Pool): Promise<void> {
+  const giveUpAt = performance.now() + MAX_HANDLED_MS;
+  while (performance.now() < giveUpAt && (await countUndelivered(pool)) > 0) await delay(20);
+}
 
 async function deadLettersOf(pool: Pool, functionName: string): Promise<DeadLetter[]> {
   const { rows } = await pool.query<DeadLetter>(
@@ -108,26 +194,39 @@ class Writer {
   }
 
   async run(signal: AbortSignal): Promise<void> {
+    const { random } = this.#context;
     while (!signal.aborted) {
-      await this.#transaction();
-      await delay(this.#context.random() * MAX_PAUSE_MS);
+      await this.#transaction(pick(WRITTEN, random), pick(SHAPES, random));
+      await delay(random() * MAX_PAUSE_MS);
     }
+    await this.close();
+  }
+
+  async close(): Promise<void> {
     await this.#client?.end().catch(() => undefined);
   }
 
-  async #transaction(): Promise<void> {
+  /** Writes so many rows in one statement. */
+  probe(functionName: FunctionName, rows: number, probe?: Cause['probe']): Promise<void> {
+    const all = Array.from({ length: rows }, (_, row) => row);
+    const shape: Shape = { rows, fate: () => 'acked', statements: (insert) => [insert(...all)] };
+    return this.#transaction(functionName, shape, probe === undefined ? {} : { probe });
+  }
+
+  async #transaction(functionName: FunctionName, shape: Shape, extra: Pick<Cause, 'probe'> = {}): Promise<void> {
     const { random, record } = this.#context;
-    const shape = pick(SHAPES, random);
-    const functionName = pick(['plain', 'plain', 'ordered', 'ordered', 'poisoned'] as const, random);
     const key = `${this.#name}-${Math.floor(random() * KEYS_OF_A_WRITER)}`;
+    const transaction = `${this.#name}-t${this.#written}`;
     const rows = Array.from({ length: shape.rows }, (): Row => {
       const n = this.#written++;
-      return { id: `${this.#name}-${n}`, functionName, key, n };
+      return { id: `${this.#name}-${n}`, functionName, key, n, transaction, ...extra };
     });
     // Before it is sent: should this process die, what it was about to do is on record.
     await record(...rows.map((row) => ({ ...row, fate: 'unknown' as const })));
+    const sentAt = performance.now();
     const committed = await this.#send(shape, rows);
-    await record(...rows.map((row, index) => ({ ...row, fate: fateOf(shape.fate(index), committed) })));
+    const times = { sentAt, knownAt: performance.now() };
+    await record(...rows.map((row, index) => ({ ...row, ...times, fate: fateOf(shape.fate(index), committed) })));
   }
 
   async #send(shape: Shape, rows: readonly Row[]): Promise<'acked' | 'failed' | 'unknown'> {
@@ -174,8 +273,4 @@ function insertOf(rows: readonly Row[]): Statement {
     text: `insert into ${rows[0]!.functionName} select * from unnest($1::text[], $2::text[], $3::int[])`,
     values: [rows.map(({ id }) => id), rows.map(({ key }) => key), rows.map(({ n }) => n)],
   };
-}
-
-function pick<T>(list: readonly T[], random: () => number): T {
-  return list[Math.floor(random() * list.length)]!;
 }

@@ -5,6 +5,10 @@ import type { AddressInfo } from 'node:net';
 import type { Run } from './history.ts';
 import { Ledger } from './ledger.ts';
 
+interface Note extends Pick<Run, 'phase' | 'functionName' | 'invocation' | 'node'> {
+  readonly events: readonly { readonly id: string; readonly event_id: string; readonly attempt: number }[];
+}
+
 export class RunLedger {
   readonly #server: Server;
   readonly #ledger: Ledger<Run>;
@@ -17,7 +21,7 @@ export class RunLedger {
         for await (const chunk of request) text += chunk;
         // The time at which it came, which is before the function goes on.
         const at = performance.now();
-        await ledger.append({ ...(JSON.parse(text) as Omit<Run, 'at'>), at });
+        await ledger.append(...runsOf(JSON.parse(text) as Note, at));
         response.end();
       } catch {
         response.destroy();
@@ -35,15 +39,13 @@ export class RunLedger {
     return (this.#server.address() as AddressInfo).port;
   }
 
+  /** `note(phase, functionName, events, invocation)`, of events as `{ id, event_id, attempt }`. */
   get source(): string {
     return `import { env } from 'postern';
-      const note = async (event, row, phase) => {
+      const note = async (phase, functionName, events, invocation) => {
         const response = await fetch('http://localhost:${this.#port}/', {
           method: 'POST',
-          body: JSON.stringify({
-            id: row.id, functionName: event.table, eventId: event.event_id, attempt: event.attempt, phase,
-            node: env('NODE_NAME'),
-          }),
+          body: JSON.stringify({ phase, functionName, events, invocation, node: env('NODE_NAME') }),
         });
         if (!response.ok) throw new Error('the ledger answers ' + response.status);
       };`;
@@ -61,4 +63,8 @@ export class RunLedger {
     await new Promise((closed) => this.#server.close(closed));
     await this.#ledger.close();
   }
+}
+
+function runsOf({ events, ...common }: Note, at: number): Run[] {
+  return events.map(({ id, event_id: eventId, attempt }, place) => ({ id, eventId, attempt, place, ...common, at }));
 }

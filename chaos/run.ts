@@ -8,7 +8,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { runChaos } from './chaos.ts';
+import { keyedCalls } from './keyed-calls.ts';
 import { rowChanges } from './row-changes.ts';
+import { Schedules } from './schedules.ts';
+import { webhooks } from './webhooks.ts';
 
 const { values } = parseArgs({
   options: { seconds: { type: 'string', default: '600' }, seed: { type: 'string' } },
@@ -24,12 +27,15 @@ const report = await runChaos({
   seconds,
   nodes: 3,
   leaseMs: 5_000,
-  workloads: [rowChanges],
+  workloads: [rowChanges, new Schedules(), webhooks, keyedCalls],
   log: (message) => console.log(`${(performance.now() / 1_000).toFixed(1).padStart(7)} s  ${message}`),
 });
-console.log(JSON.stringify({ seed, seconds, ...report }, null, 2));
-if (report.violations.length > 0) {
-  console.error(`${report.violations.length} violations; run it again with --seed ${seed}`);
+const { violations, functions, ...others } = report;
+console.log(JSON.stringify({ seed, seconds, ...others }, null, 2));
+console.table(functions);
+for (const { invariant, message } of violations) console.error(`${invariant}: ${message}`);
+if (violations.length > 0) {
+  console.error(`${violations.length} violations; run it again with --seed ${seed}`);
   process.exitCode = 1;
 }
 

@@ -1,7 +1,7 @@
 /** What a cluster is given to do while it is being hurt. Another kind of trigger is another Workload. */
 
 import type { Pool } from 'pg';
-import type { DeadLetter, WatchedFunction, WrittenRow } from './history.ts';
+import type { Answer, Cause, DeadLetter, Effect, WatchedFunction } from './history.ts';
 
 export interface WorkloadContext {
   /** Of a superuser, not through a proxy. */
@@ -10,11 +10,15 @@ export interface WorkloadContext {
   readonly writerUrl: string;
   /** `POST /functions` of a node. */
   readonly deploy: (body: Readonly<Record<string, unknown>>) => Promise<void>;
-  /** Functions tell the ledger of runs with it: module text that defines `note(event, row, phase)`. */
+  /** A request to some node, which may be dead. Rejects where no answer comes in time. */
+  readonly send: (path: string, init: RequestInit) => Promise<Response>;
+  readonly adminKey: string;
+  /** Functions tell the ledger of runs with it: module text that defines `note(phase, functionName, events, invocation)`. */
   readonly noteSource: string;
   /** What functions need in `http` and `env` for that. */
   readonly noteConfig: Readonly<Record<string, unknown>>;
-  readonly record: (...rows: readonly WrittenRow[]) => Promise<void>;
+  readonly record: (...causes: readonly Cause[]) => Promise<void>;
+  readonly recordAnswer: (answer: Answer) => Promise<void>;
   readonly random: () => number;
 }
 
@@ -24,5 +28,10 @@ export interface Workload {
   install(context: WorkloadContext): Promise<void>;
   /** Writes until told to stop. Never rejects for what faults do to it. */
   write(context: WorkloadContext, signal: AbortSignal): Promise<void>;
-  deadLetters(pool: Pool): Promise<readonly DeadLetter[]>;
+  /** Sends what has to be quick, to a cluster that is well. */
+  probe?(context: WorkloadContext): Promise<void>;
+  /** How much is under way beside the events in the outbox. */
+  pending?(pool: Pool): Promise<number>;
+  deadLetters?(pool: Pool): Promise<readonly DeadLetter[]>;
+  effects?(pool: Pool): Promise<readonly Effect[]>;
 }

@@ -11,16 +11,27 @@
 
 import { writeSync } from 'node:fs';
 
-/** All of them, in the order of one delivery. A test asserts that a chaos run passes every one. */
+/** All of them, in the order of one delivery: how its event comes to be, and what becomes of it. A test asserts that a chaos run passes every one. */
 export const FAILPOINTS = [
+  'before_fire_commit',
+  'after_fire_commit',
+  'before_accept',
+  'after_accept_commit',
   'before_lease',
   'after_lease_commit',
+  'after_group_lease_commit',
   'before_dispatch',
+  'before_atomic_commit',
+  'after_atomic_commit',
   'after_result',
   'before_ack',
   'after_ack_commit',
   'before_setback',
   'after_setback_commit',
+  // Of a call with an Idempotency-Key.
+  'after_key_commit',
+  'before_answer_kept',
+  'after_answer_kept',
 ] as const;
 export type Failpoint = (typeof FAILPOINTS)[number];
 

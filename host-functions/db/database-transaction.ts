@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { failpoint } from '../../database/index.ts';
 import { type AtomicDelivery, HostCallError } from '../../runtime/index.ts';
 import { limitError } from '../limit-error.ts';
 import { guestFacing, toGuestError } from './database-errors.ts';
@@ -154,7 +155,9 @@ export class DatabaseTransaction {
       );
       const values = [nodeId, keys, prover.proveAcknowledgement(nodeId, keys)];
       const steps = [this.#settings.step(), AS_LOGIN, { text: ACKNOWLEDGE, values }, COMMIT];
+      failpoint('before_atomic_commit');
       const outcome = await this.#run(steps);
+      failpoint('after_atomic_commit');
       if (outcome.error !== undefined) throw toGuestError(outcome.error);
       this.#expect(outcome, 'I');
       if (outcome.tags.at(-1) !== 'COMMIT') throw rolledBack();

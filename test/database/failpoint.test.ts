@@ -76,7 +76,7 @@ describe('a failpoint', () => {
 
 describe('a list of failpoints that can not be read is refused', () => {
   test.for([
-    ['before_luck:kill', 'failpoint "before_luck" in "before_luck:kill"; allowed: before_lease'],
+    ['before_luck:kill', 'failpoint "before_luck" in "before_luck:kill"; allowed: before_fire_commit'],
     ['before_ack:explode', 'action "explode" in "before_ack:explode"; allowed: kill, throw, delay, note'],
     ['before_ack', 'action "" in "before_ack"'],
     ['before_ack:kill:p=2', 'p=2 in'],

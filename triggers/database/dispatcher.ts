@@ -273,6 +273,7 @@ export class Dispatcher {
     let entries: HeldEvent[] = [first];
     try {
       const events = await leaseGroup(pool, first.event, { nodeId, limit, leaseMs: this.#leaseMs });
+      failpoint('after_group_lease_commit');
       entries = [first, ...events.map((event) => this.#held.hold(event, leaseUntil))];
     } catch (error) {
       this.#log(`what follows event ${first.event.id} could not be leased`, error);

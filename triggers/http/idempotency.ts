@@ -21,7 +21,7 @@
 
 import { hash, randomUUID } from 'node:crypto';
 import type { Pool } from 'pg';
-import type { RetentionRule } from '../../database/index.ts';
+import { failpoint, type RetentionRule } from '../../database/index.ts';
 import { type ErrorRecord, PosternError } from '../../runtime/index.ts';
 import type { WireResponse } from './response.ts';
 
@@ -119,6 +119,7 @@ export class Idempotency {
     const holder = randomUUID();
     const known = await this.#claim(scope, requestHash(request), holder, request.timeoutMs);
     if (known !== null) return replay(known, onReplay);
+    failpoint('after_key_commit');
     let response: WireResponse;
     try {
       response = await run();
@@ -129,7 +130,9 @@ export class Idempotency {
       } else await this.#settle(RELEASE, scope, holder);
       throw thrown;
     }
+    failpoint('before_answer_kept');
     await this.#settle(STORE, scope, holder, ...stored(response, request.caller));
+    failpoint('after_answer_kept');
     return response;
   }
 

@@ -1,5 +1,5 @@
 import type { Pool, PoolClient } from 'pg';
-import { withTransaction } from '../../database/index.ts';
+import { failpoint, withTransaction } from '../../database/index.ts';
 import type { ScheduleTriggerConfig } from '../../invoker/index.ts';
 import { type FiredEvent, fireEvents } from '../database/index.ts';
 import { dueTicks } from './due-ticks.ts';
@@ -27,14 +27,17 @@ interface Tick {
  * events are there together or not at all. The triggers are locked against the other nodes and against their removal, so that no
  * event of a removed trigger can follow. Returns how many were ours: the others another node has in hand, or a deploy.
  */
-export function fireTicks(pool: Pool, triggers: readonly ScheduleTrigger[], now: number): Promise<number> {
-  return withTransaction(pool, async (client) => {
+export async function fireTicks(pool: Pool, triggers: readonly ScheduleTrigger[], now: number): Promise<number> {
+  const count = await withTransaction(pool, async (client) => {
     const locked = await client.query<{ id: string }>(LOCK_TRIGGERS, [triggers.map(({ id }) => id)]);
     const ids = new Set(locked.rows.map(({ id }) => id));
     const ours = triggers.filter(({ id }) => ids.has(id));
     if (ours.length > 0) await fireEvents(client, await recordTicks(client, ours, now));
+    failpoint('before_fire_commit');
     return ours.length;
   });
+  failpoint('after_fire_commit');
+  return count;
 }
 
 /** Writes down what becomes of the ticks that are due, and returns the events that are to be fired now. */

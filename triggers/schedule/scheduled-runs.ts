@@ -1,7 +1,7 @@
 /** Runs of a function that were asked for at a time: kept in the database, fired once, cancelled until then. */
 
 import type { Pool } from 'pg';
-import { withTransaction } from '../../database/index.ts';
+import { failpoint, withTransaction } from '../../database/index.ts';
 import { fireEvents } from '../database/index.ts';
 import { runJson } from './schedule-event.ts';
 
@@ -54,8 +54,8 @@ async function earliestRun(pool: Pool): Promise<number | null> {
   return rows[0]?.at?.getTime() ?? null;
 }
 
-function fireBatch(pool: Pool, now: number): Promise<number> {
-  return withTransaction(pool, async (client) => {
+async function fireBatch(pool: Pool, now: number): Promise<number> {
+  const count = await withTransaction(pool, async (client) => {
     const { rows } = await client.query<{ id: string; functionId: string; at: Date; event: string | null }>(TAKE_DUE, [
       new Date(now),
       BATCH,
@@ -66,8 +66,11 @@ function fireBatch(pool: Pool, now: number): Promise<number> {
       json: runJson(at.getTime(), now, event),
     }));
     await fireEvents(client, events);
+    failpoint('before_fire_commit');
     return rows.length;
   });
+  failpoint('after_fire_commit');
+  return count;
 }
 
 const RUN_COLUMNS = 'r.id, r.run_at as at, r.event::text as event, r.created_at as "createdAt"';

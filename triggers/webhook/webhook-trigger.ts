@@ -8,6 +8,7 @@
 import { randomUUID } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Pool } from 'pg';
+import { failpoint } from '../../database/index.ts';
 import type {
   FunctionCatalog,
   FunctionVersion,
@@ -140,7 +141,9 @@ class Receiver {
   /** 202 once the event is committed: whatever becomes of this node then, the function runs. */
   async #accept(received: Received, reply: FastifyReply): Promise<FastifyReply> {
     const { delivery, json, depth } = received;
+    failpoint('before_accept');
     const id = await acceptDelivery(this.#options.pool, delivery, json, depth);
+    failpoint('after_accept_commit');
     return id === null ? this.#repeat(received, reply) : reply.code(202).send({ id });
   }
 
