@@ -22,6 +22,8 @@ export interface AttemptOptions extends Pick<DispatcherOptions, 'invoker' | 'pol
   readonly metrics: DispatcherMetrics;
   readonly log: (message: string, error?: unknown) => void;
   readonly setBack: (held: HeldEvent, setback: Setback) => void;
+  /** As if they had not been leased. */
+  readonly release: (several: readonly HeldEvent[]) => void;
   /** A function's own `concurrency`, as it stands now; null for none. */
   readonly onLimit: (functionId: string, concurrency: number | null) => void;
   /** There was no room for it. */
@@ -41,11 +43,11 @@ export class DeliveryAttempts {
     const { event: first } = several[0]!;
     const policy = await this.#policyOf(first.functionName, options);
     onLimit(first.functionId, policy.concurrency);
-    const entries = several.filter((entry) => !this.#refused(entry, policy, options));
+    const entries = this.#willing(several, policy, options);
     const identity = await this.#identityOf(entries);
     // The lookups took their time, with a database that is away all of it.
     held.loseExpired(entries);
-    const running = entries.filter((entry) => !entry.lost);
+    const running = this.#stillHeld(entries, options);
     const [leader] = running;
     if (leader === undefined) return;
     for (const { event } of running) metrics.startLagMs?.(Date.now() - Date.parse(event.occurredAt));
@@ -68,6 +70,29 @@ export class DeliveryAttempts {
     failpoint('after_result');
     metrics.attempted?.(event.functionName, result.outcome);
     this.#conclude(running, result, policy, options);
+  }
+
+  /** Without events that must not run, and under a key that these block, without what is behind them. */
+  #willing(several: readonly HeldEvent[], policy: DeliveryPolicy, options: TriggerOptions): HeldEvent[] {
+    const willing: HeldEvent[] = [];
+    for (const [place, entry] of several.entries()) {
+      if (!this.#refused(entry, policy, options)) willing.push(entry);
+      else if (/^[bp]/.test(entry.event.orderingKey ?? '')) {
+        this.#options.release(several.slice(place + 1));
+        break;
+      }
+    }
+    return willing;
+  }
+
+  /** Of a lost event others run what it is, and under its key they have not run what is behind it. Of a transaction all or none. */
+  #stillHeld(entries: readonly HeldEvent[], { transaction }: TriggerOptions): readonly HeldEvent[] {
+    const firstLost = entries.findIndex((entry) => entry.lost);
+    if (firstLost === -1) return entries;
+    if (entries[firstLost]!.event.orderingKey === null) return entries.filter((entry) => !entry.lost);
+    const before = transaction === true ? 0 : firstLost;
+    this.#options.release(entries.slice(before));
+    return entries.slice(0, before);
   }
 
   /** Acknowledges an event that must not run. */
@@ -114,12 +139,16 @@ export class DeliveryAttempts {
     // Atomic ones fail together: nothing of them was committed.
     const failed = reported.size > 0 && options.delivery === 'atomic' ? new Set(entries) : reported;
     const failure: InvocationResult = result.outcome === 'ok' ? { ...result, ...PARTLY_FAILED } : result;
+    // What has to come together again waits together, and dies together.
+    const leader = options.transaction === true ? mostTried(entries) : undefined;
+    const common = leader && setbackOf(leader.event, failure, policy);
     for (const entry of entries) {
       if (!failed.has(entry)) {
         if (!entry.lost) settler.finish(entry.event);
         continue;
       }
-      const setback = setbackOf(entry.event, failure, policy);
+      const setback =
+        common === undefined ? setbackOf(entry.event, failure, policy) : { ...common, event: entry.event };
       if (result.outcome === 'overloaded') onOverload(entry.event.functionId, setback.delayMs ?? 0);
       setBack(entry, withDeadLetter(setback, options));
     }
@@ -139,4 +168,8 @@ export class DeliveryAttempts {
       return DEFAULT_POLICY;
     }
   }
+}
+
+function mostTried(entries: readonly HeldEvent[]): HeldEvent {
+  return entries.reduce((most, entry) => (Number(entry.event.attempt) > Number(most.event.attempt) ? entry : most));
 }

@@ -3,7 +3,7 @@ import { Batcher, MAX_BATCH_BYTES } from './batcher.ts';
 import { DeliveryAttempts } from './delivery-attempt.ts';
 import type { DispatcherMetrics, DispatcherOptions } from './dispatcher-options.ts';
 import { Doorbell, ringDoorbell } from './doorbell.ts';
-import { deleteOrphans, leaseEvents, leaseGroup, type Setback } from './event-store.ts';
+import { deleteOrphans, isLastOfKey, leaseEvents, leaseGroup, type Setback } from './event-store.ts';
 import { type HeldEvent, HeldEvents } from './held-events.ts';
 import { Janitor } from './janitor.ts';
 import { Places, type Quotas } from './places.ts';
@@ -34,6 +34,8 @@ const ERROR_DELAY_MIN_MS = 50;
 const ERROR_DELAY_MAX_MS = 5_000;
 /** Of one transaction, in one invocation; a larger one comes in parts, in order. */
 const MAX_TRANSACTION_EVENTS = 1_000;
+/** A part of a transaction, while the leases of a node that died run out one after the other. */
+const INCOMPLETE_RETRY_MS = 500;
 /** Events in our memory, most of them in batches that are being gathered. */
 const MAX_IN_FLIGHT = 10_000;
 const MAX_UNACKNOWLEDGED = 2_000;
@@ -132,6 +134,7 @@ export class Dispatcher {
       metrics: this.#metrics,
       log: this.#log,
       setBack: (held, setback) => this.#setBack(held, setback),
+      release: (several) => this.#release(several),
       onLimit: (functionId, concurrency) => this.#places.limit(functionId, concurrency),
       onOverload: (functionId, forMs) => this.#places.pause(functionId, forMs),
     });
@@ -265,18 +268,28 @@ export class Dispatcher {
     } else this.#deliver([entry], options);
   }
 
-  /** Together with what follows it, as much as fits into one invocation. */
-  async #withFollowing(first: HeldEvent, limit: number): Promise<readonly HeldEvent[]> {
+  /** Together with what follows it, as much as fits into one invocation. `whole`: rather not at all than in part. */
+  async #withFollowing(first: HeldEvent, limit: number, whole: boolean): Promise<readonly HeldEvent[]> {
     if (first.event.parked || first.lost) return [first];
     const { pool, nodeId } = this.#options;
     const leaseUntil = performance.now() + this.#leaseMs;
     let entries: HeldEvent[] = [first];
+    let complete = true;
     try {
       const events = await leaseGroup(pool, first.event, { nodeId, limit, leaseMs: this.#leaseMs });
       failpoint('after_group_lease_commit');
       entries = [first, ...events.map((event) => this.#held.hold(event, leaseUntil))];
+      // All of it came by one commit, so only what was leased before can be in several hands.
+      if (whole && Number(first.event.leaseNumber) > 1 && entries.length <= limit) {
+        complete = await isLastOfKey(pool, entries.at(-1)!.event, this.#leaseMs);
+      }
     } catch (error) {
       this.#log(`what follows event ${first.event.id} could not be leased`, error);
+      complete = !whole;
+    }
+    if (!complete) {
+      this.#release(entries, INCOMPLETE_RETRY_MS);
+      return [];
     }
     const together = withinBytes(entries);
     this.#release(entries.slice(together));
@@ -329,8 +342,8 @@ export class Dispatcher {
   async #run(functionId: string, { entries: given, options, following }: Delivery): Promise<void> {
     let entries = given;
     try {
-      if (following > 0) entries = await this.#withFollowing(given[0]!, following);
-      await this.#attempts.run(entries, options);
+      if (following > 0) entries = await this.#withFollowing(given[0]!, following, options.transaction === true);
+      if (entries.length > 0) await this.#attempts.run(entries, options);
     } catch (error) {
       this.#giveUp(entries, error);
     } finally {

@@ -71,6 +71,20 @@ export function leaseGroup(
   return lease(pool, leaseMs, LEASE_GROUP, [nodeId, limit, leaseMs, first.functionId, first.orderingKey, first.seq]);
 }
 
+const IS_WHOLE = `
+  select not exists (
+    select from postern.events e
+    where e.function_id = $1 and e.ordering_key = $2 and e.seq > $3 and e.dead_at is null) as whole`;
+
+/** Whether nothing waits behind this event under its key, for its own time or for the end of another lease. */
+export async function isLastOfKey(pool: Pool, last: LeasedEvent, timeoutMs: number): Promise<boolean> {
+  const { rows } = await timedQuery<{ whole: boolean }>(pool, timeoutMs, {
+    text: IS_WHOLE,
+    values: [last.functionId, last.orderingKey, last.seq],
+  });
+  return rows[0]!.whole;
+}
+
 /** Not given up before the lease would have run out: what is leased, and nobody hears of it, costs an attempt. */
 async function lease(pool: Pool, leaseMs: number, text: string, values: readonly unknown[]): Promise<LeasedEvent[]> {
   const { rows } = await timedQuery<Columns & (string | null)[]>(pool, leaseMs, {

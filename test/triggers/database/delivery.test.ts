@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { armFailpoints } from '../../../database/index.ts';
 import type { DatabaseTriggerConfig, InvocationRequest, InvocationResult } from '../../../invoker/index.ts';
 import {
   type DeliveryPolicy,
@@ -23,6 +24,7 @@ beforeAll(async () => {
 afterAll(() => db.drop());
 beforeEach(() => db.pool.query('create table orders (id int, customer text, n numeric)'));
 afterEach(async () => {
+  vi.restoreAllMocks();
   await Promise.all(dispatchers.splice(0).map((dispatcher) => dispatcher.stop(0)));
   await db.pool.query('truncate postern.events; delete from postern.functions; drop table orders');
 });
@@ -53,6 +55,14 @@ async function dispatch(
   return { dispatcher, settled };
 }
 
+/** This process' monotonic clock, with so much more on it. Until the end of the test. */
+function newClock(): { ms: number } {
+  const passed = { ms: 0 };
+  const now = performance.now.bind(performance);
+  vi.spyOn(performance, 'now').mockImplementation(() => now() + passed.ms);
+  return passed;
+}
+
 function trigger(config: Partial<DatabaseTriggerConfig> = {}): DatabaseTriggerConfig {
   return databaseTrigger({ table: 'orders', ...config });
 }
@@ -63,6 +73,10 @@ function eventOf(request: InvocationRequest): { new: { id: number; customer: str
 
 function eventsOf(request: InvocationRequest): { new: { id: number; customer: string }; event_id: string }[] {
   return JSON.parse(request.eventJson).events;
+}
+
+function idsOf({ calls }: FakeInvoker): number[][] {
+  return calls.map((call) => eventsOf(call).map((event) => event.new.id));
 }
 
 const failure = (name = 'Error'): Partial<InvocationResult> => ({
@@ -392,12 +406,82 @@ describe('a transaction', () => {
   test('is tried again as one', async () => {
     await installFunction(db.pool, trigger({ transaction: true }));
     const invoker = new FakeInvoker((_request, call) => (call === 1 ? failure() : {}));
-    await insert([1, 'a'], [2, 'a']);
-    const { settled } = await dispatch(invoker);
-    await settled.until({ finished: 2, retried: 2 });
-    expect(invoker.calls.flatMap((call) => eventsOf(call).map((event) => event.new.id)).length).toBeGreaterThanOrEqual(
-      4,
+    await insert([1, 'a'], [2, 'a'], [3, 'a']);
+    const slow = { maxAttempts: 3, backoff: { initialMs: 200, factor: 1, maxMs: 200 } };
+    const { settled } = await dispatch(invoker, { retry: slow }, { pollMs: 10 });
+    await settled.until({ finished: 3, retried: 3 });
+    expect(idsOf(invoker)).toEqual([
+      [1, 2, 3],
+      [1, 2, 3],
+    ]);
+  });
+
+  test('is waited for while the leases of a node that died run out one after the other', async () => {
+    await installFunction(db.pool, trigger({ transaction: true }));
+    await insert([1, 'a'], [2, 'a'], [3, 'a']);
+    await db.pool.query(
+      `update postern.events set id = gen_random_uuid(), attempt = 1, lease_number = 1, leased_by = gen_random_uuid(),
+         lease_expires_at = clock_timestamp() + case when new_row ->> 'id' = '3' then interval '300 ms' else '-1 s' end`,
     );
+    const invoker = new FakeInvoker();
+    const { settled } = await dispatch(invoker, {}, { pollMs: 10 });
+    await settled.until({ finished: 3 });
+    expect(idsOf(invoker)).toEqual([[1, 2, 3]]);
+  });
+
+  test('is waited for where it can not be heard what was leased of it', async () => {
+    await installFunction(db.pool, trigger({ transaction: true }));
+    await insert([1, 'a'], [2, 'a']);
+    const invoker = new FakeInvoker();
+    armFailpoints('after_group_lease_commit:throw:p=0.5:seed=28');
+    try {
+      const { settled } = await dispatch(invoker, {}, { pollMs: 10, leaseMs: 300 });
+      await settled.until({ finished: 2, handed_back: 1 });
+    } finally {
+      armFailpoints(null);
+    }
+    expect(idsOf(invoker)).toEqual([[1, 2]]);
+  });
+});
+
+describe('what is behind an event whose lease was lost', () => {
+  test.for([
+    ['in its transaction', { transaction: true }],
+    ['under its ordering key', { orderingKey: ['customer'], batch: { maxSize: 10, maxWaitMs: 10 } }],
+  ] as const)('%s waits for it', async ([, config]) => {
+    await installFunction(db.pool, trigger(config));
+    await insert([1, 'a'], [2, 'a']);
+    const passed = newClock();
+    const settled = new SettlementLog();
+    const invoker = new FakeInvoker();
+    let leased = false;
+    let asked = false;
+    await dispatch(
+      invoker,
+      {},
+      {
+        pollMs: 10,
+        leaseMs: 30_000,
+        metrics: {
+          ...settled.metrics,
+          // The first is leased ten seconds before the second ...
+          inFlight: () => {
+            if (!leased) passed.ms += 10_000;
+            leased = true;
+          },
+        },
+        // ... and when the function is about to be started, the lease of the first alone has run out.
+        policy: () => {
+          if (!asked) passed.ms += 25_000;
+          asked = true;
+          return { retry: QUICK_RETRY, concurrency: null };
+        },
+      },
+    );
+    await settled.until({ lost: 1, handed_back: 1 });
+    await db.pool.query(`update postern.events set lease_expires_at = '-infinity' where leased_by is not null`);
+    await settled.until({ finished: 2 });
+    expect(idsOf(invoker)).toEqual([[1, 2]]);
   });
 });
 
