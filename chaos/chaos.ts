@@ -29,7 +29,7 @@ const SECRETS = {
 };
 const MAX_CALM_MS = 1_500;
 /** After it the check says what has not settled. */
-const SETTLE_LEASES = 20;
+const SETTLE_LEASES = 40;
 const SETTLE_POLL_MS = 50;
 /** A caller that hears nothing for so long tries another node. */
 const CALL_MS = 2_500;
@@ -129,7 +129,7 @@ class ChaosRun {
       };
       return { workload, context };
     });
-    for (const { workload, context } of contexts) await workload.install(context);
+    await Promise.all(contexts.map(({ workload, context }) => workload.install(context)));
 
     const stopWriting = new AbortController();
     const writing = contexts.map(({ workload, context }) => workload.write(context, stopWriting.signal));

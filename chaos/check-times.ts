@@ -4,11 +4,11 @@ import type { Cause, InjectedFault } from './history.ts';
 import { earliest, type HistoryIndex, type Violation, violation } from './history-index.ts';
 
 /** More than a busy machine needs for a transaction of some rows, and less than writers have patience. */
-export const MAX_WRITE_MS = 3_000;
+const MAX_WRITE_MS = 3_000;
 /** A dispatcher looks each second, whatever it was told; and a second for all that comes between. */
-export const MAX_WAKE_MS = 2_000;
-/** Beyond a turn of what it competes with. */
-export const MAX_FAIR_MS = 4_000;
+const MAX_WAKE_MS = 2_000;
+/** Less than one run of what it competes with: nobody has to end for it. */
+export const MAX_FAIR_MS = 2_500;
 /** Writers, the harness and Postgres read clocks of one machine, at different places. */
 const CLOCK_TOLERANCE_MS = 50;
 /** What was hurt is back, and connections to it are being made anew. */

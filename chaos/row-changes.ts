@@ -15,15 +15,16 @@ const MAX_PAUSE_MS = 120;
 const PATIENCE_MS = 4_000;
 
 /** Of probes there is one at a time. */
-const PROBES = 5;
+const PROBES = 4;
 /** A probe that takes longer is a finding, whatever comes after it. */
 const MAX_HANDLED_MS = 15_000;
-/** What makes a cluster busy: so many events of a function that waits so long. */
-const HOGS = 1_000;
-const HOG_MS = 300;
+/** What makes a cluster busy: more events than three nodes have places, of a function that waits longer than MAX_FAIR_MS. */
+const HOGS = 400;
+const HOG_MS = 3_000;
 
 interface TableFunction extends WatchedFunction {
   readonly trigger?: Readonly<Record<string, unknown>>;
+  readonly concurrency?: number;
   /** The middle of its handler, for the `rows` of one invocation; returns what it returns. */
   readonly work?: string;
 }
@@ -41,6 +42,8 @@ const FUNCTIONS = {
     atomic: true,
     falters: true,
     trigger: { delivery: 'atomic' },
+    // Each has one of the ten connections of a role for as long as it runs.
+    concurrency: 8,
     // Long enough to be frozen, killed or cut off with the transaction open.
     work: `await db.query('insert into effects values ($1, $2)', [rows[0].id, events[0].attempt]);
       await new Promise((go) => setTimeout(go, rows[0].n % 200));
@@ -110,12 +113,13 @@ export const rowChanges: Workload = {
 
   async install({ pool, deploy, noteSource, noteConfig }) {
     await pool.query('create table effects (id text not null, attempt int not null); grant insert on effects to anon');
-    for (const [name, { maxAttempts, trigger, work }] of Object.entries<TableFunction>(FUNCTIONS)) {
+    for (const [name, { maxAttempts, trigger, concurrency, work }] of Object.entries<TableFunction>(FUNCTIONS)) {
       await pool.query(`create table ${name} (id text primary key, key text not null, n int not null)`);
       await deploy({
         name,
         trigger: { type: 'database', table: name, operations: ['INSERT'], ...trigger },
         retry: { maxAttempts, backoff: { initial: '100ms', factor: 1, max: '100ms' } },
+        ...(concurrency === undefined ? {} : { concurrency }),
         ...noteConfig,
         source: `${noteSource}
           import { db } from 'postern';

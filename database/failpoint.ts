@@ -11,7 +11,10 @@
 
 import { writeSync } from 'node:fs';
 
-/** All of them, in the order of one delivery: how its event comes to be, and what becomes of it. A test asserts that a chaos run passes every one. */
+/**
+ * All of them, in the order of one delivery: how its event comes to be, and what becomes of it. A test asserts that a chaos run
+ * passes every one.
+ */
 export const FAILPOINTS = [
   'before_fire_commit',
   'after_fire_commit',

