@@ -142,13 +142,15 @@ export class DeliveryAttempts {
     // What has to come together again waits together, and dies together.
     const leader = options.transaction === true ? mostTried(entries) : undefined;
     const common = leader && setbackOf(leader.event, failure, policy);
+    const stopped = result.outcome === 'canceled' && entries.some((entry) => entry.lost);
     for (const entry of entries) {
       if (!failed.has(entry)) {
         if (!entry.lost) settler.finish(entry.event);
         continue;
       }
-      const setback =
-        common === undefined ? setbackOf(entry.event, failure, policy) : { ...common, event: entry.event };
+      const own = common === undefined ? setbackOf(entry.event, failure, policy) : { ...common, event: entry.event };
+      // The function may have begun, and was stopped for another event's lease: its next run is another attempt.
+      const setback = stopped ? { ...own, givenBack: 0 } : own;
       if (result.outcome === 'overloaded') onOverload(entry.event.functionId, setback.delayMs ?? 0);
       setBack(entry, withDeadLetter(setback, options));
     }

@@ -485,6 +485,28 @@ describe('what is behind an event whose lease was lost', () => {
   });
 });
 
+test('an event that ran beside one whose lease was lost runs again as another attempt', async () => {
+  await installFunction(db.pool, trigger({ batch: { maxSize: 2, maxWaitMs: 10_000 } }));
+  await insert([1, 'a'], [2, 'a']);
+  const invoker = new FakeInvoker(({ signal }, call) => {
+    if (call > 1) return {};
+    return new Promise((resolve) => signal?.addEventListener('abort', () => resolve({ outcome: 'canceled' })));
+  });
+  const { settled } = await dispatch(invoker, {}, { pollMs: 10, leaseMs: 3_000 });
+  await invoker.called(1);
+  await db.pool.query(
+    `update postern.events set leased_by = gen_random_uuid(), lease_expires_at = '-infinity'
+     where new_row ->> 'id' = '1'`,
+  );
+  await settled.until({ finished: 2, lost: 1 });
+  const attempts = invoker.calls.flatMap((call) =>
+    (JSON.parse(call.eventJson).events as { new: { id: number }; attempt: number }[]).map(
+      (event) => `${event.new.id}: ${event.attempt}`,
+    ),
+  );
+  expect(attempts.toSorted()).toEqual(['1: 1', '1: 2', '2: 1', '2: 2']);
+});
+
 describe('a paused trigger', () => {
   test('runs nothing and loses nothing; the other triggers of its function go on', async () => {
     await db.pool.query('create table others (id int)');
