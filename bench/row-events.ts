@@ -57,6 +57,7 @@ const dispatcher = new Dispatcher({
   nodeId: randomUUID(),
   policy: () => ({
     retry: { maxAttempts: 5, backoff: { initialMs: 1_000, factor: 2, maxMs: 60_000 } },
+    version: 1,
     concurrency: null,
   }),
 });

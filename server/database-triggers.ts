@@ -98,6 +98,6 @@ export function createDatabaseTriggers({
 }
 
 async function policyOf(catalog: Pick<FunctionCatalog, 'active'>, name: string) {
-  const { retry, concurrency } = (await catalog.active(name)).config;
-  return { retry, concurrency };
+  const { version, config } = await catalog.active(name);
+  return { version, retry: config.retry, concurrency: config.concurrency };
 }

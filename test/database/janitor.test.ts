@@ -83,7 +83,8 @@ test('nodes that sweep at once remove each row once, and only one of them at a t
     create table turns (at serial, pid int, what text);
     create function take_turn() returns trigger language plpgsql as $$
     begin
-      if exists (select from pg_locks where locktype = 'advisory' and granted and pid <> pg_backend_pid()) then
+      if exists (select from pg_locks where locktype = 'advisory' and granted and pid <> pg_backend_pid()
+          and database = (select oid from pg_database where datname = current_database())) then
         insert into turns (pid, what) values (pg_backend_pid(), 'two at once');
       end if;
       insert into turns (pid, what) values (pg_backend_pid(), 'batch');

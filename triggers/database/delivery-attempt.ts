@@ -41,7 +41,8 @@ export class DeliveryAttempts {
   async run(several: readonly HeldEvent[], options: TriggerOptions): Promise<void> {
     const { held, onLimit, metrics, invoker } = this.#options;
     const { event: first } = several[0]!;
-    const policy = await this.#policyOf(first.functionName, options);
+    const own = await this.policyOf(first.functionName);
+    const policy = options.retry === undefined ? own : { ...own, retry: options.retry };
     onLimit(first.functionId, policy.concurrency);
     const entries = this.#willing(several, policy, options);
     const identity = await this.#identityOf(entries);
@@ -156,10 +157,10 @@ export class DeliveryAttempts {
     }
   }
 
-  async #policyOf(functionName: string, { retry }: TriggerOptions): Promise<DeliveryPolicy> {
+  /** Of the function's active version; defaults where it can't be looked up. */
+  async policyOf(functionName: string): Promise<DeliveryPolicy> {
     try {
-      const policy = await this.#options.policy(functionName);
-      return retry === undefined ? policy : { ...policy, retry };
+      return await this.#options.policy(functionName);
     } catch (error) {
       if (PosternError.from(error).code !== 'FUNCTION_NOT_FOUND') {
         this.#options.log(

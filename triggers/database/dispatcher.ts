@@ -249,7 +249,8 @@ export class Dispatcher {
   /** Waits only for a trigger that is seen for the first time: what is leased next depends on what has begun. */
   async #admit(entry: HeldEvent): Promise<void> {
     try {
-      this.#route(entry, await this.#triggers.of(entry.event.triggerId));
+      const { version } = await this.#attempts.policyOf(entry.event.functionName);
+      this.#route(entry, await this.#triggers.of(entry.event.triggerId, version));
     } catch (error) {
       this.#giveUp([entry], error);
     }

@@ -102,7 +102,7 @@ export class HeldEvents {
     // Renewed leases end later than that, so mostly there is nothing to wait for.
     if (inMs > this.#options.leaseMs / 2) return;
     clearTimeout(this.#expiry);
-    this.#expiry = setTimeout(() => this.#watchExpiry(), inMs);
+    this.#expiry = setTimeout(() => this.#watchExpiry(), Math.max(0, inMs));
   }
 
   #lose(held: HeldEvent): void {

@@ -31,10 +31,12 @@ export interface InstallerOptions {
 
 /**
  * Keeps the rows of postern.triggers, of every kind, and the SQL triggers of the database kind. Runs in the deploy's
- * transaction, which must have locked the function's row; nothing shows before that commits. A trigger whose
- * configuration did not change keeps its id and its SQL triggers: no lock is taken on its table. Functions that an earlier
- * version made are replaced, which takes none either. Only triggers that call the functions that all triggers shared, before,
- * are made anew.
+ * transaction, which must have locked the function's row; nothing shows before that commits.
+ *
+ * A trigger on the same table (or of the same schedule, or the webhook) as one of the version before is that one: it keeps its
+ * id, so that its events are delivered as it says now, and it stays paused. SQL triggers that did not change stay too, and no
+ * lock is taken on their table. Functions that an earlier Postern made are replaced, which takes none either; only triggers that
+ * call the functions that all triggers shared, before, are made anew.
  */
 export class DatabaseTriggerInstaller implements TriggerInstaller {
   readonly #log: (message: string) => void;
@@ -55,14 +57,17 @@ export class DatabaseTriggerInstaller implements TriggerInstaller {
       const installed = await readInstalled(client, functionId);
       // Before any lock on a table: nobody waits for a turn while he holds what another one needs.
       if (triggers.some((config) => config.type === 'database')) await takeTurn(client);
-      const plans = triggers.map((config) => ({ config, id: takeEqual(installed, config) }));
-      // What is left has no equal in the new version. Gone first: the new ones may be for the same tables.
-      for (const { id, config } of installed) await this.#retire(client, functionId, id, config);
-      for (const [index, { config, id }] of plans.entries()) {
+      const plans = pairUp(installed, triggers);
+      // What is left has no successor in the new version. Gone first: the new ones may be for the same tables.
+      await forgetRetired(client, functionId);
+      for (const one of installed) await this.#retire(client, functionId, one);
+      for (const [index, { config, before }] of plans.entries()) {
         const label = labelOf(functionName, index, config);
-        const triggerId = id ?? (await insertTrigger(client, functionId, config));
-        if (config.type === 'database') await this.#attach(client, functionId, triggerId, label, config);
-        if (config.type === 'webhook') await adoptDeliveries(client, functionId, triggerId, installed);
+        const id = before?.id ?? (await insertTrigger(client, functionId, config));
+        if (before !== undefined) await changeTrigger(client, before, config);
+        if (config.type !== 'database') continue;
+        const was = before?.config.type === 'database' ? before.config : config;
+        await this.#attach(client, functionId, id, label, config, was);
       }
     });
   }
@@ -78,7 +83,7 @@ export class DatabaseTriggerInstaller implements TriggerInstaller {
 
   /**
    * Puts back what is missing of one trigger of kind database, in a transaction of its own. False where a deploy or another
-   * node is at it. Rejects with OVERLOADED where the table is held, and as a deploy would where it no longer fits the trigger.
+   * node is at it, or has done it. Rejects with OVERLOADED where the table is held, and as a deploy would where it no longer fits the trigger.
    */
   async repair(client: PoolClient, triggerId: string): Promise<boolean> {
     const { rows: turn } = await client.query<{ mine: boolean }>('select pg_try_advisory_xact_lock($1, $2) as mine', [
@@ -95,12 +100,13 @@ export class DatabaseTriggerInstaller implements TriggerInstaller {
     const { functionId, name, config } = found;
     const label = `function "${name}" (${config.schema}.${config.table})`;
     const timeoutMs = Math.min(this.#lockTimeoutMs, REPAIR_LOCK_TIMEOUT_MS);
-    await withLockTimeout(client, timeoutMs, () => this.#attach(client, Number(functionId), triggerId, label, config));
-    return true;
+    return withLockTimeout(client, timeoutMs, () =>
+      this.#attach(client, Number(functionId), triggerId, label, config, config),
+    );
   }
 
-  /** Changes that were committed while the trigger was there are still delivered, under the names it had. */
-  async #retire(client: PoolClient, functionId: number, id: string, config: TriggerConfig): Promise<void> {
+  /** Changes that were committed while the trigger was there are still delivered, as it said and under the names it had. */
+  async #retire(client: PoolClient, functionId: number, { id, config }: InstalledTrigger): Promise<void> {
     if (config.type === 'database') {
       await dropSqlTriggers(client, id, []);
       await client.query(
@@ -109,37 +115,47 @@ export class DatabaseTriggerInstaller implements TriggerInstaller {
         [functionId, id, config.schema, config.table],
       );
     }
+    await client.query(
+      `insert into postern.retired_triggers (id, function_id, config)
+       select t.id, t.function_id, t.config from postern.triggers t
+       where t.id = $2 and exists (select from postern.events e where e.function_id = $1 and e.trigger_id = t.id)`,
+      [functionId, id],
+    );
     await client.query('delete from postern.triggers where id = $1', [id]);
   }
 
+  /** Returns whether there was something to do. `before`: what the SQL triggers that are there were made for. */
   async #attach(
     client: PoolClient,
     functionId: number,
     triggerId: string,
     label: string,
     config: DatabaseTriggerConfig,
-  ): Promise<void> {
+    before: DatabaseTriggerConfig,
+  ): Promise<boolean> {
     const table = await tableOf(client, label, config);
     await checkConfig(label, config, table);
+    const made = new Map(sqlTriggers(before, table, functionId, triggerId).map((trigger) => [trigger.name, trigger]));
     const wanted = sqlTriggers(config, table, functionId, triggerId);
+    const same = wanted.filter((trigger) => isDeepStrictEqual(made.get(trigger.name), trigger)).map(({ name }) => name);
     const present = await readSqlTriggers(client, triggerId, table);
-    await dropSqlTriggers(
-      client,
-      triggerId,
-      wanted.map((trigger) => trigger.name),
-    );
+    let changed = await dropSqlTriggers(client, triggerId, same);
     for (const trigger of wanted) {
-      const found = present.get(trigger.name);
+      const found = same.includes(trigger.name) ? present.get(trigger.name) : undefined;
       if (found !== undefined && found.perStatement === trigger.perStatement) {
-        if (isOutdated(found.source, trigger.functionSource)) await client.query(trigger.createFunction);
+        if (!isOutdated(found.source, trigger.functionSource)) continue;
+        await client.query(trigger.createFunction);
+        changed = true;
         continue;
       }
+      changed = true;
       await createSqlTrigger(client, label, config, trigger);
       if (trigger.enableAlways === null) {
         this.#log(`${label}: we do not own the table, so its trigger does not fire in replica sessions`);
       }
     }
     if (config.when !== null) await refuseVolatile(client, label, config, triggerId);
+    return changed;
   }
 }
 
@@ -162,11 +178,58 @@ async function readInstalled(client: PoolClient, functionId: number): Promise<In
   return rows;
 }
 
-/** Takes an installed trigger with this configuration off the list, and gives its id. */
-function takeEqual(installed: InstalledTrigger[], config: TriggerConfig): string | null {
-  const plain: unknown = JSON.parse(JSON.stringify(config));
-  const index = installed.findIndex((candidate) => isDeepStrictEqual(candidate.config, plain));
-  return index === -1 ? null : (installed.splice(index, 1)[0]?.id ?? null);
+interface Plan {
+  readonly config: TriggerConfig;
+  /** The trigger that this one is, as it was. */
+  readonly before: InstalledTrigger | undefined;
+}
+
+/** Takes what has a successor off the list of those that are installed: equals first, then those of one place, in order. */
+function pairUp(installed: InstalledTrigger[], triggers: readonly TriggerConfig[]): Plan[] {
+  const equals = triggers.map((config) => take(installed, (was) => isSame(was, config)));
+  return triggers.map((config, index) => ({
+    config,
+    before: equals[index] ?? take(installed, (was) => placeOf(was) === placeOf(config)),
+  }));
+}
+
+function take(installed: InstalledTrigger[], is: (config: TriggerConfig) => boolean): InstalledTrigger | undefined {
+  const index = installed.findIndex(({ config }) => is(config));
+  return index === -1 ? undefined : installed.splice(index, 1)[0];
+}
+
+function isSame(was: TriggerConfig, config: TriggerConfig): boolean {
+  return isDeepStrictEqual(was, JSON.parse(JSON.stringify(config)));
+}
+
+/** Where a trigger's events come from. A schedule with another time is another one: its ticks are other ticks. */
+function placeOf(config: TriggerConfig): string {
+  switch (config.type) {
+    case 'database':
+      return JSON.stringify([config.type, config.schema, config.table]);
+    case 'schedule':
+      return JSON.stringify([config.type, config.cron, config.timezone]);
+    default:
+      return config.type;
+  }
+}
+
+async function changeTrigger(
+  client: PoolClient,
+  { id, config: was }: InstalledTrigger,
+  config: TriggerConfig,
+): Promise<void> {
+  if (isSame(was, config)) return;
+  await client.query('update postern.triggers set config = $2 where id = $1', [id, JSON.stringify(config)]);
+}
+
+/** Those whose events are all done. */
+async function forgetRetired(client: PoolClient, functionId: number): Promise<void> {
+  await client.query(
+    `delete from postern.retired_triggers r where r.function_id = $1
+     and not exists (select from postern.events e where e.function_id = $1 and e.trigger_id = r.id)`,
+    [functionId],
+  );
 }
 
 async function insertTrigger(client: PoolClient, functionId: number, config: TriggerConfig): Promise<string> {
@@ -178,25 +241,6 @@ async function insertTrigger(client: PoolClient, functionId: number, config: Tri
     JSON.stringify(config),
   ]);
   return id;
-}
-
-/**
- * Deliveries that wait are the new trigger's, with its retries and its function for dead letters: a function has one webhook
- * trigger, whose rotated secret makes it another one. Ticks and row changes may be of a schedule or a table that is gone.
- */
-async function adoptDeliveries(
-  client: PoolClient,
-  functionId: number,
-  triggerId: string,
-  retired: readonly InstalledTrigger[],
-): Promise<void> {
-  const ids = retired.filter(({ config }) => config.type === 'webhook').map(({ id }) => id);
-  if (ids.length === 0) return;
-  await client.query('update postern.events set trigger_id = $3 where function_id = $1 and trigger_id = any ($2)', [
-    functionId,
-    ids,
-    triggerId,
-  ]);
 }
 
 /** `function "welcome", trigger 1 (public.users)`: how every message to the author starts. */
@@ -286,8 +330,8 @@ async function readSqlTriggers(
   return new Map(rows.map((row) => [row.name, row]));
 }
 
-/** Drops the trigger's SQL triggers wherever they are by now, and their functions, except the named ones. */
-async function dropSqlTriggers(client: PoolClient, triggerId: string, keep: readonly string[]): Promise<void> {
+/** Drops the trigger's SQL triggers wherever they are by now, and their functions, except the named ones. True where there were some. */
+async function dropSqlTriggers(client: PoolClient, triggerId: string, keep: readonly string[]): Promise<boolean> {
   const { rows } = await client.query<{ name: string; schema: string; table: string }>(
     `select t.tgname::text as name, n.nspname::text as schema, c.relname::text as table
      from pg_trigger t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
@@ -306,6 +350,7 @@ async function dropSqlTriggers(client: PoolClient, triggerId: string, keep: read
     [sqlTriggerPrefix(triggerId), keep],
   );
   for (const { name } of functions.rows) await client.query(`drop function ${captureSignature(name)}`);
+  return rows.length + functions.rows.length > 0;
 }
 
 async function createSqlTrigger(
@@ -407,11 +452,12 @@ async function refuseVolatile(
   );
 }
 
-async function withLockTimeout(client: PoolClient, timeoutMs: number, work: () => Promise<void>): Promise<void> {
+async function withLockTimeout<T>(client: PoolClient, timeoutMs: number, work: () => Promise<T>): Promise<T> {
   const { rows } = await client.query<{ before: string }>(
     `select current_setting('lock_timeout') as before, set_config('lock_timeout', $1, true)`,
     [`${timeoutMs}ms`],
   );
-  await work();
+  const result = await work();
   await client.query(`select set_config('lock_timeout', $1, true)`, [rows[0]?.before ?? '0']);
+  return result;
 }

@@ -4,7 +4,10 @@ import type { Setback } from './event-store.ts';
 import { depthOf, type LeasedEvent, MAX_DEPTH } from './leased-event.ts';
 
 /** The part of a function's configuration that delivery obeys; `retry` is the trigger's own, where it has one. */
-export type DeliveryPolicy = Pick<FunctionConfig, 'retry' | 'concurrency'>;
+export interface DeliveryPolicy extends Pick<FunctionConfig, 'retry' | 'concurrency'> {
+  /** Of the function: the active one. */
+  readonly version: number;
+}
 
 /** Classes of errors that a policy can have rules for, beside the names of errors. */
 const ERROR_CLASSES: Partial<Record<InvocationResult['outcome'], string>> = {
@@ -18,6 +21,7 @@ const ERROR_CLASSES: Partial<Record<InvocationResult['outcome'], string>> = {
 export const DEFAULT_POLICY: DeliveryPolicy = {
   retry: { maxAttempts: 5, backoff: { initialMs: 1_000, factor: 2, maxMs: 300_000 } },
   concurrency: null,
+  version: 0,
 };
 
 /** How long a full node leaves an event alone that it could not take, where it does not say. */

@@ -25,7 +25,7 @@ export class Wake {
   async wait(forMs: number): Promise<void> {
     if (!this.#rung) {
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, forMs);
+        const timer = setTimeout(resolve, Math.max(0, forMs));
         this.#wake = () => {
           clearTimeout(timer);
           resolve();

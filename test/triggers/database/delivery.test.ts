@@ -43,7 +43,7 @@ async function dispatch(
   const dispatcher = new Dispatcher({
     pool: db.pool,
     connection: { connectionString: db.url },
-    policy: () => ({ retry: QUICK_RETRY, concurrency: null, ...policy }),
+    policy: () => ({ retry: QUICK_RETRY, version: 1, concurrency: null, ...policy }),
     nodeId: randomUUID(),
     pollMs: NEVER_MS,
     metrics: settled.metrics,
@@ -474,7 +474,7 @@ describe('what is behind an event whose lease was lost', () => {
         policy: () => {
           if (!asked) passed.ms += 25_000;
           asked = true;
-          return { retry: QUICK_RETRY, concurrency: null };
+          return { retry: QUICK_RETRY, version: 1, concurrency: null };
         },
       },
     );

@@ -17,6 +17,7 @@ const dispatcher = new Dispatcher({
   connection: { connectionString: DATABASE_URL },
   policy: () => ({
     retry: { maxAttempts: 5, backoff: { initialMs: 1, factor: 1, maxMs: 1 } },
+    version: 1,
     concurrency: null,
   }),
   nodeId: NODE_ID,

@@ -41,7 +41,7 @@ async function dispatch(parts: Parts): Promise<{ dispatcher: Dispatcher; settled
   const dispatcher = new Dispatcher({
     pool: db.pool,
     connection: { connectionString: db.url },
-    policy: () => ({ retry: QUICK_RETRY, concurrency: null }),
+    policy: () => ({ retry: QUICK_RETRY, version: 1, concurrency: null }),
     nodeId: randomUUID(),
     pollMs: NEVER_MS,
     metrics: settled.metrics,
@@ -323,7 +323,7 @@ describe('a function', () => {
       return {};
     });
     // The policy is known from the first event on, so that one comes alone.
-    const { settled } = await dispatch({ invoker, policy: () => ({ retry: QUICK_RETRY, concurrency: 2 }) });
+    const { settled } = await dispatch({ invoker, policy: () => ({ retry: QUICK_RETRY, version: 1, concurrency: 2 }) });
     await db.pool.query('insert into things values (0)');
     await settled.until({ finished: 1 });
     await db.pool.query('insert into things select generate_series(1, 50)');
@@ -446,7 +446,7 @@ describe('stopping', () => {
     const idle = new Dispatcher({
       pool: db.pool,
       connection: { connectionString: db.url },
-      policy: () => ({ retry: QUICK_RETRY, concurrency: null }),
+      policy: () => ({ retry: QUICK_RETRY, version: 1, concurrency: null }),
       nodeId: randomUUID(),
       invoker: new FakeInvoker(),
     });

@@ -44,6 +44,7 @@ async function start(parts: Partial<DispatcherOptions> & Pick<DispatcherOptions,
     connection: { connectionString: db.url },
     policy: () => ({
       retry: { maxAttempts: 5, backoff: { initialMs: 1, factor: 1, maxMs: 1 } },
+      version: 1,
       concurrency: null,
     }),
     nodeId: randomUUID(),

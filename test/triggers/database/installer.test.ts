@@ -3,6 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { createSystemPool, migrate, quoteIdentifier, withTransaction } from '../../../database/index.ts';
 import type { DatabaseTriggerConfig } from '../../../invoker/index.ts';
 import { DatabaseTriggerInstaller, findDrift } from '../../../triggers/database/index.ts';
+import { TriggerOptionsCache } from '../../../triggers/database/trigger-options.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
 import { databaseTrigger, newFunction } from './support.ts';
 
@@ -49,6 +50,14 @@ async function sqlTriggers(id = functionId): Promise<SqlTriggerRow[]> {
      from postern.triggers t join pg_trigger g on starts_with(g.tgname::text, 'postern_' || t.id) and g.tgparentid = 0
      where t.function_id = $1 order by 1`,
     [id],
+  );
+  return rows;
+}
+
+async function triggers(): Promise<{ id: string; enabled: boolean; format: string | null }[]> {
+  const { rows } = await db.pool.query(
+    `select id, enabled, config ->> 'format' as format from postern.triggers where function_id = $1 order by created_at, id`,
+    [functionId],
   );
   return rows;
 }
@@ -117,6 +126,69 @@ describe('installing', () => {
     await install();
     expect(await sqlTriggers()).toEqual([]);
     expect(await strays()).toBe(0);
+  });
+
+  test('a change of how events are delivered keeps the trigger and its pause, and waits for no lock on the table', async () => {
+    const users = databaseTrigger({ table: 'users' });
+    await install(users);
+    const [before] = await triggers();
+    const made = await sqlTriggers();
+    await db.pool.query('update postern.triggers set enabled = false where id = $1', [before?.id]);
+    const writer = await db.pool.connect();
+    await writer.query('begin; lock table users in row exclusive mode');
+    await install({ ...users, format: 'hasura' });
+    await writer.query('rollback');
+    writer.release();
+    expect(await triggers()).toEqual([{ id: before?.id, enabled: false, format: 'hasura' }]);
+    expect(await sqlTriggers()).toEqual(made);
+    await uninstall();
+  });
+
+  test('a change of what is captured makes the SQL triggers anew, of the same trigger', async () => {
+    const users = databaseTrigger({ table: 'users', operations: ['INSERT', 'UPDATE'] });
+    await install(users);
+    const [before] = await triggers();
+    await install({ ...users, when: 'new.id > 5' });
+    expect((await triggers())[0]?.id).toBe(before?.id);
+    expect((await sqlTriggers()).map(({ definition }) => definition)).toEqual([
+      expect.stringMatching(/INSERT.*WHEN/),
+      expect.stringMatching(/UPDATE.*WHEN/),
+    ]);
+    await install({ ...users, orderingKey: ['id'] });
+    expect((await sqlTriggers()).map(({ definition }) => definition)).not.toContainEqual(expect.stringMatching(/WHEN/));
+    const { rows } = await db.pool.query<{ source: string }>(
+      `select prosrc as source from pg_proc where starts_with(proname::text, 'postern_' || $1)`,
+      [before?.id],
+    );
+    expect(rows).toHaveLength(2);
+    for (const { source } of rows) expect(source).toContain('ordering_key');
+    expect(await strays()).toBe(0);
+    await uninstall();
+  });
+
+  test('what waits of a trigger that the new version lacks is delivered as that trigger said, until it is done', async () => {
+    const options = new TriggerOptionsCache(db.pool);
+    await install(databaseTrigger({ schema: 'shop', table: 'orders', delivery: 'atomic' }));
+    const [gone] = await triggers();
+    await db.pool.query('insert into shop.orders values (1)');
+    await install(databaseTrigger({ table: 'users' }));
+    expect(await options.of(gone!.id, 2)).toMatchObject({ delivery: 'atomic' });
+    await db.pool.query('delete from postern.events where function_id = $1', [functionId]);
+    await install(databaseTrigger({ table: 'users' }));
+    expect(await options.of(gone!.id, 3)).toEqual({});
+    await uninstall();
+  });
+
+  test('how events are delivered is read once a version, and anew with the next', async () => {
+    const options = new TriggerOptionsCache(db.pool);
+    const users = databaseTrigger({ table: 'users' });
+    await install({ ...users, format: 'hasura' });
+    const [trigger] = await triggers();
+    expect(await options.of(trigger!.id, 1)).toMatchObject({ format: 'hasura' });
+    await install({ ...users, format: 'supabase' });
+    expect(options.of(trigger!.id, 1)).toMatchObject({ format: 'hasura' });
+    expect(await options.of(trigger!.id, 2)).toMatchObject({ format: 'supabase' });
+    await uninstall();
   });
 
   test('two functions on one table, and one function twice, have triggers of their own', async () => {

@@ -41,7 +41,7 @@ async function start(parts: Partial<DispatcherOptions> & Pick<DispatcherOptions,
   const dispatcher = new Dispatcher({
     pool: db.pool,
     connection: { connectionString: db.url },
-    policy: () => ({ retry: QUICK_RETRY, concurrency: null }),
+    policy: () => ({ retry: QUICK_RETRY, version: 1, concurrency: null }),
     nodeId: randomUUID(),
     pollMs: 20,
     metrics: settled.metrics,
@@ -261,7 +261,7 @@ describe('whatever functions do and nodes suffer', () => {
         const dispatcher = new Dispatcher({
           pool: line.pool,
           connection: { connectionString: db.url },
-          policy: () => ({ retry: QUICK_RETRY, concurrency: null }),
+          policy: () => ({ retry: QUICK_RETRY, version: 1, concurrency: null }),
           nodeId: randomUUID(),
           invoker,
           leaseMs: LEASE_MS,

@@ -258,7 +258,11 @@ test.skipIf(!hasPgBouncer)(
       pool: db.pool,
       connection: { connectionString: pooler.url },
       invoker: new FakeInvoker(),
-      policy: () => ({ retry: { maxAttempts: 1, backoff: { initialMs: 1, factor: 1, maxMs: 1 } }, concurrency: null }),
+      policy: () => ({
+        retry: { maxAttempts: 1, backoff: { initialMs: 1, factor: 1, maxMs: 1 } },
+        version: 1,
+        concurrency: null,
+      }),
       nodeId: crypto.randomUUID(),
       pollMs: 600_000,
       metrics: settled.metrics,

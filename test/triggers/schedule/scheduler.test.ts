@@ -159,7 +159,11 @@ describe('a tick', () => {
       pool: db.pool,
       connection: { connectionString: db.url },
       invoker,
-      policy: () => ({ retry: { maxAttempts: 1, backoff: { initialMs: 1, factor: 1, maxMs: 1 } }, concurrency: null }),
+      policy: () => ({
+        retry: { maxAttempts: 1, backoff: { initialMs: 1, factor: 1, maxMs: 1 } },
+        version: 1,
+        concurrency: null,
+      }),
       nodeId: randomUUID(),
       metrics: settled.metrics,
     });
@@ -620,7 +624,11 @@ test('a started scheduler fires by the database’s clock, as soon as it is woke
     pool: db.pool,
     connection: { connectionString: db.url },
     invoker,
-    policy: () => ({ retry: { maxAttempts: 1, backoff: { initialMs: 1, factor: 1, maxMs: 1 } }, concurrency: null }),
+    policy: () => ({
+      retry: { maxAttempts: 1, backoff: { initialMs: 1, factor: 1, maxMs: 1 } },
+      version: 1,
+      concurrency: null,
+    }),
     nodeId: randomUUID(),
   });
   await dispatcher.start();

@@ -92,7 +92,11 @@ describe('the event', () => {
       connection: { connectionString: db.url },
       invoker: { invoke: (request) => functions.invoke(request) },
       nodeId: randomUUID(),
-      policy: () => ({ retry: { maxAttempts: 5, backoff: { initialMs: 1, factor: 1, maxMs: 1 } }, concurrency: null }),
+      policy: () => ({
+        retry: { maxAttempts: 5, backoff: { initialMs: 1, factor: 1, maxMs: 1 } },
+        version: 1,
+        concurrency: null,
+      }),
       metrics: log.metrics,
     });
     const { rows } = await db.pool.query<{ count: number }>('select count(*)::int as count from postern.events');
