@@ -24,8 +24,6 @@ export interface AttemptOptions extends Pick<DispatcherOptions, 'invoker' | 'pol
   readonly setBack: (held: HeldEvent, setback: Setback) => void;
   /** As if they had not been leased. */
   readonly release: (several: readonly HeldEvent[]) => void;
-  /** A function's own `concurrency`, as it stands now; null for none. */
-  readonly onLimit: (functionId: string, concurrency: number | null) => void;
   /** There was no room for it. */
   readonly onOverload: (functionId: string, forMs: number) => void;
 }
@@ -39,11 +37,10 @@ export class DeliveryAttempts {
 
   /** Rejects where a lookup failed with the database, before anything ran. */
   async run(several: readonly HeldEvent[], options: TriggerOptions): Promise<void> {
-    const { held, onLimit, metrics, invoker } = this.#options;
+    const { held, metrics, invoker } = this.#options;
     const { event: first } = several[0]!;
     const own = await this.policyOf(first.functionName);
     const policy = options.retry === undefined ? own : { ...own, retry: options.retry };
-    onLimit(first.functionId, policy.concurrency);
     const entries = this.#willing(several, policy, options);
     const identity = await this.#identityOf(entries);
     // The lookups took their time, with a database that is away all of it.

@@ -38,6 +38,8 @@ const MAX_TRANSACTION_EVENTS = 1_000;
 const INCOMPLETE_RETRY_MS = 500;
 /** Events in our memory, most of them in batches that are being gathered. */
 const MAX_IN_FLIGHT = 10_000;
+/** Atomic deliveries of one function at once: somewhat fewer than guests of one role have connections. */
+const MAX_ATOMIC = 8;
 const MAX_UNACKNOWLEDGED = 2_000;
 /** After the budget of `stop`: for cancelled invocations to end, and for the last acknowledgements. */
 const CANCEL_MS = 1_000;
@@ -135,7 +137,6 @@ export class Dispatcher {
       log: this.#log,
       setBack: (held, setback) => this.#setBack(held, setback),
       release: (several) => this.#release(several),
-      onLimit: (functionId, concurrency) => this.#places.limit(functionId, concurrency),
       onOverload: (functionId, forMs) => this.#places.pause(functionId, forMs),
     });
   }
@@ -249,8 +250,11 @@ export class Dispatcher {
   /** Waits only for a trigger that is seen for the first time: what is leased next depends on what has begun. */
   async #admit(entry: HeldEvent): Promise<void> {
     try {
-      const { version } = await this.#attempts.policyOf(entry.event.functionName);
-      this.#route(entry, await this.#triggers.of(entry.event.triggerId, version));
+      const { event } = entry;
+      const { version, concurrency } = await this.#attempts.policyOf(event.functionName);
+      const options = await this.#triggers.of(event.triggerId, version);
+      this.#places.limit(event.functionId, options.delivery === 'atomic' ? atomicLimit(concurrency) : concurrency);
+      this.#route(entry, options);
     } catch (error) {
       this.#giveUp([entry], error);
     }
@@ -381,6 +385,11 @@ export class Dispatcher {
   get #gatherMs(): number {
     return this.#places.hasReserve ? GATHER_WITH_RESERVE_MS : GATHER_MS;
   }
+}
+
+/** Each holds a connection of its role to the end, and those are few: the rest would wait for one, and fail. */
+function atomicLimit(concurrency: number | null): number {
+  return Math.min(concurrency ?? MAX_ATOMIC, MAX_ATOMIC);
 }
 
 /** How many of them, from the first, fit into one invocation; one at least. */

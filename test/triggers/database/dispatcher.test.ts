@@ -322,13 +322,26 @@ describe('a function', () => {
       running--;
       return {};
     });
-    // The policy is known from the first event on, so that one comes alone.
     const { settled } = await dispatch({ invoker, policy: () => ({ retry: QUICK_RETRY, version: 1, concurrency: 2 }) });
-    await db.pool.query('insert into things values (0)');
-    await settled.until({ finished: 1 });
     await db.pool.query('insert into things select generate_series(1, 50)');
-    await settled.until({ finished: 51 });
-    expect(most).toBeLessThanOrEqual(2);
+    await settled.until({ finished: 50 });
+    expect(most).toBe(2);
+  });
+
+  test('atomic deliveries, which hold a connection each, leave some of the ten of their role', async () => {
+    await installFunction(db.pool, databaseTrigger({ table: 'things', delivery: 'atomic' }));
+    let running = 0;
+    let most = 0;
+    const invoker = new FakeInvoker(async () => {
+      most = Math.max(most, ++running);
+      await new Promise((resolve) => setImmediate(resolve));
+      running--;
+      return {};
+    });
+    const { settled } = await dispatch({ invoker });
+    await db.pool.query('insert into things select generate_series(1, 100)');
+    await settled.until({ finished: 100 });
+    expect(most).toBe(8);
   });
 });
 
