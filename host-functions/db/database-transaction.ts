@@ -77,7 +77,8 @@ export class DatabaseTransaction {
     const commitAlong = statement.verdict.pure || !statement.verdict.returnsRows;
     const before = this.#beginning();
     const result = this.#newResult();
-    const outcome = await this.#run([...before, step(statement, result), ...(commitAlong ? [COMMIT] : [])], true);
+    const steps = [...before, step(statement, result)];
+    const outcome = commitAlong ? await this.#runLast([...steps, COMMIT]) : await this.#run(steps, true);
     this.#checkOutcome(outcome, before.length, result);
     this.#expect(outcome, commitAlong ? 'I' : 'T');
     if (!commitAlong) await this.#commit();
@@ -206,17 +207,30 @@ export class DatabaseTransaction {
     return new QueryResult(this.#limits, () => void this.#connection.destroy());
   }
 
-  async #run(steps: readonly PipelineStep[], limited = false): Promise<PipelineOutcome> {
-    // Twice the limit on the wire: rows over the limit are counted exactly elsewhere, this is for one huge value.
-    const outcome = await this.#connection
-      .run(steps, limited ? this.#limits.maxBytes * 2 : undefined)
-      .catch((error: unknown) => {
-        this.#status = 'E';
-        void this.#connection.destroy();
-        throw this.#wireError(error, steps);
-      });
-    this.#status = outcome.status;
-    return outcome;
+  #run(steps: readonly PipelineStep[], limited = false): Promise<PipelineOutcome> {
+    return this.#watch(this.#connection.run(steps, limited ? this.#maxBytesIn : undefined), steps);
+  }
+
+  /** After it the connection is only handed back. */
+  #runLast(steps: readonly PipelineStep[]): Promise<PipelineOutcome> {
+    return this.#watch(this.#connection.runLast(steps, this.#maxBytesIn), steps);
+  }
+
+  /** Twice the limit on the wire: rows over the limit are counted exactly elsewhere, this is for one huge value. */
+  get #maxBytesIn(): number {
+    return this.#limits.maxBytes * 2;
+  }
+
+  async #watch(running: Promise<PipelineOutcome>, steps: readonly PipelineStep[]): Promise<PipelineOutcome> {
+    try {
+      const outcome = await running;
+      this.#status = outcome.status;
+      return outcome;
+    } catch (error) {
+      this.#status = 'E';
+      void this.#connection.destroy();
+      throw this.#wireError(error, steps);
+    }
   }
 
   #wireError(error: unknown, steps: readonly PipelineStep[]): unknown {

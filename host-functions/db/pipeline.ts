@@ -56,12 +56,16 @@ interface DataRowMessage {
 
 export class Pipeline implements pg.Submittable {
   readonly #steps: readonly PipelineStep[];
+  readonly #next: Pipeline | undefined;
+  #isSent = false;
   readonly #tags: string[] = [];
   readonly #outcome = Promise.withResolvers<PipelineOutcome>();
   #error: pg.DatabaseError | undefined;
 
-  constructor(steps: readonly PipelineStep[]) {
+  /** next: goes out in the same write, whatever becomes of this one. It has to be the connection's next query. */
+  constructor(steps: readonly PipelineStep[], next?: Pipeline) {
     this.#steps = steps;
+    this.#next = next;
   }
 
   /** Rejects only when the connection is lost or the driver fails; a refusal by the server is an outcome. */
@@ -73,14 +77,24 @@ export class Pipeline implements pg.Submittable {
   submit = (connection: pg.Connection): void => {
     const frontend = connection as unknown as Frontend;
     this.#awaitReady(frontend);
+    if (this.#isSent) return;
     frontend.stream.cork();
+    try {
+      this.#send(frontend);
+      if (this.#next !== undefined) this.#next.#send(frontend);
+    } finally {
+      frontend.stream.uncork();
+    }
+  };
+
+  #send(frontend: Frontend): void {
+    this.#isSent = true;
     try {
       for (const step of this.#steps) send(frontend, step);
     } finally {
       frontend.sync();
-      frontend.stream.uncork();
     }
-  };
+  }
 
   /**
    * After an error pg.Client forgets the query before the server is ready again, so this listens for itself. A step
