@@ -35,6 +35,19 @@ afterEach(async () => {
 
 type Parts = Partial<DispatcherOptions> & { readonly invoker: FakeInvoker };
 
+/** Counts how many of its invocations are under way at once. */
+function crowd(): { readonly invoker: FakeInvoker; readonly most: () => number } {
+  let running = 0;
+  let most = 0;
+  const invoker = new FakeInvoker(async () => {
+    most = Math.max(most, ++running);
+    await new Promise((resolve) => setImmediate(resolve));
+    running--;
+    return {};
+  });
+  return { invoker, most: () => most };
+}
+
 async function dispatch(parts: Parts): Promise<{ dispatcher: Dispatcher; settled: SettlementLog; said: string[] }> {
   const settled = new SettlementLog();
   const said: string[] = [];
@@ -314,34 +327,20 @@ describe('a failure', () => {
 describe('a function', () => {
   test('never has more invocations at once than its concurrency says', async () => {
     await installFunction(db.pool, databaseTrigger({ table: 'things' }));
-    let running = 0;
-    let most = 0;
-    const invoker = new FakeInvoker(async () => {
-      most = Math.max(most, ++running);
-      await new Promise((resolve) => setImmediate(resolve));
-      running--;
-      return {};
-    });
+    const { invoker, most } = crowd();
     const { settled } = await dispatch({ invoker, policy: () => ({ retry: QUICK_RETRY, version: 1, concurrency: 2 }) });
     await db.pool.query('insert into things select generate_series(1, 50)');
     await settled.until({ finished: 50 });
-    expect(most).toBe(2);
+    expect(most()).toBe(2);
   });
 
   test('atomic deliveries, which hold a connection each, leave some of the ten of their role', async () => {
     await installFunction(db.pool, databaseTrigger({ table: 'things', delivery: 'atomic' }));
-    let running = 0;
-    let most = 0;
-    const invoker = new FakeInvoker(async () => {
-      most = Math.max(most, ++running);
-      await new Promise((resolve) => setImmediate(resolve));
-      running--;
-      return {};
-    });
+    const { invoker, most } = crowd();
     const { settled } = await dispatch({ invoker });
     await db.pool.query('insert into things select generate_series(1, 100)');
     await settled.until({ finished: 100 });
-    expect(most).toBe(8);
+    expect(most()).toBe(8);
   });
 });
 
