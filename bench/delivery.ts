@@ -40,6 +40,7 @@ try {
   const graphile = await drainGraphile(COMPARED_JOBS);
   const live = await keepUp();
   const backlog = await drain(BACKLOG);
+  const outboxMb = await outboxSizeMb();
   publish({
     bench: 'delivery',
     question: 'row events run and finished by one node, in sandboxes, with records',
@@ -63,6 +64,7 @@ try {
         target: { op: '>=', value: 0.9 },
       },
       { name: 'memory of the node, most', value: backlog.mostMb, unit: 'MB' },
+      { name: 'outbox after all of it, with indexes', value: outboxMb, unit: 'MB' },
     ],
     notes: [
       `${COMPARED} events and ${COMPARED_JOBS} jobs; ${WRITES_PER_SECOND} single-row transactions a second for ${LIVE_SECONDS} s; Postgres, node and writers on the same cores; fsync on`,
@@ -105,6 +107,12 @@ async function drain(count: number): Promise<{ perSecond: number; lastToFirst: n
   }
   const [first = 0, , , fourth = 0, last = 0] = reached;
   return { perSecond: count / (last / 1000), lastToFirst: first / (last - fourth), mostMb };
+}
+
+/** What the events that are gone have left; the next ones use it again. */
+async function outboxSizeMb(): Promise<number> {
+  const { rows } = await pool.query<{ bytes: string }>(`select pg_total_relation_size('postern.events') as bytes`);
+  return Number(rows[0]?.bytes) / 2 ** 20;
 }
 
 function residentMb(pid: number): number {

@@ -3,7 +3,7 @@
 -- have in common: a delivery is taken that was not seen before, or whose last run failed or lost its lease.
 -- Nothing is returned where it is somebody else's, done, or of another body, and where the function has no webhook trigger any
 -- more. A second call for one id waits until the transaction of the first has ended.
--- That one stays for nodes of the release before, which run beside newer ones while those replace them.
+-- The one with both stays for nodes of the release before, which run beside newer ones while those replace them.
 
 -- Answers 202 for it: its event goes into the outbox, with the doorbell of 0003_create_capture.sql. Returns the event's id.
 create function postern.accept_webhook(
