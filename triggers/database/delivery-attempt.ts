@@ -141,6 +141,11 @@ export class DeliveryAttempts {
     const leader = options.transaction === true ? mostTried(entries) : undefined;
     const common = leader && setbackOf(leader.event, failure, policy);
     const stopped = result.outcome === 'canceled' && entries.some((entry) => entry.lost);
+    if (options.transaction === true && failed.size === 0) {
+      // Where one is lost the others' leases run out, and they come again with it.
+      if (!entries.some((entry) => entry.lost)) settler.finishTogether(entries.map(({ event }) => event));
+      return;
+    }
     for (const entry of entries) {
       if (!failed.has(entry)) {
         if (!entry.lost) settler.finish(entry.event);

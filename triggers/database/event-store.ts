@@ -133,6 +133,19 @@ const FINISH_EVENTS = `
   using unnest(${KEYS}) as a (function_id, run_at, seq, lease_number)
   where ${OURS}`;
 
+/** Of each part, the events of one transaction, all or none: the rest would come again without them. */
+const FINISH_PARTS = `
+  with a as (
+    select * from unnest(${KEYS}, $6::integer[]) as a (function_id, run_at, seq, lease_number, part)
+  ), ours as (
+    select e.function_id, e.run_at, e.seq, a.part from postern.events e join a on ${OURS} for update of e
+  ), whole as (
+    select part from a group by part having count(*) = (select count(*) from ours where ours.part = a.part)
+  )
+  delete from postern.events e using ours
+  where e.function_id = ours.function_id and e.run_at = ours.run_at and e.seq = ours.seq
+    and ours.part in (select part from whole)`;
+
 /** What a function is told about a dead letter is in the outbox with its death, or neither is. */
 const SET_EVENTS_BACK = `
 with set_back as (
@@ -185,6 +198,20 @@ export async function finishEvents(
   const { rowCount } = await timedQuery(pool, timeoutMs, {
     text: FINISH_EVENTS,
     values: [nodeId, ...keysOf(events)],
+  });
+  return rowCount ?? 0;
+}
+
+/** Removes parts of which every event is still ours; returns how many events those had. */
+export async function finishParts(
+  pool: Pool,
+  nodeId: string,
+  parts: readonly (readonly LeasedEvent[])[],
+  timeoutMs = ACKNOWLEDGE_TIMEOUT_MS,
+): Promise<number> {
+  const { rowCount } = await timedQuery(pool, timeoutMs, {
+    text: FINISH_PARTS,
+    values: [nodeId, ...keysOf(parts.flat()), parts.flatMap((events, part) => events.map(() => part))],
   });
   return rowCount ?? 0;
 }

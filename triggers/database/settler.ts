@@ -1,10 +1,12 @@
 import type { Pool } from 'pg';
 import { failpoint } from '../../database/index.ts';
 import type { DispatcherMetrics } from './dispatcher-options.ts';
-import { finishEvents, type Setback, setEventsBack } from './event-store.ts';
+import { finishEvents, finishParts, type Setback, setEventsBack } from './event-store.ts';
 import type { LeasedEvent } from './leased-event.ts';
 
 const BATCH = 500;
+/** Of up to 1,000 events each. */
+const PARTS = 20;
 const RETRY_MIN_MS = 50;
 const RETRY_MAX_MS = 5_000;
 
@@ -27,6 +29,7 @@ export interface SettlerOptions {
 export class Settler {
   readonly #options: SettlerOptions;
   #finished: LeasedEvent[] = [];
+  #parts: (readonly LeasedEvent[])[] = [];
   #setbacks: Setback[] = [];
   #running: Promise<void> | undefined;
   #abandoned = false;
@@ -37,11 +40,17 @@ export class Settler {
 
   /** Acknowledgements that Postgres does not have yet. */
   get backlog(): number {
-    return this.#finished.length + this.#setbacks.length;
+    return this.#finished.length + this.#parts.length + this.#setbacks.length;
   }
 
   finish(event: LeasedEvent): void {
     this.#finished.push(event);
+    this.#running ??= this.#run();
+  }
+
+  /** Events that came together: all of them, or where one is no longer ours none. */
+  finishTogether(events: readonly LeasedEvent[]): void {
+    this.#parts.push(events);
     this.#running ??= this.#run();
   }
 
@@ -75,13 +84,15 @@ export class Settler {
     await new Promise((resolve) => setImmediate(resolve));
     while (this.backlog > 0 && !this.#abandoned) {
       const finished = this.#finished.splice(0, BATCH);
+      const parts = this.#parts.splice(0, PARTS);
       const setbacks = this.#setbacks.splice(0, BATCH);
       try {
-        await Promise.all([this.#sendFinished(finished), this.#sendSetbacks(setbacks)]);
+        await Promise.all([this.#sendFinished(finished), this.#sendParts(parts), this.#sendSetbacks(setbacks)]);
         delayMs = RETRY_MIN_MS;
-        this.#options.onSettled(finished.length + setbacks.length);
+        this.#options.onSettled(finished.length + parts.flat().length + setbacks.length);
       } catch (error) {
         this.#finished.unshift(...finished);
+        this.#parts.unshift(...parts);
         this.#setbacks.unshift(...setbacks);
         this.#options.log(`${this.backlog} acknowledgements wait for the database`, error);
         await new Promise((resolve) => setTimeout(resolve, delayMs * (0.5 + Math.random())));
@@ -93,12 +104,26 @@ export class Settler {
 
   async #sendFinished(events: readonly LeasedEvent[]): Promise<void> {
     if (events.length === 0) return;
-    const { pool, nodeId, timeoutMs, metrics } = this.#options;
+    const { pool, nodeId, timeoutMs } = this.#options;
     failpoint('before_ack');
     const ours = await finishEvents(pool, nodeId, events, timeoutMs);
     failpoint('after_ack_commit');
+    this.#count(ours, events.length);
+  }
+
+  async #sendParts(parts: readonly (readonly LeasedEvent[])[]): Promise<void> {
+    if (parts.length === 0) return;
+    const { pool, nodeId, timeoutMs } = this.#options;
+    failpoint('before_ack');
+    const ours = await finishParts(pool, nodeId, parts, timeoutMs);
+    failpoint('after_ack_commit');
+    this.#count(ours, parts.flat().length);
+  }
+
+  #count(ours: number, all: number): void {
+    const { metrics } = this.#options;
     metrics.settled?.('finished', ours);
-    if (ours < events.length) metrics.settled?.('lost', events.length - ours);
+    if (ours < all) metrics.settled?.('lost', all - ours);
   }
 
   async #sendSetbacks(setbacks: readonly Setback[]): Promise<void> {

@@ -416,6 +416,22 @@ describe('a transaction', () => {
     ]);
   });
 
+  test('of which another node has taken an event meanwhile, is not half done', async () => {
+    await installFunction(db.pool, trigger({ transaction: true }));
+    const invoker = new FakeInvoker(async () => {
+      await db.pool.query(
+        `update postern.events set lease_number = lease_number + 1, leased_by = gen_random_uuid()
+         where seq = (select min(seq) from postern.events)`,
+      );
+      return {};
+    });
+    const { settled } = await dispatch(invoker);
+    await insert([1, 'a'], [2, 'a']);
+    await settled.until({ lost: 2 });
+    const { rows } = await db.pool.query('select count(*)::int as n from postern.events');
+    expect(rows).toEqual([{ n: 2 }]);
+  });
+
   test('is waited for while the leases of a node that died run out one after the other', async () => {
     await installFunction(db.pool, trigger({ transaction: true }));
     await insert([1, 'a'], [2, 'a'], [3, 'a']);
