@@ -6,6 +6,10 @@ import { printableJson } from '../../host-functions/index.ts';
 /** How the engine names the bundle in stacks (`runtime/javascript/program-builder.ts`). */
 const BUNDLE_FRAME = /\bfunction\.js:(\d+):(\d+)/g;
 const MAX_EXCERPT_CHARS = 200;
+/** Of one text: a guest may write positions until its line is full, and each costs the node's thread a search. */
+const MAX_FRAMES = 100;
+/** A map may come with the source, so names are the author's word; a position in a file of a longer one is left as it is. */
+const MAX_FILE_CHARS = 1_000;
 
 export interface SourcePosition {
   readonly file: string;
@@ -28,18 +32,26 @@ export class SourceLocator {
 
   /** 1-based line and column of the bundle -> of the author's file; null where the map knows nothing. */
   locate(line: number, column: number): SourcePosition | null {
-    const origin = this.#map?.findEntry(line - 1, column - 1);
-    if (origin === undefined || !('originalSource' in origin) || typeof origin.originalSource !== 'string') return null;
-    const file = this.#fileOf(origin.originalSource);
-    const position = { file, line: origin.originalLine + 1, column: origin.originalColumn + 1 };
-    const text = this.#textOf(origin.originalSource, file)
+    const found = this.#find(line, column);
+    if (found === null) return null;
+    const { source, ...position } = found;
+    const text = this.#textOf(source, position.file)
       ?.split('\n')
-      [origin.originalLine]?.trimEnd()
+      [position.line - 1]?.trimEnd()
       .slice(0, MAX_EXCERPT_CHARS);
     return text === undefined ? position : { ...position, text };
   }
 
-  /** A guest's stack with the bundle's positions replaced by the author's. */
+  /** Without the line's text, for which a file of megabytes is taken apart. `source` is the file as the map calls it. */
+  #find(line: number, column: number): (SourcePosition & { readonly source: string }) | null {
+    const origin = this.#map?.findEntry(line - 1, column - 1);
+    if (origin === undefined || !('originalSource' in origin)) return null;
+    const { originalSource: source, originalLine, originalColumn } = origin;
+    if (typeof source !== 'string' || source.length > MAX_FILE_CHARS) return null;
+    return { source, file: this.#fileOf(source), line: originalLine + 1, column: originalColumn + 1 };
+  }
+
+  /** A guest's stack with the bundle's positions replaced by the author's, the first hundred of them. */
   mapStack(stack: string): string {
     return this.#mapped(stack, (file) => file);
   }
@@ -50,8 +62,9 @@ export class SourceLocator {
   }
 
   #mapped(text: string, write: (file: string) => string): string {
+    let frames = 0;
     return text.replace(BUNDLE_FRAME, (frame, line: string, column: string) => {
-      const position = this.locate(Number(line), Number(column));
+      const position = ++frames > MAX_FRAMES ? null : this.#find(Number(line), Number(column));
       return position === null ? frame : `${write(position.file)}:${position.line}:${position.column}`;
     });
   }

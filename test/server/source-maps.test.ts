@@ -104,6 +104,22 @@ test('LOG-01 the name of a file forges no line of the log, and no text on a term
   expect(mapped).not.toMatch(/[\n\u202e\u001b]/);
 });
 
+test('MEM-06 a text full of positions costs the node little, however large the files and their names are', () => {
+  const large = new SourceLocator(JSON.stringify({ version: 3, sources: ['a.js'], names: [], mappings: 'AAAA' }), {
+    'a.js': '\n'.repeat(2 ** 21),
+  });
+  const name = `${'a'.repeat(2 ** 21)}.js`;
+  const longNamed = new SourceLocator(JSON.stringify({ version: 3, sources: [name], names: [], mappings: 'AAAA' }), {});
+  const text = 'function.js:1:1 '.repeat(500);
+
+  const startedAt = performance.now();
+  const mapped = large.mapStack(text);
+  expect(longNamed.mapJson(text)).toBe(text);
+  expect(performance.now() - startedAt).toBeLessThan(500);
+  expect(mapped.startsWith('a.js:1:1 a.js:1:1 ')).toBe(true);
+  expect(large.locate(1, 1)).toEqual({ file: 'a.js', line: 1, column: 1, text: '' });
+});
+
 test('lines without a stack wait for nothing, lines after one keep their place, and one goes out as it is where there is no map', async () => {
   const written: string[] = [];
   const asked: string[] = [];
