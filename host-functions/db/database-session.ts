@@ -10,6 +10,9 @@ import { toPostgresParameters } from './parameters.ts';
 import { Semaphore } from './semaphore.ts';
 import type { SqlGate, SqlVerdict } from './sql-gate.ts';
 
+/** A function that goes on doing what it may not would fill the operator's log. */
+const MAX_REPORTS = 10;
+
 /** One invocation's use of the database. */
 export class DatabaseSession implements HostFunctionSession {
   readonly #context: TransactionContext;
@@ -28,6 +31,7 @@ export class DatabaseSession implements HostFunctionSession {
   #calls = 0;
   #lastTransaction = 0;
   #parseMs = 0;
+  #reports = 0;
   #begun = 0;
 
   constructor(context: TransactionContext, gate: SqlGate, limits: DatabaseLimits, log: HostLog) {
@@ -69,8 +73,10 @@ export class DatabaseSession implements HostFunctionSession {
     this.#calls += 1;
   }
 
-  /** Refusals and outages are the operator's business; a failed statement is the function's own. */
+  /** Refusals and outages are the operator's business, the first of them; a failed statement is the function's own. */
   #report(operation: string, error: HostCallError): void {
+    if (error.code !== 'SQL_NOT_ALLOWED' && error.code !== 'DB_UNAVAILABLE') return;
+    if (++this.#reports > MAX_REPORTS) return;
     const { functionName, invocationId, redact } = this.#context.scope;
     const fields = { function: functionName, invocation: invocationId, operation, code: error.code };
     if (error.code === 'SQL_NOT_ALLOWED')

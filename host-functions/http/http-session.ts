@@ -41,6 +41,9 @@ export interface FunctionEgress {
   readonly dispatcher: Dispatcher;
 }
 
+/** Of the name of a host and what is said of it, in the operator's log: a URL may have 16 KB. */
+const MAX_REPORTED_CHARS = 300;
+
 export interface GuestResponse {
   readonly status: number;
   readonly statusText: string;
@@ -204,7 +207,7 @@ export class HttpSession implements HostFunctionSession {
 
   #denied(error: HostCallError, url: URL): HostCallError {
     const { functionName, invocationId, redact } = this.#scope;
-    const [host, reason] = [redact(url.host), redact(error.message)];
+    const [host, reason] = [url.host, error.message].map((text) => redact(text).slice(0, MAX_REPORTED_CHARS));
     this.#services.log.warn(
       { function: functionName, invocation: invocationId, host, reason },
       'guest request refused',

@@ -6,6 +6,8 @@ import { printableJson } from '../../host-functions/index.ts';
 /** How the engine names the bundle in stacks (`runtime/javascript/program-builder.ts`). */
 const BUNDLE_FRAME = /\bfunction\.js:(\d+):(\d+)/g;
 const MAX_EXCERPT_CHARS = 200;
+/** They are taken apart on the node's thread, 80 ms and 30 MB of heap for each million; 5 MB of ordinary source have three. */
+const MAX_MAPPINGS_CHARS = 4 * 2 ** 20;
 /** Of one text: a guest may write positions until its line is full, and each costs the node's thread a search. */
 const MAX_FRAMES = 100;
 /** A map may come with the source, so names are the author's word; a position in a file of a longer one is left as it is. */
@@ -24,7 +26,7 @@ export class SourceLocator {
   readonly #map: SourceMap | null;
   readonly #files: Readonly<Record<string, string>>;
 
-  /** `sourceMap` is JSON text, or null; one that can't be read counts as none. */
+  /** `sourceMap` is JSON text, or null; one that can't be read, or is too large, counts as none. */
   constructor(sourceMap: string | null, files: Readonly<Record<string, string>>) {
     this.#map = readMap(sourceMap);
     this.#files = files;
@@ -85,7 +87,8 @@ export class SourceLocator {
 function readMap(sourceMap: string | null): SourceMap | null {
   if (sourceMap === null || sourceMap === '') return null;
   try {
-    return new SourceMap(JSON.parse(sourceMap) as SourceMapPayload);
+    const payload = JSON.parse(sourceMap) as SourceMapPayload;
+    return payload.mappings.length > MAX_MAPPINGS_CHARS ? null : new SourceMap(payload);
   } catch {
     return null;
   }

@@ -196,6 +196,16 @@ test('DB-01 DB-02 a refused statement changes nothing and is reported to the ope
   });
 });
 
+test('MEM-06 refused statements without end, and of any length, are few and short lines of the operator’s log', async () => {
+  const before = database.log.lines.length;
+  await database.as(alice, async (guest) => {
+    for (let call = 0; call < 30; call++) await guest.refusal(`select current_setting('${'x'.repeat(60_000)}${call}')`);
+  });
+  const reported = database.log.lines.slice(before);
+  expect(reported.length).toBeGreaterThan(0);
+  expect(JSON.stringify(reported).length).toBeLessThan(5_000);
+});
+
 test('DB-02 behind the gate, the login can become no role but its own', async () => {
   await database.pool.query(`create function become(name text) returns text language plpgsql as $$
     begin execute format('set local role %I', name); return current_user; end $$`);
