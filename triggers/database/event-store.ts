@@ -31,12 +31,22 @@ export interface Setback {
 /** An acknowledgement that has no answer for so long is sent again; the fence makes that harmless. */
 const ACKNOWLEDGE_TIMEOUT_MS = 30_000;
 
+/**
+ * Settings of the writer's session, which may be megabytes of anything, and are in each event. Larger claims come as '', which
+ * are none; a token has 8 KB.
+ */
+const MAX_CLAIMS_BYTES = 64 * 1024;
+/** One more than a depth has digits. */
+const MAX_DEPTH_CHARS = 7;
+
 /** See database/migrations/0013_extend_delivery.sql. */
 const selectLeased = (call: string): string => `
   select e.event_seq, e.event_id, e.event_function_id, e.function_name, e.event_trigger_id,
     coalesce(e.event_schema, t.config ->> 'schema', ''), coalesce(e.event_table, t.config ->> 'table', ''),
     case when size.bytes <= ${MAX_EVENT_BYTES} then e.event_old_row end,
-    case when size.bytes <= ${MAX_EVENT_BYTES} then e.event_new_row end, e.event_claims, e.event_writer, e.event_depth,
+    case when size.bytes <= ${MAX_EVENT_BYTES} then e.event_new_row end,
+    case when octet_length(e.event_claims) > ${MAX_CLAIMS_BYTES} then '' else e.event_claims end, e.event_writer,
+    left(e.event_depth, ${MAX_DEPTH_CHARS}),
     e.event_occurred_at, e.event_run_at, e.event_attempt, e.event_lease_number, size.bytes, e.event_ordering_key,
     e.event_parked, e.event_age_ms
   from ${call} e

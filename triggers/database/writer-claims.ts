@@ -6,6 +6,8 @@ import type { LeasedEvent } from './leased-event.ts';
 const LOOKUP_TIMEOUT_MS = 5_000;
 const REMEMBERED_MS = 60_000;
 const MAX_REMEMBERED = 1_000;
+/** What Postgres lets a name have. A longer one is no role's: nothing is asked or remembered of it. */
+const MAX_ROLE_BYTES = 63;
 
 /**
  * Who an event's invocation acts for: the claims of the session that made the change. Any session can write into
@@ -41,6 +43,7 @@ export class WriterClaims {
       userId: typeof claims.sub === 'string' ? claims.sub : null,
     };
     const writer = event.writer ?? '';
+    if (Buffer.byteLength(identity.role) > MAX_ROLE_BYTES) return this.#refuse(writer, identity.role);
     const known = this.#known.get(`${writer}\0${identity.role}`);
     if (known !== undefined && known.until > performance.now()) return known.allowed ? identity : ANONYMOUS;
     return this.#ask(writer, identity);
@@ -52,14 +55,15 @@ export class WriterClaims {
       values: [writer, identity.role.replaceAll('\0', '')],
     });
     const allowed = rows[0]?.allowed === true;
-    if (!allowed) {
-      this.#log(
-        `claims ignored: database user ${writer} may not act as ${JSON.stringify(identity.role)}, which they name`,
-      );
-    }
     if (this.#known.size >= MAX_REMEMBERED) this.#known.clear();
     this.#known.set(`${writer}\0${identity.role}`, { until: performance.now() + REMEMBERED_MS, allowed });
-    return allowed ? identity : ANONYMOUS;
+    return allowed ? identity : this.#refuse(writer, identity.role);
+  }
+
+  #refuse(writer: string, role: string): Identity {
+    const named = JSON.stringify(role.slice(0, MAX_ROLE_BYTES));
+    this.#log(`claims ignored: database user ${writer} may not act as ${named}, which they name`);
+    return ANONYMOUS;
   }
 }
 

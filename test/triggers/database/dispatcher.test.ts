@@ -196,6 +196,35 @@ describe('an event', () => {
     for (const login of Object.values(logins)) await db.pool.query(`drop role ${login}`);
   });
 
+  test('ROW-01 with megabytes of settings of its session is delivered to nobody’s account, and the node keeps and says little of them', async () => {
+    await installFunction(db.pool, databaseTrigger({ table: 'things' }));
+    const invoker = new FakeInvoker();
+    const { said } = await dispatch({ invoker });
+    const claims = [
+      { role: 'r'.repeat(10_000) },
+      { role: 'r'.repeat(4 * 2 ** 20) },
+      { role: 'anon', sub: 'u1', more: 'm'.repeat(70_000) },
+      { role: 'anon', sub: 'u1', more: 'm'.repeat(60_000) },
+    ];
+    for (const [index, one] of claims.entries()) {
+      await withTransaction(db.pool, async (client) => {
+        await client.query(`select set_config('request.jwt.claims', $1, true), set_config('postern.depth', $2, true)`, [
+          JSON.stringify(one),
+          '1'.repeat(2 ** 20),
+        ]);
+        await client.query('insert into things values (1)');
+      });
+      await invoker.called(index + 1);
+    }
+    expect(invoker.calls.map((call) => [call.identity.userId, call.depth])).toEqual([
+      [null, 0],
+      [null, 0],
+      [null, 0],
+      ['u1', 0],
+    ]);
+    expect(said.join('\n').length).toBeLessThan(1_000);
+  });
+
   test('is still delivered after its trigger was removed, and not after its function was deleted', async () => {
     const { id, name } = await installFunction(db.pool, databaseTrigger({ table: 'things' }));
     const gone = await installFunction(db.pool, databaseTrigger({ table: 'things' }));
