@@ -56,7 +56,7 @@ export class DeliveryAttempts {
       functionName: event.functionName,
       trigger: kindOf(event),
       triggerId: event.triggerId,
-      eventJson: deliveryJson(running, options, policy),
+      eventJson: deliveryJson(running, options, policy, identity),
       requestId: randomUUID(),
       identity,
       eventId: event.id,

@@ -1,6 +1,7 @@
 /** What one invocation gets and gives back, for one event or several. */
 
 import type { InvocationResult } from '../../invoker/index.ts';
+import type { Identity } from '../../runtime/index.ts';
 import { batchJson, eventJson } from './event-format.ts';
 import type { Setback } from './event-store.ts';
 import type { LeasedEvent } from './leased-event.ts';
@@ -12,8 +13,14 @@ interface Held {
 }
 
 /** The event; with `batch` or `transaction` an object with `events`, even of one. */
-export function deliveryJson(held: readonly Held[], options: TriggerOptions, { retry }: DeliveryPolicy): string {
-  const events = held.map(({ event }) => eventJson(event, options.format, retry.maxAttempts));
+export function deliveryJson(
+  held: readonly Held[],
+  options: TriggerOptions,
+  { retry }: DeliveryPolicy,
+  identity: Identity,
+): string {
+  const context = { format: options.format ?? 'native', maxAttempts: retry.maxAttempts, identity };
+  const events = held.map(({ event }) => eventJson(event, context));
   if (options.transaction === true) {
     return batchJson(events, `"transaction_id":${JSON.stringify(held[0]?.event.orderingKey?.slice(1) ?? '')},`);
   }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { armFailpoints } from '../../../database/index.ts';
+import { armFailpoints, ensureGuestRoles } from '../../../database/index.ts';
 import type { DatabaseTriggerConfig, InvocationRequest, InvocationResult } from '../../../invoker/index.ts';
 import {
   type DeliveryPolicy,
@@ -193,6 +193,8 @@ describe('the payload', () => {
   });
 
   test('as Hasura sends it tells the claims as session variables', async () => {
+    // Claims count where they name a role that is there.
+    await ensureGuestRoles(db.pool, Buffer.alloc(32, 7));
     const payload = await payloadOf(
       'hasura',
       `begin; set local request.jwt.claims = '{"role":"authenticated","sub":"u1"}'; insert into orders values (1, 'a', 2); commit`,
@@ -208,6 +210,14 @@ describe('the payload', () => {
         data: { old: null, new: { id: 1, customer: 'a', n: 2 } },
       },
     });
+  });
+
+  test('as Hasura sends it tells no claims that the session could not have had', async () => {
+    const payload = await payloadOf(
+      'hasura',
+      `begin; set local request.jwt.claims = '{"role":"nobody has this role","sub":"victim"}'; insert into orders values (1, 'a', 2); commit`,
+    );
+    expect(payload).toMatchObject({ event: { session_variables: null, op: 'INSERT' } });
   });
 
   test('as a CloudEvent has the attributes of version 1.0', async () => {
