@@ -6,14 +6,17 @@ import { timedQuery } from '../../database/index.ts';
 import type { StoredSource } from './function-store.ts';
 import { SourceLocator } from './source-locator.ts';
 
-/** Source maps are large; functions that fail often are few. */
+/** Functions that fail often are few. */
 const MAX_LOCATORS = 50;
+/** Of their source maps as text; read, a character takes some thirty bytes. */
+const MAX_CHARS = 8 * 1024 * 1024;
 /** Lines of a log wait for it. */
 const TIMEOUT_MS = 5_000;
 
 export class StackMapper {
   readonly #pool: Pool;
-  readonly #locators = new LRUCache<string, Promise<SourceLocator>>({ max: MAX_LOCATORS });
+  readonly #locators = new LRUCache<string, SourceLocator>({ max: MAX_LOCATORS, maxSize: MAX_CHARS });
+  readonly #loading = new Map<string, Promise<SourceLocator>>();
 
   constructor(pool: Pool) {
     this.#pool = pool;
@@ -29,14 +32,14 @@ export class StackMapper {
     return (await this.#locator(versionId)).mapJson(json);
   }
 
-  #locator(versionId: string): Promise<SourceLocator> {
-    let locator = this.#locators.get(versionId);
-    if (locator === undefined) {
-      locator = this.#load(versionId);
-      this.#locators.set(versionId, locator);
-      locator.catch(() => this.#locators.delete(versionId));
-    }
-    return locator;
+  #locator(versionId: string): SourceLocator | Promise<SourceLocator> {
+    return this.#locators.get(versionId) ?? this.#loading.get(versionId) ?? this.#startLoading(versionId);
+  }
+
+  #startLoading(versionId: string): Promise<SourceLocator> {
+    const loading = this.#load(versionId).finally(() => this.#loading.delete(versionId));
+    this.#loading.set(versionId, loading);
+    return loading;
   }
 
   async #load(versionId: string): Promise<SourceLocator> {
@@ -44,6 +47,11 @@ export class StackMapper {
       text: 'select source_map, source from postern.versions where version_id = $1 limit 1',
       values: [versionId],
     });
-    return new SourceLocator(rows[0]?.source_map ?? null, rows[0]?.source.files ?? {});
+    const { source_map: sourceMap = null, source } = rows[0] ?? {};
+    const locator = new SourceLocator(sourceMap, source?.files ?? {});
+    // The largest is kept too, alone: it would be read for every line otherwise.
+    const size = Math.min(MAX_CHARS, 1 + (sourceMap?.length ?? 0));
+    this.#locators.set(versionId, locator, { size });
+    return locator;
   }
 }
