@@ -3,6 +3,7 @@
 import swagger from '@fastify/swagger';
 import type { FastifyInstance } from 'fastify';
 import { PosternError } from '../../runtime/index.ts';
+import { checkedJson } from '../../triggers/index.ts';
 import type { AdminAccess } from './admin-auth.ts';
 import { type ApiKeyRoutesOptions, apiKeyRoutes } from './api-key-routes.ts';
 import { auditedAccess, auditHooks } from './audit-hooks.ts';
@@ -37,13 +38,11 @@ export async function controlApi(app: FastifyInstance, options: ControlApiOption
     },
   });
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, done) => {
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
     try {
-      done(null, body === '' ? undefined : JSON.parse(body as string));
-    } catch (cause) {
-      done(
-        new PosternError('INVALID_BODY', `the body is not JSON: ${(cause as Error).message.slice(0, 200)}`, { cause }),
-      );
+      done(null, body.length === 0 ? undefined : JSON.parse(checkedJson(body as Buffer)));
+    } catch (error) {
+      done(error as PosternError);
     }
   });
   // The document has nothing of this installation in it.

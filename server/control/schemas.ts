@@ -13,6 +13,8 @@ import {
 
 const text = z.string();
 const time = z.iso.datetime();
+/** Postgres knows no year 0. */
+const givenTime = time.refine((value) => !value.startsWith('0000'), 'the first year is 0001');
 const files = z.record(text, text);
 const record = z.record(text, z.unknown());
 
@@ -60,7 +62,7 @@ export const functionDetails = functionSummary.extend({
 });
 export const versionSummary = z.object({ version: z.int(), id: text, active: z.boolean(), created_at: time });
 
-export const rollbackBody = z.strictObject({ version: z.int().min(1).optional() });
+export const rollbackBody = z.strictObject({ version: z.int32().min(1).optional() });
 export const rolledBack = z.object({ id: text, name: text, version: z.int() });
 
 export const invocationSummary = z.object({
@@ -120,8 +122,8 @@ export const eventDetail = eventSummary.extend({
 
 export const redriveBody = z.strictObject({
   function: functionName.optional(),
-  from: time.optional().describe('changes made at this time or later'),
-  to: time.optional().describe('changes made before this time'),
+  from: givenTime.optional().describe('changes made at this time or later'),
+  to: givenTime.optional().describe('changes made before this time'),
   limit: z.int().min(1).max(10_000).default(1_000),
 });
 export const pauseBody = z.strictObject({

@@ -301,6 +301,20 @@ describe('the control API', () => {
     expect((await send('{"source":1}', 'application/json')).status).toBe(400);
   });
 
+  test('refuses what Postgres has no room for, and says what', async () => {
+    await postern.deploy('roomy', HELLO);
+    const nested = Array.from({ length: 1_001 }).reduce<unknown>((inner) => [inner], 0);
+    for (const [path, body, code, told] of [
+      ['/functions/roomy/rollback', { version: 2 ** 31 }, 'INVALID_REQUEST', 'version'],
+      ['/events/redrive', { from: '0000-01-01T00:00:00Z' }, 'INVALID_REQUEST', 'from'],
+      ['/events/redrive', { to: '0000-12-31T00:00:00Z' }, 'INVALID_REQUEST', 'to'],
+      ['/functions/roomy/schedule', { at: '2999-01-01T00:00:00Z', event: nested }, 'INVALID_BODY', 'nested'],
+    ] as const) {
+      const answer = await postern.admin('POST', path, body);
+      expect(answer).toMatchObject({ status: 400, body: { code, message: expect.stringContaining(told) } });
+    }
+  });
+
   test('health and readiness need no key and say nothing else', async () => {
     expect(await (await postern.call('/health')).json()).toEqual({ status: 'ok' });
     expect(await (await postern.call('/ready')).json()).toEqual({ status: 'ready' });
