@@ -6,7 +6,7 @@
  * asynchronous commit, tenth percentile). The settings are read once a row for that: 0.4 of 6 microseconds in a large statement.
  */
 
-import { GUEST_LOGIN_PATTERN, quoteIdentifier, quoteLiteral, quoteQualified } from '../../database/index.ts';
+import { GUEST_LOGIN_PATTERN, quoteLiteral, quoteQualified } from '../../database/index.ts';
 import type { DatabaseTriggerConfig, PoisonPolicy } from '../../invoker/index.ts';
 import { DOORBELL_CHANNEL, DOORBELL_LOCK } from './doorbell.ts';
 
@@ -133,12 +133,15 @@ begin
 end`;
 }
 
-/** A hash of the columns' text, which is the same in all sessions while rows are captured. */
+/**
+ * A hash of the columns' JSON, which is the same in all sessions while rows are captured. Taken from the whole row's, where a
+ * column that was renamed or dropped is null: its name in the statement would make every write to the table fail (ROW-13).
+ */
 function keyOf(ordering: Ordering, row: string): string {
   if (ordering.by === 'transaction') return "'t' || pg_current_xact_id()::text";
-  const columns = ordering.columns.map((column) => `${row}.${quoteIdentifier(column)}`).join(', ');
+  const columns = ordering.columns.map((column) => `row_to_json(${row}) -> ${quoteLiteral(column)}`).join(', ');
   const policy = { block: 'b', skip: 's', park: 'p' }[ordering.poisoned];
-  return `'${policy}' || md5(${quoteLiteral(`${ordering.table}:`)} || row(${columns})::text)`;
+  return `'${policy}' || md5(${quoteLiteral(`${ordering.table}:`)} || json_build_array(${columns})::text)`;
 }
 
 /** `row`: what stands for the row that the key is read from. */

@@ -104,7 +104,7 @@ function columnProblems({ config, columns }: TriggerRow, label: string): (readon
   return [
     ...lost(config.orderingKey ?? []).map(
       (name) =>
-        `${label} has no column ${name} any more, which is part of the ordering key: writes to the table fail until the function is deployed with another one`,
+        `${label} has no column ${name} any more, which is part of the ordering key: its events are ordered as if it were null until the function is deployed with another one`,
     ),
     ...lost(config.columns).map(
       (name) => `${label} has no column ${name} any more; deploy the function with the columns that there are`,
