@@ -6,11 +6,14 @@ import { join } from 'node:path';
 import type { Pool, PoolClient } from 'pg';
 import { MigrationError } from './errors.ts';
 import { restoreSchemaRights } from './schema-rights.ts';
-import { withTransaction } from './transaction.ts';
+import { isTransient, withTransaction } from './transaction.ts';
 
 const FOLDER = join(import.meta.dirname, 'migrations');
 /** Nodes that start at once take turns. The number only has to be ours: 'pstn' in ASCII. */
 const MIGRATION_LOCK = 0x7073746e;
+
+/** Running nodes take locks on the same tables in an order of their own, and a deadlock ends one of the two. */
+const ATTEMPTS = 10;
 
 export interface Migration {
   readonly number: number;
@@ -38,7 +41,9 @@ export async function migrate(pool: Pool, options: MigrateOptions = {}): Promise
   const applied: string[] = [];
   for (;;) {
     // The lock ends with each transaction, so it works through a pooler too; hence the look at what is applied each time.
-    const name = await withTransaction(pool, (client) => applyNext(client, migrations, options.log));
+    const name = await withTransaction(pool, (client) => applyNext(client, migrations, options.log), {
+      attempts: ATTEMPTS,
+    });
     if (name === null) return applied;
     options.log?.(`applied migration ${name}`);
     applied.push(name);
@@ -93,6 +98,7 @@ async function applyNext(
   try {
     await client.query(next.sql);
   } catch (cause) {
+    if (isTransient(cause)) throw cause;
     throw new MigrationError(`Migration ${next.name} failed: ${(cause as Error).message}`, { cause });
   }
   await client.query('insert into postern.migrations (number, name, checksum) values ($1, $2, $3)', [

@@ -24,7 +24,7 @@ export async function withTransaction<T>(
     try {
       return await runOnce(pool, work);
     } catch (error) {
-      if (attempt >= attempts || !TRANSIENT.has(sqlState(error) ?? '')) throw error;
+      if (attempt >= attempts || !isTransient(error)) throw error;
     }
   }
 }
@@ -46,6 +46,11 @@ async function runOnce<T>(pool: Pool, work: (client: PoolClient) => Promise<T>):
   } finally {
     client.release(broken);
   }
+}
+
+/** Whether Postgres says that the same transaction may succeed when it is run again. */
+export function isTransient(error: unknown): boolean {
+  return TRANSIENT.has(sqlState(error) ?? '');
 }
 
 const SQLSTATE = /^[0-9A-Z]{5}$/;

@@ -46,6 +46,32 @@ describe('migrations', () => {
     expect(await pendingMigrations(db.pool)).toEqual([]);
   });
 
+  test('a migration that a running node deadlocks with is tried again', async () => {
+    db = await createTestDatabase({ empty: true });
+    await migrate(db.pool, { migrations: [ONE, TWO] });
+    const crossing: Migration = {
+      number: 3,
+      name: '0003_crossing.sql',
+      sql: 'lock table postern.two; lock table postern.one; create table postern.three ()',
+      checksum: 'c',
+    };
+    const node = await db.pool.connect();
+    // So that Postgres ends the migration, and not this one.
+    await node.query(`begin; set local deadlock_timeout = '1min'; lock table postern.one`);
+    const migrating = migrate(db.pool, { migrations: [ONE, TWO, crossing] });
+    await expect
+      .poll(
+        async () =>
+          (await db.pool.query(`select from pg_locks where not granted and relation = 'postern.one'::regclass`))
+            .rowCount,
+      )
+      .toBe(1);
+    await node.query('lock table postern.two; commit');
+    node.release();
+    expect(await migrating).toEqual(['0003_crossing.sql']);
+    expect(await tables(db.pool)).toContain('three');
+  });
+
   test('a capture role that lost its way into the schema gets it back, once', async () => {
     db = await createTestDatabase();
     await db.pool.query('revoke all on schema postern from postern_capture');
