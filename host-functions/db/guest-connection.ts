@@ -147,11 +147,7 @@ export class GuestConnection {
   async release(status: 'I' | 'T' | 'E'): Promise<void> {
     if (this.#gone !== undefined) return this.#gone;
     try {
-      const sent = await this.#cleaning?.outcome;
-      const rolledBack = status === 'I' ? undefined : await this.run(ROLLBACK);
-      const cleaned = this.pooled
-        ? (rolledBack ?? CLEAN)
-        : await this.#cleaned(rolledBack === undefined ? sent : undefined);
+      const cleaned = await this.#clean(status);
       if (cleaned.error !== undefined || cleaned.status !== 'I') return this.destroy();
     } catch {
       return this.destroy();
@@ -162,9 +158,11 @@ export class GuestConnection {
     this.#client.release();
   }
 
-  /** sent: of a DISCARD ALL that ran when there was no transaction. */
-  async #cleaned(sent: PipelineOutcome | undefined): Promise<PipelineOutcome> {
-    return sent ?? (await this.run(DISCARD));
+  async #clean(status: 'I' | 'T' | 'E'): Promise<PipelineOutcome> {
+    const sent = await this.#cleaning?.outcome;
+    if (status === 'I' && sent !== undefined) return sent;
+    const rolledBack = status === 'I' ? CLEAN : await this.run(ROLLBACK);
+    return this.pooled ? rolledBack : this.run(DISCARD);
   }
 
   /** Safe at any time and twice. Resolves once the statement has ended in the server, or the socket is closed. */

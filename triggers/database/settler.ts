@@ -85,11 +85,18 @@ export class Settler {
     while (this.backlog > 0 && !this.#abandoned) {
       const finished = this.#finished.splice(0, BATCH);
       const parts = this.#parts.splice(0, PARTS);
+      const together = parts.flat();
       const setbacks = this.#setbacks.splice(0, BATCH);
       try {
-        await Promise.all([this.#sendFinished(finished), this.#sendParts(parts), this.#sendSetbacks(setbacks)]);
+        await Promise.all([
+          this.#sendFinished(finished, ({ pool, nodeId, timeoutMs }) =>
+            finishEvents(pool, nodeId, finished, timeoutMs),
+          ),
+          this.#sendFinished(together, ({ pool, nodeId, timeoutMs }) => finishParts(pool, nodeId, parts, timeoutMs)),
+          this.#sendSetbacks(setbacks),
+        ]);
         delayMs = RETRY_MIN_MS;
-        this.#options.onSettled(finished.length + parts.flat().length + setbacks.length);
+        this.#options.onSettled(finished.length + together.length + setbacks.length);
       } catch (error) {
         this.#finished.unshift(...finished);
         this.#parts.unshift(...parts);
@@ -102,28 +109,17 @@ export class Settler {
     this.#running = undefined;
   }
 
-  async #sendFinished(events: readonly LeasedEvent[]): Promise<void> {
+  async #sendFinished(
+    events: readonly LeasedEvent[],
+    finish: (options: SettlerOptions) => Promise<number>,
+  ): Promise<void> {
     if (events.length === 0) return;
-    const { pool, nodeId, timeoutMs } = this.#options;
-    failpoint('before_ack');
-    const ours = await finishEvents(pool, nodeId, events, timeoutMs);
-    failpoint('after_ack_commit');
-    this.#count(ours, events.length);
-  }
-
-  async #sendParts(parts: readonly (readonly LeasedEvent[])[]): Promise<void> {
-    if (parts.length === 0) return;
-    const { pool, nodeId, timeoutMs } = this.#options;
-    failpoint('before_ack');
-    const ours = await finishParts(pool, nodeId, parts, timeoutMs);
-    failpoint('after_ack_commit');
-    this.#count(ours, parts.flat().length);
-  }
-
-  #count(ours: number, all: number): void {
     const { metrics } = this.#options;
+    failpoint('before_ack');
+    const ours = await finish(this.#options);
+    failpoint('after_ack_commit');
     metrics.settled?.('finished', ours);
-    if (ours < all) metrics.settled?.('lost', all - ours);
+    if (ours < events.length) metrics.settled?.('lost', events.length - ours);
   }
 
   async #sendSetbacks(setbacks: readonly Setback[]): Promise<void> {
