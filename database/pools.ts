@@ -22,7 +22,15 @@ export function createSystemPool(url: string, options: SystemPoolOptions = {}): 
     keepAlive: true,
   };
   const pool = new pg.Pool(config);
-  // Without a listener a connection lost in the pool ends the process.
-  pool.on('error', options.onError ?? (() => undefined));
+  surviveLoss(pool, options.onError ?? (() => undefined));
   return pool;
+}
+
+/**
+ * An error that nobody listens to ends the process. The pool tells of connections that were lost while they lay in it; one that
+ * is lost while it is lent out, between two queries, tells of it itself, and its borrower hears of it with the next query.
+ */
+export function surviveLoss(pool: Pool, onIdleError: (error: Error) => void): void {
+  pool.on('error', onIdleError);
+  pool.on('connect', (client) => client.on('error', () => undefined));
 }

@@ -1,4 +1,5 @@
 import pg from 'pg';
+import { surviveLoss } from '../../database/index.ts';
 import { HostCallError } from '../../runtime/index.ts';
 import { type HostLog, SILENT_LOG } from '../host-log.ts';
 import { type ClaimsKey, introduce } from './claims-proof.ts';
@@ -91,7 +92,7 @@ class LazyGuestPools implements GuestPools {
       idleTimeoutMillis: this.#options.idleTimeoutMs ?? IDLE_TIMEOUT_MS,
       allowExitOnIdle: true,
     });
-    pool.on('error', (error) => this.#log.warn({ role, error: error.message }, 'an idle guest connection was lost'));
+    surviveLoss(pool, (error) => this.#log.warn({ role, error: error.message }, 'an idle guest connection was lost'));
     this.#pools.set(role, pool);
     return pool;
   }
