@@ -1,5 +1,6 @@
 export { editDistance } from './edit-distance.ts';
 export * from './errors.ts';
+export * from './execution.ts';
 export * from './host-function.ts';
 export * from './javascript/index.ts';
 export { Scheduler } from './scheduler.ts';

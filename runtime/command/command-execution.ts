@@ -11,9 +11,11 @@ import {
   type ExecutionEnd,
   type ExecutionLimits,
   type ExecutionUsage,
+  type Finish,
+  type GuestListener,
   QUANTUM_FUEL,
-} from '../javascript/execution.ts';
-import type { Finish } from '../javascript/host-door.ts';
+  type RunningExecution,
+} from '../execution.ts';
 import { Meter, type MeterHooks } from '../metering/index.ts';
 import type { Scheduler } from '../scheduler.ts';
 import { ByteSink } from './byte-sink.ts';
@@ -36,25 +38,15 @@ interface CommandMeta {
   readonly env: Readonly<Record<string, string>>;
 }
 
-export interface CommandListener {
-  onHostCall(callId: number, operation: string, payload: Buffer): void;
-  onCast(operation: string, payload: Buffer): void;
-  onEnd(end: ExecutionEnd, usage: ExecutionUsage, answered: boolean): void;
-  /** Asked before the guest gets more memory, the first included; false where the process has no room for it. */
-  mayHold(bytes: number): boolean;
-  /** Once, after `onEnd`, when nothing of the guest is on a stack any more; with all that it was let hold. */
-  onFree(heldBytes: number): void;
-}
-
 /** Thrown through the guest. One that catches it is ended at its next charge. */
 class Unwind extends Error {}
 
-export class CommandExecution implements MeterHooks {
+export class CommandExecution implements MeterHooks, RunningExecution {
   readonly #scheduler: Scheduler;
   readonly #lane: string;
   readonly #limits: ExecutionLimits;
   readonly #program: CommandProgram;
-  readonly #listener: CommandListener;
+  readonly #listener: GuestListener;
   readonly #meter = new Meter(this);
   readonly #channel: HostChannel;
   readonly #log: LogLines;
@@ -85,7 +77,7 @@ export class CommandExecution implements MeterHooks {
     lane: string,
     limits: ExecutionLimits,
     program: CommandProgram,
-    listener: CommandListener,
+    listener: GuestListener,
   ) {
     this.#scheduler = scheduler;
     this.#lane = lane;
@@ -342,7 +334,7 @@ export class CommandExecution implements MeterHooks {
     this.#ended = true;
     clearTimeout(this.#deadlineTimer);
     clearTimeout(this.#sleep);
-    this.#listener.onEnd(end, this.#usage(), false);
+    this.#listener.onEnd(end, this.#usage());
   }
 
   #usage(): ExecutionUsage {

@@ -6,13 +6,19 @@
  * idle (a host call's answer, a timer) waits in `#deliveries`: an instance that is suspended must not be entered.
  */
 
+import {
+  type EndReason,
+  type ExecutionEnd,
+  type ExecutionLimits,
+  type ExecutionUsage,
+  type Finish,
+  QUANTUM_FUEL,
+} from '../execution.ts';
 import type { Scheduler } from '../scheduler.ts';
 import { REFUSED } from './guest/door.ts';
-import { type DoorHandler, type Finish, openDoor } from './host-door.ts';
+import { type DoorHandler, openDoor } from './host-door.ts';
 import type { Box, Sandbox, SandboxHooks } from './sandbox.ts';
 
-/** Units of a slice: about 0.3 ms of guest work (a unit is a third of a nanosecond, measured on eight programs). */
-export const QUANTUM_FUEL = 1_000_000;
 const MAX_TIMERS = 10_000;
 const MAX_DELAY_MS = 2 ** 31 - 1;
 const MAX_HOST_CALLS = 1_000;
@@ -26,28 +32,6 @@ const MAX_REJECTIONS = 100;
 const MAX_DESCRIPTION_BYTES = 128 * 1024;
 /** Of the log line; the log cuts lines at 8 KB. */
 const MAX_REJECTION_CHARACTERS = 8_000;
-
-export interface ExecutionLimits {
-  readonly timeoutMs: number;
-  readonly memoryPages: number;
-  readonly fuel: number;
-  readonly maxResultBytes: number;
-}
-
-/** Why an invocation was ended from outside. */
-export type EndReason = 'time' | 'cpu' | 'canceled' | 'memory' | 'panic' | 'overloaded';
-
-export type ExecutionEnd =
-  | { readonly reason: 'finished'; readonly finish: Finish }
-  | { readonly reason: EndReason; readonly message: string };
-
-export interface ExecutionUsage {
-  readonly durationMs: number;
-  readonly cpuMs: number;
-  readonly fuel: number;
-  readonly peakMemoryBytes: number;
-  readonly hostCalls: number;
-}
 
 export interface ExecutionListener {
   /** Called once, at the first turn. Throws NoSandboxError where there is none to be had. */

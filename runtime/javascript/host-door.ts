@@ -3,6 +3,7 @@
  * says what they mean. Nothing here runs guest code: only strings and numbers are read.
  */
 
+import type { Finish, FinishKind } from '../execution.ts';
 import { DOOR, FINISH, REFUSED } from './guest/door.ts';
 import type { Box, Sandbox } from './sandbox.ts';
 
@@ -18,17 +19,6 @@ export interface DoorHandler {
   onWatchRejections(): void;
   /** The guest passed what can't be: a defect of the prelude or an attempt on it. The guest is ended. */
   onMisuse(what: string): void;
-}
-
-export type FinishKind = 'value' | 'http' | 'exception' | 'invalid' | 'status';
-
-export interface Finish {
-  readonly kind: FinishKind;
-  /** null where it is over its limit, or no string. */
-  readonly meta: Buffer | null;
-  readonly body: Buffer | null;
-  /** More work is going on behind the answer. */
-  readonly held: boolean;
 }
 
 const KINDS: Readonly<Record<number, FinishKind>> = {

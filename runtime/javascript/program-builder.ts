@@ -5,9 +5,9 @@
  */
 
 import { PosternError } from '../errors.ts';
+import { QUANTUM_FUEL } from '../execution.ts';
 import type { Scheduler } from '../scheduler.ts';
 import type { Engine } from './engine.ts';
-import { QUANTUM_FUEL } from './execution.ts';
 import { openDoor } from './host-door.ts';
 import { asBase, type BaseImage, type Image } from './image.ts';
 import { type Box, Sandbox, type SandboxHooks, ThrownBox, TopLevelPendingError } from './sandbox.ts';

@@ -1,0 +1,57 @@
+/** An invocation in the process that runs it, whatever kind its guest is of: what it may use, and how it ends. */
+
+/** Units of a slice: about 0.3 ms of guest work (a unit is a third of a nanosecond, measured on eight programs). */
+export const QUANTUM_FUEL = 1_000_000;
+
+export interface ExecutionLimits {
+  readonly timeoutMs: number;
+  readonly memoryPages: number;
+  readonly fuel: number;
+  readonly maxResultBytes: number;
+}
+
+/** Why an invocation was ended from outside. */
+export type EndReason = 'time' | 'cpu' | 'canceled' | 'memory' | 'panic' | 'overloaded';
+
+export type ExecutionEnd =
+  | { readonly reason: 'finished'; readonly finish: Finish }
+  | { readonly reason: EndReason; readonly message: string };
+
+export interface ExecutionUsage {
+  readonly durationMs: number;
+  readonly cpuMs: number;
+  readonly fuel: number;
+  readonly peakMemoryBytes: number;
+  readonly hostCalls: number;
+}
+
+export type FinishKind = 'value' | 'http' | 'exception' | 'invalid' | 'status';
+
+export interface Finish {
+  readonly kind: FinishKind;
+  /** The answer's head, or the error's record, as JSON text; null where it is over its limit, or no string. */
+  readonly meta: Buffer | null;
+  readonly body: Buffer | null;
+  /** More work is going on behind the answer. */
+  readonly held: boolean;
+}
+
+/** One that is under way, as the process that it runs in sees it. */
+export interface RunningExecution {
+  /** A host call's answer: JSON text, the error's where not ok. Ignored when the invocation is over. */
+  settle(callId: number, ok: boolean, payload: Uint8Array): void;
+  /** From outside; once is enough. */
+  end(reason: EndReason, message: string): void;
+}
+
+/** What a guest of WebAssembly's own kinds (commands, Python, components) asks of the process that it runs in. */
+export interface GuestListener {
+  onHostCall(callId: number, operation: string, payload: Buffer): void;
+  onCast(operation: string, payload: Buffer): void;
+  /** Once. */
+  onEnd(end: ExecutionEnd, usage: ExecutionUsage): void;
+  /** Asked before the guest gets more memory, the first included; false where the process has no room for it. */
+  mayHold(bytes: number): boolean;
+  /** Once, after `onEnd`, when nothing of the guest is on a stack any more; with all that it was let hold. */
+  onFree(heldBytes: number): void;
+}
