@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { bundleLocal } from '../runtime/javascript/bundle/index.ts';
 import { OperationError } from './errors.ts';
-import { codeBeside, type FunctionFile } from './function-files.ts';
+import { codeBeside, type FunctionFile, MODULE } from './function-files.ts';
 import { type ManifestFile, parseManifestFile } from './manifest-file.ts';
 
 export interface DeployRequest {
@@ -20,6 +20,7 @@ export async function deployRequest(file: FunctionFile): Promise<DeployRequest> 
 }
 
 async function fromCode({ path, name }: FunctionFile): Promise<DeployRequest> {
+  if (MODULE.test(path)) return { body: await moduleFields(path), warnings: [], inputs: [path] };
   const { code, warnings, inputs } = await bundleLocal({ entryPath: path });
   return { body: { ...codeFields(path, name, code) }, warnings, inputs };
 }
@@ -31,13 +32,16 @@ async function fromManifest({ path, name }: FunctionFile): Promise<DeployRequest
   const common = { manifest: manifest.config, manifestName, dependencies };
   const inputs = [path, ...manifest.dependencyFiles.map((file) => resolve(dirname(path), file))];
   if (manifest.source !== undefined) return { body: { ...common, source: manifest.source }, warnings: [], inputs };
-  const entryPath =
-    manifest.sourceFile === undefined ? await codeBeside(path) : resolve(dirname(path), manifest.sourceFile);
+  const named = manifest.sourceFile ?? manifest.moduleFile;
+  const entryPath = named === undefined ? await codeBeside(path) : resolve(dirname(path), named);
   if (entryPath === undefined) {
     throw new OperationError(
       'INVALID_FUNCTION',
-      `${manifestName}: there is no code: give "source" or "sourceFile", or put ${name}.ts beside it`,
+      `${manifestName}: there is no code: give "source", "sourceFile" or "moduleFile", or put ${name}.ts beside it`,
     );
+  }
+  if (manifest.moduleFile !== undefined || MODULE.test(entryPath)) {
+    return { body: { ...(await moduleFields(entryPath)), ...common }, warnings: [], inputs: [...inputs, entryPath] };
   }
   const bundled = await bundleLocal({
     entryPath,
@@ -55,6 +59,13 @@ async function fromManifest({ path, name }: FunctionFile): Promise<DeployRequest
 function codeFields(path: string, name: string, source: string): Readonly<Record<string, unknown>> {
   const language = /\.[cm]?tsx?$/.test(path) ? 'typescript' : 'javascript';
   return { source, fileName: `${name}.js`, language };
+}
+
+async function moduleFields(path: string): Promise<Readonly<Record<string, unknown>>> {
+  const bytes = await readFile(path).catch((cause: unknown) => {
+    throw new OperationError('INVALID_FUNCTION', `the file ${path} can not be read`, { cause });
+  });
+  return { module: bytes.toString('base64'), fileName: basename(path) };
 }
 
 async function readDependencies({ dependencies }: ManifestFile, path: string): Promise<Record<string, unknown>> {

@@ -6,7 +6,9 @@ import { OperationError, UsageError } from './errors.ts';
 import { parseManifestFile } from './manifest-file.ts';
 
 export const MANIFEST = /\.function\.jsonc?$/;
-const CODE = /\.[cm]?[jt]sx?$/;
+const CODE = /\.(?:[cm]?[jt]sx?|wasm)$/;
+/** Deployed as it is. */
+export const MODULE = /\.wasm$/;
 /** Code that is no function: types, tests, configuration of tools. */
 const NOT_A_FUNCTION = /\.(?:d|test|spec|config)\.[cm]?[jt]sx?$/;
 const INDEX_NAMES = ['index.ts', 'index.mts', 'index.tsx', 'index.js', 'index.mjs', 'index.cjs', 'index.jsx'];
@@ -56,7 +58,7 @@ export async function functionsAt(path: string): Promise<readonly FunctionFile[]
   if (MANIFEST.test(full)) return [{ name: basename(full).replace(MANIFEST, ''), path: full, kind: 'manifest' }];
   if (!CODE.test(full)) {
     throw new UsageError(
-      `${path} is no function: give a .ts or .js file, a .function.jsonc manifest, or a folder of them`,
+      `${path} is no function: give a .ts, .js or .wasm file, a .function.jsonc manifest, or a folder of them`,
     );
   }
   const name = basename(full).replace(CODE, '');
@@ -69,16 +71,17 @@ async function functionsInFolder(given: string, folder: string): Promise<readonl
   const found = await findFunctions(folder);
   if (found.length > 0) return found;
   throw new OperationError('NO_FUNCTIONS', `there are no functions in ${given}`, {
-    hint: 'a function is a .ts or .js file, a folder with index.ts, or a .function.jsonc manifest; `postern init` makes one',
+    hint: 'a function is a .ts, .js or .wasm file, a folder with index.ts, or a .function.jsonc manifest; `postern init` makes one',
   });
 }
 
 /** Absolute paths of the files that a manifest names, and of the code beside it. A broken manifest names none. */
 export async function filesOfManifest(path: string): Promise<readonly string[]> {
   try {
-    const { sourceFile, dependencyFiles } = parseManifestFile(await readFile(path, 'utf8'), basename(path));
+    const { sourceFile, moduleFile, dependencyFiles } = parseManifestFile(await readFile(path, 'utf8'), basename(path));
     const folder = dirname(path);
-    const code = sourceFile === undefined ? await codeBeside(path) : resolve(folder, sourceFile);
+    const named = sourceFile ?? moduleFile;
+    const code = named === undefined ? await codeBeside(path) : resolve(folder, named);
     return [...(code === undefined ? [] : [code]), ...dependencyFiles.map((file) => resolve(folder, file))];
   } catch {
     return [];

@@ -6,6 +6,7 @@ import { OperationError } from './errors.ts';
 export interface ManifestFile {
   readonly source: string | undefined;
   readonly sourceFile: string | undefined;
+  readonly moduleFile: string | undefined;
   readonly handlerName: string;
   readonly dependencies: Readonly<Record<string, { readonly source?: string; readonly file?: string }>>;
   readonly dependencyFiles: readonly string[];
@@ -21,12 +22,13 @@ export function parseManifestFile(text: string, fileName: string): ManifestFile 
   if (first !== undefined) throw invalid(text, fileName, first);
   if (!isRecord(raw))
     throw new OperationError('INVALID_FUNCTION', `${fileName}: a manifest is a JSON object, { "name": … }`);
-  const { source, sourceFile, dependencies, $schema: _, ...config } = raw;
+  const { source, sourceFile, moduleFile, dependencies, $schema: _, ...config } = raw;
   const handler = config.handler ?? config.functionName;
   const modules = isRecord(dependencies) ? (dependencies as ManifestFile['dependencies']) : {};
   return {
     source: typeof source === 'string' ? source : undefined,
     sourceFile: typeof sourceFile === 'string' ? sourceFile : undefined,
+    moduleFile: typeof moduleFile === 'string' ? moduleFile : undefined,
     handlerName: typeof handler === 'string' ? handler : 'handler',
     dependencies: modules,
     dependencyFiles: Object.values(modules).flatMap((one) =>

@@ -1,4 +1,6 @@
 export * from './admission.ts';
+export { builderCommand } from './builder/builder-command.ts';
+export { ModuleBuilder } from './builder/builder-process.ts';
 export * from './catalog.ts';
 export { bundlePrelude, loadEngineSource } from './engine-source.ts';
 export { executorCommand } from './executor/executor-command.ts';

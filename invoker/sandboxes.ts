@@ -1,12 +1,23 @@
-/** What the rest of the node sees of the executor processes. Implemented by `executor-pool.ts`. */
+/** What the rest of the node sees of the processes that build programs: `executor/executor-pool.ts` and `builder/`. */
 
-/** A program to evaluate and capture, at deploy. */
+import type { ModuleLanguage } from './functions/config-types.ts';
+
+/** A JavaScript program to evaluate and capture, at deploy. */
 export interface BuildRequest {
   /** One self-contained ES module (imports of `postern` and `node:` modules resolved by the bundler). */
   readonly bundle: string;
   /** Export to call; `handler` where the configuration says nothing. */
   readonly handlerName: string;
   /** Wall-clock limit of the top level. */
+  readonly timeoutMs: number;
+  readonly memoryBytes: number;
+}
+
+/** A program of another language to make ready, at deploy. */
+export interface ModuleBuildRequest {
+  readonly language: ModuleLanguage;
+  /** The WebAssembly module, as it was uploaded. */
+  readonly module: Uint8Array;
   readonly timeoutMs: number;
   readonly memoryBytes: number;
 }
@@ -29,4 +40,6 @@ export interface ProgramBuilder {
    * `stack`.
    */
   build(request: BuildRequest): Promise<BuiltProgram>;
+  /** Rejects with INVALID_FUNCTION. */
+  buildModule(request: ModuleBuildRequest): Promise<BuiltProgram>;
 }

@@ -33,6 +33,7 @@ import {
 } from '../invoker/functions/index.ts';
 import {
   Admission,
+  builderCommand,
   DEFAULT_ADMISSION,
   ExecutorPool,
   executorCommand,
@@ -42,6 +43,7 @@ import {
   InvocationRecorder,
   type Invoker,
   loadEngineSource,
+  ModuleBuilder,
   type ProgramBuilder,
   recordRetention,
   type TriggerInstaller,
@@ -189,7 +191,12 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   const sync = new CatalogSync({ pool, databaseUrl, nodeId, log: (message, err) => log.warn({ err }, message) });
   const engine = await loadEngineSource();
   // The executors take images from the catalogue, and its image cache has them built by the executors.
-  const builder: ProgramBuilder = { engineId: engine.id, build: (request) => executors.build(request) };
+  const modules = new ModuleBuilder(builderCommand());
+  const builder: ProgramBuilder = {
+    engineId: engine.id,
+    build: (request) => executors.build(request),
+    buildModule: (request) => modules.build(request),
+  };
   const refused = (message: string): void => log.warn(message);
   const catalog = new PostgresCatalog({
     store,

@@ -46,7 +46,7 @@ const WASM_PAGE_BYTES = 65536;
 /** A build may take its own timeout and this much before the node gives it up. */
 const BUILD_GRACE_MS = 20_000;
 
-export class ExecutorPool implements ProgramBuilder {
+export class ExecutorPool implements Omit<ProgramBuilder, 'buildModule'> {
   readonly #options: ExecutorPoolOptions;
   readonly #executors: ExecutorProcess[] = [];
   readonly #restarts = new Set<NodeJS.Timeout>();

@@ -4,25 +4,23 @@
  */
 
 import {
-  type BaseImage,
   buildBaseImage,
   buildProgram,
   createEngine,
   DEFAULT_POOL_OPTIONS,
-  decodeImage,
-  type Engine,
-  Execution,
   type ExecutionEnd,
   type ExecutionUsage,
   encodeImage,
   type Finish,
   type FinishKind,
-  type Image,
+  MemoryBudget,
   PosternError,
+  type RunningExecution,
   SandboxPool,
   Scheduler,
 } from '../../runtime/index.ts';
 import { ENDED, type ExecutorInput, type FromExecutor } from '../protocol/messages.ts';
+import { loadProgram, type Program, type ProgramHost } from './programs.ts';
 
 type Received<T extends ExecutorInput['type']> = Extract<ExecutorInput, { type: T }>;
 type Invoke = Received<'invoke'>;
@@ -42,11 +40,11 @@ const MAX_STORED_IMAGE_BYTES = 48 * 1024 * 1024;
 
 interface Running {
   readonly token: number;
-  readonly execution: Execution;
+  readonly execution: RunningExecution;
 }
 
 interface LoadedImage {
-  readonly image: Image;
+  readonly program: Program;
   running: number;
 }
 
@@ -58,9 +56,7 @@ export class Executor {
   readonly #images = new Map<string, LoadedImage>();
   readonly #waiting = new Map<string, Invoke[]>();
   #imageBytes = 0;
-  #engine: Engine | undefined;
-  #base: BaseImage | undefined;
-  #pool: SandboxPool | undefined;
+  #host: ProgramHost | undefined;
 
   constructor(send: (message: FromExecutor) => void) {
     this.#send = send;
@@ -99,12 +95,12 @@ export class Executor {
 
   async #boot(message: Received<'boot'>): Promise<void> {
     const { engineId: id, module, prelude, parts } = message;
-    this.#engine = createEngine({ id, module, prelude, parts: JSON.parse(parts) });
-    this.#base = await buildBaseImage(this.#engine);
-    this.#pool = new SandboxPool(this.#engine, this.#base, {
-      ...DEFAULT_POOL_OPTIONS,
-      maxGrownBytes: message.maxGrownBytes,
-    });
+    const engine = createEngine({ id, module, prelude, parts: JSON.parse(parts) });
+    const base = await buildBaseImage(engine);
+    const { maxGrownBytes } = message;
+    const budget = new MemoryBudget(maxGrownBytes);
+    const pool = new SandboxPool(engine, base, { ...DEFAULT_POOL_OPTIONS, maxGrownBytes }, budget);
+    this.#host = { engine, base, scheduler: this.#scheduler, pool, budget };
     this.#send({ type: 'ready' });
   }
 
@@ -127,47 +123,58 @@ export class Executor {
     this.#send({ type: 'needImage', versionId: message.versionId });
   }
 
-  #onImage(message: Received<'image'>): void {
-    const waiting = this.#waiting.get(message.versionId) ?? [];
-    this.#waiting.delete(message.versionId);
+  #onImage({ versionId, image }: Received<'image'>): void {
     try {
-      const image = decodeImage(message.image, (this.#engine as Engine).id, this.#base as BaseImage);
-      const loaded: LoadedImage = { image, running: 0 };
-      this.#images.set(message.versionId, loaded);
-      this.#imageBytes += image.residentBytes;
-      for (const invoke of waiting) this.#run(invoke, loaded);
-      this.#evictImages();
+      const program = loadProgram(image, this.#host as ProgramHost);
+      if (program instanceof Promise)
+        program.then(
+          (loaded) => this.#onLoaded(versionId, loaded),
+          () => this.#onUnloadable(versionId),
+        );
+      else this.#onLoaded(versionId, program);
     } catch {
-      for (const invoke of waiting) this.#refuse(invoke, ENDED.panic, 'the image of the version can not be loaded');
+      this.#onUnloadable(versionId);
     }
   }
 
+  #onLoaded(versionId: string, program: Program): void {
+    const loaded: LoadedImage = { program, running: 0 };
+    this.#images.set(versionId, loaded);
+    this.#imageBytes += program.residentBytes;
+    for (const invoke of this.#takeWaiting(versionId)) this.#run(invoke, loaded);
+    this.#evictImages();
+  }
+
+  #onUnloadable(versionId: string): void {
+    for (const invoke of this.#takeWaiting(versionId)) {
+      this.#refuse(invoke, ENDED.panic, 'the image of the version can not be loaded');
+    }
+  }
+
+  #takeWaiting(versionId: string): readonly Invoke[] {
+    const waiting = this.#waiting.get(versionId) ?? [];
+    this.#waiting.delete(versionId);
+    return waiting;
+  }
+
   #run(message: Invoke, loaded: LoadedImage): void {
-    const pool = this.#pool as SandboxPool;
-    const { slot, token } = message;
+    const { slot, token, lane, event, meta, timeoutMs, memoryPages, fuel, maxResultBytes } = message;
     loaded.running++;
-    const { timeoutMs, memoryPages, fuel, maxResultBytes } = message;
-    const limits = { timeoutMs, memoryPages, fuel, maxResultBytes };
-    const execution = new Execution(this.#scheduler, message.lane, limits, {
-      takeSandbox: (hooks) => pool.acquire(loaded.image, hooks),
+    const invocation = { lane, event, meta, limits: { timeoutMs, memoryPages, fuel, maxResultBytes } };
+    const execution = loaded.program.start(invocation, {
       onHostCall: (callId, operation, payload) =>
         this.#send({ type: 'hostCall', slot, token, callId, operation, payload }),
       onCast: (operation, payload) => this.#send({ type: 'cast', slot, token, operation, payload }),
       onAnswer: (finish) => this.#send({ type: 'answered', slot, token, ...answer(finish) }),
-      mayGrow: (sandbox, pages) => pool.mayGrow(sandbox, pages),
       onEnd: (end, usage, answered) => {
         this.#running.delete(slot);
         this.#send({ type: 'ended', slot, token, ...usage, ...ending(end, answered) });
       },
-      onSandboxFree: (sandbox, reusable) => {
+      onFree: () => {
         loaded.running--;
-        // One of an image that was forgotten meanwhile would wait for an invocation that never comes.
-        const wanted = this.#images.get(message.versionId) === loaded;
-        if (sandbox !== undefined) pool.release(sandbox, loaded.image, reusable && wanted);
       },
     });
     this.#running.set(slot, { token, execution });
-    execution.start(message.event, message.meta);
   }
 
   #refuse(message: Invoke, kind: number, why: string): void {
@@ -195,11 +202,10 @@ export class Executor {
 
   async #build(message: Received<'build'>): Promise<void> {
     const { slot, token, handlerName, warmParts, timeoutMs, memoryPages } = message;
-    const engine = this.#engine as Engine;
+    const { engine, base } = this.#host as ProgramHost;
     const bundle = Buffer.from(message.bundle);
     try {
       const limits = { timeoutMs, memoryPages };
-      const base = this.#base as BaseImage;
       const parts = warmParts.split(',');
       const built = await buildProgram(engine, base, this.#scheduler, bundle, handlerName, parts, limits);
       const header = JSON.stringify(built.definition);
@@ -219,7 +225,7 @@ export class Executor {
 
   #pong(sequence: number): void {
     const memory = process.memoryUsage.rss();
-    const sandboxes = this.#pool?.size ?? 0;
+    const sandboxes = this.#host?.pool.size ?? 0;
     this.#send({ type: 'pong', sequence, sandboxes, memoryBytes: memory, waitingTurns: this.#scheduler.length });
   }
 
@@ -234,8 +240,8 @@ export class Executor {
     const loaded = this.#images.get(versionId);
     if (loaded === undefined) return;
     this.#images.delete(versionId);
-    this.#imageBytes -= loaded.image.residentBytes;
-    this.#pool?.forget(loaded.image);
+    this.#imageBytes -= loaded.program.residentBytes;
+    loaded.program.forget();
   }
 }
 

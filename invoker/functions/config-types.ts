@@ -110,7 +110,11 @@ export interface WebhookTriggerConfig extends FailureConfig {
 }
 
 export type AuthMode = 'required' | 'optional' | 'none';
-export type Language = 'javascript' | 'typescript';
+/** What is bundled, evaluated and captured. */
+export type ScriptLanguage = 'javascript' | 'typescript';
+/** What a builder process makes ready. `wasm`: a WASI preview 1 command. */
+export type ModuleLanguage = 'wasm';
+export type Language = ScriptLanguage | ModuleLanguage;
 
 export interface FunctionConfig {
   readonly name: string;

@@ -13,16 +13,18 @@ import { PosternError } from '../../runtime/index.ts';
 import {
   configToJson,
   type FunctionConfig,
-  type Language,
+  isScript,
   mergeConfigs,
   nameFromFile,
   parseFunctionConfig,
   type RawConfig,
+  type ScriptLanguage,
 } from '../function-config.ts';
 import type { BuiltProgram, ProgramBuilder } from '../sandboxes.ts';
 import type { PostgresCatalog } from './catalog.ts';
 import type { CatalogSync } from './catalog-sync.ts';
-import { invalidConfig } from './config-errors.ts';
+import { invalidConfig, spell } from './config-errors.ts';
+import type { ModuleLanguage } from './config-types.ts';
 import type { Change, FunctionStore, StoredSource } from './function-store.ts';
 import { type DependencySource, parseManifest, splitManifest } from './manifest.ts';
 import { collectSource } from './source-files.ts';
@@ -38,7 +40,7 @@ export interface BundleRequest {
   /** Key into `files`. */
   readonly entry: string;
   readonly files: Readonly<Record<string, string>>;
-  readonly language: Language;
+  readonly language: ScriptLanguage;
   readonly handlerName: string;
   /** The entry is an ES module even where it does not look like one. */
   readonly asModule: boolean;
@@ -64,7 +66,9 @@ export interface DeployRequest {
   /** Name of the manifest's file: for error messages, and for the function's name where nothing else gives one. */
   readonly manifestName?: string | undefined;
   readonly source?: string | undefined;
-  /** Where `source` comes from: gives name and language where the configuration doesn't. */
+  /** A WebAssembly module, in place of source. */
+  readonly module?: Uint8Array | undefined;
+  /** Where `source` or `module` comes from: gives name and language where the configuration doesn't. */
   readonly fileName?: string | undefined;
   readonly files?: Readonly<Record<string, string>> | undefined;
   readonly main?: string | undefined;
@@ -88,6 +92,7 @@ export interface DeployerOptions {
 
 interface Draft {
   readonly source: StoredSource;
+  readonly module: Uint8Array | undefined;
   readonly outer: RawConfig;
   readonly asModule: boolean;
   /** Undefined for code without a file: then nothing but the configuration names the function. */
@@ -96,8 +101,8 @@ interface Draft {
 
 interface Built {
   readonly config: FunctionConfig;
-  readonly bundle: string;
-  readonly sourceMap: string;
+  readonly bundle: string | Uint8Array;
+  readonly sourceMap: string | null;
   readonly warnings: readonly string[];
   readonly program: BuiltProgram;
 }
@@ -165,7 +170,29 @@ export class Deployer {
     return built;
   }
 
-  async #buildWith(draft: Draft, preliminary: FunctionConfig): Promise<Built> {
+  #buildWith(draft: Draft, preliminary: FunctionConfig): Promise<Built> {
+    const { language } = preliminary;
+    if (draft.module !== undefined && !isScript(language)) return this.#buildModule(draft, draft.module, language);
+    if (draft.module === undefined && isScript(language)) return this.#buildScript(draft, language, preliminary);
+    const allowed = isScript(language) ? "'source' or 'files'" : "'module' or 'moduleFile'";
+    throw invalidConfig([
+      { field: 'language', given: spell(language), allowed: `${allowed}, which this language is deployed as` },
+    ]);
+  }
+
+  async #buildModule(draft: Draft, module: Uint8Array, language: ModuleLanguage): Promise<Built> {
+    const config = parseFunctionConfig(draft.outer, fileOf(draft));
+    const { memoryBytes } = config;
+    const program = await this.#options.builder.buildModule({
+      language,
+      module,
+      timeoutMs: BUILD_TIMEOUT_MS,
+      memoryBytes,
+    });
+    return { config, bundle: module, sourceMap: null, warnings: triggerWarnings(config.triggers), program };
+  }
+
+  async #buildScript(draft: Draft, language: ScriptLanguage, preliminary: FunctionConfig): Promise<Built> {
     const { source } = draft;
     const bundle = await this.#options.bundler.bundle({
       entry: source.main,
@@ -173,7 +200,7 @@ export class Deployer {
       dependencies: Object.fromEntries(
         Object.entries(source.dependencies).map(([name, text]) => [name, { source: text }]),
       ),
-      language: preliminary.language,
+      language,
       handlerName: preliminary.handler,
       asModule: draft.asModule,
     });
@@ -208,7 +235,29 @@ function draftOf(request: DeployRequest): Draft {
       : splitManifest(request.manifest ?? {}, manifestName);
   const outer = mergeConfigs(manifest.config, request.config);
   const given = request.source ?? manifest.source;
-  const fileName = request.fileName ?? manifest.sourceFile;
+  const module = request.module ?? manifest.module;
+  if (module === undefined && manifest.moduleFile !== undefined) {
+    const allowed = "the module itself in 'module', as base64; the command line reads the file and sends it so";
+    throw invalidConfig([{ field: 'moduleFile', given: spell(manifest.moduleFile), allowed }], manifestName);
+  }
+  const fileName = request.fileName ?? manifest.sourceFile ?? manifest.moduleFile;
+  if (module !== undefined) {
+    if (given !== undefined || request.files !== undefined) {
+      throw invalidConfig(
+        [{ field: 'module', given: 'a module beside source', allowed: 'one of the two' }],
+        manifestName,
+      );
+    }
+    const main = fileName ?? 'function.wasm';
+    const source = { main, files: {}, dependencies: {} };
+    return {
+      source,
+      module,
+      outer: named({ language: 'wasm', ...outer }, request.manifestName),
+      asModule: false,
+      fileName,
+    };
+  }
   const source = collectSource(
     {
       source: given,
@@ -219,14 +268,19 @@ function draftOf(request: DeployRequest): Draft {
     },
     `${typeof outer.name === 'string' ? outer.name : 'function'}.${isTypeScript(outer) ? 'ts' : 'js'}`,
   );
-  // The name comes from the manifest's file before the code's: `orders.function.jsonc` may point at `src/index.ts`.
-  const nameFile = request.manifestName !== undefined && outer.name === undefined ? request.manifestName : undefined;
   return {
     source,
-    outer: nameFile === undefined ? outer : { ...outer, name: nameFromFile(nameFile) },
+    module: undefined,
+    outer: named(outer, request.manifestName),
     asModule: request.asModule ?? manifest.asModule ?? false,
     fileName: fileName ?? (given === undefined ? source.main : undefined),
   };
+}
+
+/** The name comes from the manifest's file before the code's: `orders.function.jsonc` may point at `src/index.ts`. */
+function named(outer: RawConfig, manifestName: string | undefined): RawConfig {
+  if (manifestName === undefined || outer.name !== undefined) return outer;
+  return { ...outer, name: nameFromFile(manifestName) };
 }
 
 function fileOf({ fileName }: Draft): { readonly fileName?: string } {
@@ -240,13 +294,16 @@ function isTypeScript(outer: RawConfig): boolean {
 function readCodeConfig(configJson: string | null, main: string): RawConfig {
   if (configJson === null) return {};
   const { config, ...code } = splitManifest(JSON.parse(configJson), `config in ${main}`);
-  const { source, sourceFile, asModule, dependencies } = code;
-  if ([source, sourceFile, asModule].some((one) => one !== undefined) || Object.keys(dependencies).length > 0) {
+  const { source, sourceFile, module, moduleFile, asModule, dependencies } = code;
+  if (
+    [source, sourceFile, module, moduleFile, asModule].some((one) => one !== undefined) ||
+    Object.keys(dependencies).length > 0
+  ) {
     throw invalidConfig(
       [
         {
           field: 'config',
-          given: "'source', 'sourceFile', 'jsEvalAsModule' or 'dependencies'",
+          given: "'source', 'sourceFile', 'module', 'moduleFile', 'jsEvalAsModule' or 'dependencies'",
           allowed: 'these only in a manifest or a deploy request',
         },
       ],
@@ -277,7 +334,7 @@ function versionIdOf(source: StoredSource, built: Built, engineId: string): stri
     source.main,
     sorted(source.files),
     sorted(source.dependencies),
-    built.bundle,
+    typeof built.bundle === 'string' ? built.bundle : createHash('sha256').update(built.bundle).digest('hex'),
   ];
   return createHash('sha256').update(JSON.stringify(input)).digest('hex');
 }

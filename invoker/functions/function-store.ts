@@ -63,7 +63,8 @@ export interface NewVersion {
   readonly versionId: string;
   readonly config: FunctionConfig;
   readonly source: StoredSource;
-  readonly bundle: string;
+  /** What it is built from again: JavaScript as one text, or a module's bytes. */
+  readonly bundle: string | Uint8Array;
   readonly sourceMap: string | null;
   readonly form: Form;
   readonly engineId: string;
@@ -272,10 +273,11 @@ async function insertVersion(
     number,
     version.versionId,
     JSON.stringify(version.source),
-    version.bundle,
+    typeof version.bundle === 'string' ? version.bundle : '',
     version.sourceMap,
     configToJson(version.config),
     version.form,
+    typeof version.bundle === 'string' ? null : version.bundle,
   ]);
   await client.query('update postern.functions set next_version = $2 where id = $1', [functionId, number + 1]);
 }
@@ -301,8 +303,8 @@ const ACTIVATE = `
   update postern.functions set active_version = $2, updated_at = now() where id = $1`;
 
 const INSERT_VERSION = `
-  insert into postern.versions (function_id, version, version_id, source, bundle, source_map, config, form)
-  values ($1, $2, $3, $4, $5, $6, $7, $8)`;
+  insert into postern.versions (function_id, version, version_id, source, bundle, source_map, config, form, module)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`;
 
 const STORE_IMAGE = `
   insert into postern.images (version_id, engine_id, image)

@@ -3,7 +3,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Pool } from 'pg';
 import { PosternError } from '../../runtime/index.ts';
-import { configFromJson } from '../function-config.ts';
+import { configFromJson, isScript } from '../function-config.ts';
 import type { ProgramBuilder } from '../sandboxes.ts';
 import { storeImage } from './function-store.ts';
 
@@ -12,6 +12,7 @@ const REBUILD_TIMEOUT_MS = 30_000;
 /** What could not be built is tried again after that. */
 const REFUSED_RETRY_MS = 5_000;
 const MAX_REFUSED = 1_000;
+const NO_MODULE = new Uint8Array(0);
 
 export interface ImageCacheOptions {
   readonly maxBytes?: number;
@@ -61,32 +62,31 @@ export class ImageCache {
   }
 
   async #rebuild(versionId: string): Promise<Uint8Array> {
-    const { rows } = await this.#pool.query<{ bundle: string; config: unknown }>(READ_BUNDLE, [versionId]);
+    const { rows } = await this.#pool.query<{ bundle: string; module: Buffer | null; config: unknown }>(READ_BUNDLE, [
+      versionId,
+    ]);
     const row = rows[0];
     if (row === undefined) throw new PosternError('FUNCTION_NOT_FOUND', 'the version has been deleted');
     const config = configFromJson(row.config);
-    const { image } = await this.#builder
-      .build({
-        bundle: row.bundle,
-        handlerName: config.handler,
-        timeoutMs: REBUILD_TIMEOUT_MS,
-        memoryBytes: config.memoryBytes,
-      })
-      .catch((cause: unknown) => {
-        // It was accepted once, perhaps by the engine of a newer node, to which the caller may be sent and for which its
-        // event waits: nothing here is the function's failure.
-        const error = PosternError.from(cause);
-        if (error.code !== 'INVALID_FUNCTION') throw error;
-        const message = `function '${config.name}' can't be built for this node's engine: ${error.message}`;
-        const refused = new PosternError('OVERLOADED', message, { cause, details: { retryAfterMs: REFUSED_RETRY_MS } });
-        this.#refused.set(versionId, refused);
-        this.#log(message);
-        throw refused;
-      });
+    const limits = { timeoutMs: REBUILD_TIMEOUT_MS, memoryBytes: config.memoryBytes };
+    const building = isScript(config.language)
+      ? this.#builder.build({ bundle: row.bundle, handlerName: config.handler, ...limits })
+      : this.#builder.buildModule({ language: config.language, module: row.module ?? NO_MODULE, ...limits });
+    const { image } = await building.catch((cause: unknown) => {
+      // It was accepted once, perhaps by the engine of a newer node, to which the caller may be sent and for which its
+      // event waits: nothing here is the function's failure.
+      const error = PosternError.from(cause);
+      if (error.code !== 'INVALID_FUNCTION') throw error;
+      const message = `function '${config.name}' can't be built for this node's engine: ${error.message}`;
+      const refused = new PosternError('OVERLOADED', message, { cause, details: { retryAfterMs: REFUSED_RETRY_MS } });
+      this.#refused.set(versionId, refused);
+      this.#log(message);
+      throw refused;
+    });
     await storeImage(this.#pool, versionId, this.#builder.engineId, image);
     return image;
   }
 }
 
 const READ_IMAGE = 'select image from postern.images where version_id = $1 and engine_id = $2';
-const READ_BUNDLE = 'select bundle, config from postern.versions where version_id = $1 limit 1';
+const READ_BUNDLE = 'select bundle, module, config from postern.versions where version_id = $1 limit 1';

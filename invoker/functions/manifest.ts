@@ -8,6 +8,9 @@ import { invalidConfig, spell } from './config-errors.ts';
 export interface CodeFields {
   readonly source?: string;
   readonly sourceFile?: string;
+  /** A WebAssembly module; in the manifest it is base64. */
+  readonly module?: Uint8Array;
+  readonly moduleFile?: string;
   /**
    * `jsEvalAsModule`. True: the code is an ES module with an exported handler, whatever it looks like. False, GraalFaaS'
    * default, or not said: a script, CommonJS or an ES module, as the code looks.
@@ -59,24 +62,20 @@ export function splitManifest(raw: unknown, where: string): Manifest {
     $schema: _,
     ...config
   } = raw as Record<string, unknown>;
-  for (const [field, value] of Object.entries({ module, moduleFile })) {
-    if (value !== undefined) {
-      throw invalidConfig(
-        [{ field, given: 'a WebAssembly module', allowed: 'source or sourceFile; modules are not supported yet' }],
-        where,
-      );
-    }
-  }
   if (jsEvalAsModule !== undefined && typeof jsEvalAsModule !== 'boolean') {
     throw invalidConfig([{ field: 'jsEvalAsModule', given: spell(jsEvalAsModule), allowed: 'true or false' }], where);
   }
-  if (source !== undefined && sourceFile !== undefined) {
-    throw invalidConfig([{ field: 'sourceFile', given: 'sourceFile beside source', allowed: 'one of the two' }], where);
+  const given = Object.entries({ source, sourceFile, module, moduleFile }).filter(([, value]) => value !== undefined);
+  if (given.length > 1) {
+    const [[first], [second]] = given as unknown as readonly [[string], [string]];
+    throw invalidConfig([{ field: second, given: `${second} beside ${first}`, allowed: 'one of the two' }], where);
   }
   return {
     config,
     ...(source === undefined ? {} : { source: text('source', source, where) }),
     ...(sourceFile === undefined ? {} : { sourceFile: text('sourceFile', sourceFile, where) }),
+    ...(module === undefined ? {} : { module: moduleBytes(module, where) }),
+    ...(moduleFile === undefined ? {} : { moduleFile: text('moduleFile', moduleFile, where) }),
     ...(jsEvalAsModule === undefined ? {} : { asModule: jsEvalAsModule }),
     dependencies: parseDependencies(dependencies, where),
   };
@@ -85,6 +84,17 @@ export function splitManifest(raw: unknown, where: string): Manifest {
 function text(field: string, value: unknown, where: string): string {
   if (typeof value === 'string' && value !== '') return value;
   throw invalidConfig([{ field, given: spell(value), allowed: 'text that is not empty' }], where);
+}
+
+/** Base64 of a file, as the standard has it, without line breaks. */
+export function moduleBytes(base64: unknown, where: string): Uint8Array {
+  const allowed = 'base64 of a WebAssembly module';
+  if (typeof base64 !== 'string') throw invalidConfig([{ field: 'module', given: spell(base64), allowed }], where);
+  const bytes = Buffer.from(base64, 'base64');
+  if (base64 === '' || bytes.toString('base64').replaceAll('=', '') !== base64.replaceAll('=', '')) {
+    throw invalidConfig([{ field: 'module', given: 'other text', allowed }], where);
+  }
+  return bytes;
 }
 
 function parseDependencies(raw: unknown, where: string): Record<string, DependencySource> {

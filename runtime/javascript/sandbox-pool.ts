@@ -3,6 +3,7 @@
  * ones are kept for the image they ran, within bounds, and made clean when they come back.
  */
 
+import { MemoryBudget } from '../memory-budget.ts';
 import type { Engine } from './engine.ts';
 import { NoSandboxError } from './execution.ts';
 import type { Image } from './image.ts';
@@ -35,20 +36,26 @@ export class SandboxPool {
   readonly #engine: Engine;
   readonly #base: Image;
   readonly #options: SandboxPoolOptions;
+  readonly #budget: MemoryBudget;
   readonly #idle = new Map<Image, Sandbox[]>();
   /**
-   * What `#grownBytes` has in it for each sandbox: what that holds, and what it may grow by just now. V8 may refuse what we
+   * What the budget has in it for each sandbox: what that holds, and what it may grow by just now. V8 may refuse what we
    * allowed and nobody is told, so it is counted anew whenever the sandbox asks again or comes back.
    */
   readonly #counted = new Map<Sandbox, number>();
   #idleCount = 0;
   #sandboxes = 0;
-  #grownBytes = 0;
 
-  constructor(engine: Engine, base: Image, options: SandboxPoolOptions = DEFAULT_POOL_OPTIONS) {
+  constructor(
+    engine: Engine,
+    base: Image,
+    options: SandboxPoolOptions = DEFAULT_POOL_OPTIONS,
+    budget = new MemoryBudget(options.maxGrownBytes),
+  ) {
     this.#engine = engine;
     this.#base = base;
     this.#options = options;
+    this.#budget = budget;
   }
 
   get size(): number {
@@ -56,14 +63,14 @@ export class SandboxPool {
   }
 
   get grownBytes(): number {
-    return this.#grownBytes;
+    return this.#budget.heldBytes;
   }
 
   /** Asked before a guest's memory grows: false where the process has no room for it. */
   mayGrow(sandbox: Sandbox, deltaPages: number): boolean {
     this.#count(sandbox, sandbox.grownBytes);
     const bytes = deltaPages * WASM_PAGE_BYTES;
-    if (this.#grownBytes + bytes > this.#options.maxGrownBytes) return false;
+    if (!this.#budget.fits(bytes)) return false;
     this.#count(sandbox, sandbox.grownBytes + bytes);
     return true;
   }
@@ -119,7 +126,7 @@ export class SandboxPool {
   }
 
   #count(sandbox: Sandbox, bytes: number): void {
-    this.#grownBytes += bytes - (this.#counted.get(sandbox) ?? 0);
+    this.#budget.add(bytes - (this.#counted.get(sandbox) ?? 0));
     if (bytes === 0) this.#counted.delete(sandbox);
     else this.#counted.set(sandbox, bytes);
   }

@@ -173,10 +173,11 @@ export function functionRoutes(app: FastifyInstance, options: FunctionRoutesOpti
 
 function readDeploy(body: unknown): Parameters<Deployer['deploy']>[0] {
   const { fileName, files, main, manifest, manifestName, config, ...rest } = read(deployBody, body);
-  const { config: fields, source, sourceFile, asModule, dependencies } = splitManifest(rest, 'deploy request');
+  const { config: fields, source, sourceFile, module, asModule, dependencies } = splitManifest(rest, 'deploy request');
   return {
     config: mergeConfigs(config, fields),
     source,
+    module,
     fileName,
     files,
     main: main ?? sourceFile,

@@ -23,7 +23,8 @@ export const functionName = z.string().regex(/^[a-z][a-z0-9_-]{0,62}$/);
 export const deployBody = z
   .looseObject({
     source: text.optional().describe('inline code'),
-    fileName: text.optional().describe('what the inline code is called in errors; gives name and language'),
+    module: text.optional().describe('base64 of a WebAssembly module, in place of code'),
+    fileName: text.optional().describe('what the inline code or module is called in errors; gives name and language'),
     files: files.optional().describe('relative path -> text'),
     main: text.optional().describe('which of files is deployed'),
     manifest: z.union([text, record]).optional().describe('text of a .function.jsonc, or its object'),

@@ -13,6 +13,7 @@ import {
 import type {
   BuildRequest,
   BuiltProgram,
+  ModuleBuildRequest,
   ProgramBuilder,
   TriggerConfig,
   TriggerInstaller,
@@ -53,6 +54,11 @@ export class FakeBuilder implements ProgramBuilder {
       form: (/\/\/ form (\S+)/.exec(request.bundle)?.[1] ?? 'handler') as BuiltProgram['form'],
       exportNames: ['handler'],
     };
+  }
+
+  async buildModule({ module }: ModuleBuildRequest): Promise<BuiltProgram> {
+    const image = Buffer.from(`${this.engineId}:${Buffer.from(module).toString('hex')}`);
+    return { image, configJson: null, form: 'handler', exportNames: ['_start'] };
   }
 }
 

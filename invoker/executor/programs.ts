@@ -1,0 +1,134 @@
+/** What an executor holds of a version, ready to be invoked: one class for each kind of guest. */
+
+import {
+  type BaseImage,
+  CommandExecution,
+  type CommandProgram,
+  decodeImage,
+  type Engine,
+  Execution,
+  type ExecutionEnd,
+  type ExecutionLimits,
+  type ExecutionUsage,
+  type Finish,
+  type Image,
+  isStoredCommand,
+  loadCommand,
+  type MemoryBudget,
+  type RunningExecution,
+  type SandboxPool,
+  type Scheduler,
+} from '../../runtime/index.ts';
+
+/** What all programs of an executor share. */
+export interface ProgramHost {
+  readonly engine: Engine;
+  readonly base: BaseImage;
+  readonly scheduler: Scheduler;
+  readonly pool: SandboxPool;
+  readonly budget: MemoryBudget;
+}
+
+export interface Invocation {
+  readonly lane: string;
+  readonly limits: ExecutionLimits;
+  readonly event: Uint8Array;
+  readonly meta: Uint8Array;
+}
+
+/** Who hears of an invocation. */
+export interface InvocationListener {
+  onHostCall(callId: number, operation: string, payload: Buffer): void;
+  onCast(operation: string, payload: Buffer): void;
+  /** The answer is there, but work goes on: `onEnd` follows. */
+  onAnswer(finish: Finish): void;
+  /** Once. `answered`: `onAnswer` went before. */
+  onEnd(end: ExecutionEnd, usage: ExecutionUsage, answered: boolean): void;
+  /** Once, after `onEnd`: nothing of the guest is left. */
+  onFree(): void;
+}
+
+export interface Program {
+  /** What it takes of the process while nobody runs it. */
+  readonly residentBytes: number;
+  start(invocation: Invocation, listener: InvocationListener): RunningExecution;
+  /** It will not be started again. What runs of it goes on. */
+  forget(): void;
+}
+
+/** Throws, or rejects, on what no builder of this version made. */
+export function loadProgram(stored: Uint8Array, host: ProgramHost): Program | Promise<Program> {
+  if (isStoredCommand(stored)) return loadCommand(stored).then((command) => new Command(command, host));
+  return new JavaScript(decodeImage(stored, host.engine.id, host.base), host);
+}
+
+class JavaScript implements Program {
+  readonly residentBytes: number;
+  readonly #image: Image;
+  readonly #host: ProgramHost;
+  #forgotten = false;
+
+  constructor(image: Image, host: ProgramHost) {
+    this.#image = image;
+    this.#host = host;
+    this.residentBytes = image.residentBytes;
+  }
+
+  start({ lane, limits, event, meta }: Invocation, listener: InvocationListener): RunningExecution {
+    const { pool, scheduler } = this.#host;
+    const execution = new Execution(scheduler, lane, limits, {
+      takeSandbox: (hooks) => pool.acquire(this.#image, hooks),
+      onHostCall: listener.onHostCall,
+      onCast: listener.onCast,
+      onAnswer: listener.onAnswer,
+      mayGrow: (sandbox, pages) => pool.mayGrow(sandbox, pages),
+      onEnd: listener.onEnd,
+      onSandboxFree: (sandbox, reusable) => {
+        // One of an image that was forgotten meanwhile would wait for an invocation that never comes.
+        if (sandbox !== undefined) pool.release(sandbox, this.#image, reusable && !this.#forgotten);
+        listener.onFree();
+      },
+    });
+    execution.start(event, meta);
+    return execution;
+  }
+
+  forget(): void {
+    this.#forgotten = true;
+    this.#host.pool.forget(this.#image);
+  }
+}
+
+class Command implements Program {
+  readonly residentBytes: number;
+  readonly #command: CommandProgram;
+  readonly #host: ProgramHost;
+
+  constructor(command: CommandProgram, host: ProgramHost) {
+    this.#command = command;
+    this.#host = host;
+    this.residentBytes = command.residentBytes;
+  }
+
+  start({ lane, limits, event, meta }: Invocation, listener: InvocationListener): RunningExecution {
+    const { scheduler, budget } = this.#host;
+    const execution = new CommandExecution(scheduler, lane, limits, this.#command, {
+      onHostCall: listener.onHostCall,
+      onCast: listener.onCast,
+      onEnd: (end, usage) => listener.onEnd(end, usage, false),
+      mayHold: (bytes) => {
+        if (!budget.fits(bytes)) return false;
+        budget.add(bytes);
+        return true;
+      },
+      onFree: (heldBytes) => {
+        budget.add(-heldBytes);
+        listener.onFree();
+      },
+    });
+    execution.start(event, meta);
+    return execution;
+  }
+
+  forget(): void {}
+}
