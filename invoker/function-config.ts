@@ -18,7 +18,8 @@ import {
   spell,
   unknownField,
 } from './functions/config-errors.ts';
-import type { FunctionConfig, Language, ScriptLanguage } from './functions/config-types.ts';
+import type { FunctionConfig, Language } from './functions/config-types.ts';
+import { LANGUAGE_NAMES, languageNamed, languageOfFile, withoutEnding } from './functions/languages.ts';
 import { DEFAULT_RETRY, retrySchema } from './functions/retry-config.ts';
 import { parseTriggers } from './functions/trigger-config.ts';
 import { duration, readRate, size } from './functions/units.ts';
@@ -53,27 +54,7 @@ export const FUNCTION_NAME = /^[a-z][a-z0-9_-]{0,62}$/;
 /** Path segments of our own: `/functions/v1/invoke`, and `/functions/v1/…` beside the control API's `/functions/{name}/…`. */
 const RESERVED_NAMES: readonly string[] = ['invoke', 'webhook', 'v1'];
 
-/** Others are built as modules. */
-export function isScript(language: Language): language is ScriptLanguage {
-  return language === 'javascript' || language === 'typescript';
-}
-
-const LANGUAGES: Readonly<Record<string, Language>> = {
-  javascript: 'javascript',
-  js: 'javascript',
-  typescript: 'typescript',
-  ts: 'typescript',
-  wasm: 'wasm',
-  wasi: 'wasm',
-};
-const LATER_LANGUAGES: readonly string[] = ['python', 'py', 'component', 'assemblyscript', 'as', 'rust', 'go'];
-/** By the file's ending; JavaScript where none of them is meant. */
-const LANGUAGE_OF_FILE: readonly (readonly [ending: RegExp, language: Language])[] = [
-  [/\.[cm]?tsx?$/, 'typescript'],
-  [/\.wasm$/, 'wasm'],
-];
-const SOURCE_FILE = /\.(?:function\.jsonc?|[cm]?[jt]sx?|wasm)$/;
-
+const MANIFEST_ENDING = /\.function\.jsonc?$/;
 const MB = 2 ** 20;
 const NAME_TEXT = `a name of 1 to 63 characters: a lower-case letter, then a-z, 0-9, '_' or '-' (not 'invoke', 'webhook' or 'v1')`;
 const HANDLER_TEXT = 'the name of an export';
@@ -293,7 +274,7 @@ export function configFromJson(stored: unknown): FunctionConfig {
 
 /** `functions/send-mail.ts`, `send-mail.function.jsonc` and `send-mail/index.ts` are all `send-mail`. */
 export function nameFromFile(fileName: string): string {
-  const name = basename(fileName).replace(SOURCE_FILE, '');
+  const name = withoutEnding(basename(fileName).replace(MANIFEST_ENDING, ''));
   const folder = basename(dirname(fileName));
   return name === 'index' && folder !== '' && folder !== '.' ? folder : name;
 }
@@ -307,17 +288,9 @@ function parseName(given: unknown, fileName: string | undefined, problems: Field
 }
 
 function parseLanguage(given: unknown, fileName: string | undefined, problems: FieldProblem[]): Language {
-  if (given === undefined) {
-    const [, language] = LANGUAGE_OF_FILE.find(([ending]) => fileName !== undefined && ending.test(fileName)) ?? [];
-    return language ?? 'javascript';
-  }
-  if (typeof given === 'string' && Object.hasOwn(LANGUAGES, given)) return LANGUAGES[given]!;
-  const later = typeof given === 'string' && LATER_LANGUAGES.includes(given);
-  problems.push({
-    field: 'language',
-    given: spell(given),
-    allowed: `'javascript', 'typescript' or 'wasm'${later ? `; '${given}' is not supported yet` : ''}`,
-  });
+  const language = given === undefined ? (languageOfFile(fileName) ?? 'javascript') : languageNamed(given);
+  if (language !== undefined) return language;
+  problems.push({ field: 'language', given: spell(given), allowed: `one of ${LANGUAGE_NAMES.map(spell).join(', ')}` });
   return 'javascript';
 }
 

@@ -1,6 +1,6 @@
 /** What the rest of the node sees of the processes that build programs: `executor/executor-pool.ts` and `builder/`. */
 
-import type { ModuleLanguage } from './functions/config-types.ts';
+import type { ModuleLanguage, StoredSource } from './functions/config-types.ts';
 
 /** A JavaScript program to evaluate and capture, at deploy. */
 export interface BuildRequest {
@@ -13,11 +13,14 @@ export interface BuildRequest {
   readonly memoryBytes: number;
 }
 
+/** A WebAssembly module as it was uploaded, or sources. */
+export type ModuleCode = { readonly module: Uint8Array } | { readonly source: StoredSource };
+
 /** A program of another language to make ready, at deploy. */
 export interface ModuleBuildRequest {
   readonly language: ModuleLanguage;
-  /** The WebAssembly module, as it was uploaded. */
-  readonly module: Uint8Array;
+  readonly code: ModuleCode;
+  readonly handlerName: string;
   readonly timeoutMs: number;
   readonly memoryBytes: number;
 }

@@ -12,9 +12,9 @@ import type { BuilderAnswer } from './builder-process.ts';
 
 const NOTHING = new Uint8Array(0);
 
-function build(): { readonly answer: BuilderAnswer; readonly image: Uint8Array } {
+async function build(): Promise<{ readonly answer: BuilderAnswer; readonly image: Uint8Array }> {
   try {
-    const { image, ...built } = buildModule(deserialize(readFileSync(0)) as ModuleBuildRequest);
+    const { image, ...built } = await buildModule(deserialize(readFileSync(0)) as ModuleBuildRequest);
     return { answer: { built }, image };
   } catch (error) {
     // Anything else ends the process, and its complaint goes nowhere: the node says so.
@@ -23,7 +23,7 @@ function build(): { readonly answer: BuilderAnswer; readonly image: Uint8Array }
   }
 }
 
-const { answer, image } = build();
+const { answer, image } = await build();
 const json = Buffer.from(JSON.stringify(answer));
 const length = Buffer.alloc(4);
 length.writeUInt32LE(json.length);

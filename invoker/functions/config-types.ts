@@ -139,3 +139,12 @@ export interface FunctionConfig {
   /** Most invocations at once on a node; null for the node's own limit. */
   readonly concurrency: number | null;
 }
+
+/** The texts that a version was deployed as. */
+export interface StoredSource {
+  /** Key into `files`. */
+  readonly main: string;
+  readonly files: Readonly<Record<string, string>>;
+  /** In-memory modules by name. */
+  readonly dependencies: Readonly<Record<string, string>>;
+}

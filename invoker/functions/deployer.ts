@@ -13,7 +13,6 @@ import { PosternError } from '../../runtime/index.ts';
 import {
   configToJson,
   type FunctionConfig,
-  isScript,
   mergeConfigs,
   nameFromFile,
   parseFunctionConfig,
@@ -24,8 +23,9 @@ import type { BuiltProgram, ProgramBuilder } from '../sandboxes.ts';
 import type { PostgresCatalog } from './catalog.ts';
 import type { CatalogSync } from './catalog-sync.ts';
 import { invalidConfig, spell } from './config-errors.ts';
-import type { ModuleLanguage } from './config-types.ts';
-import type { Change, FunctionStore, StoredSource } from './function-store.ts';
+import type { ModuleLanguage, StoredSource } from './config-types.ts';
+import type { Change, FunctionStore } from './function-store.ts';
+import { endingOf, isModule, isScript, languageNamed } from './languages.ts';
 import { type DependencySource, parseManifest, splitManifest } from './manifest.ts';
 import { collectSource } from './source-files.ts';
 import { SourceLocator } from './source-locator.ts';
@@ -101,7 +101,7 @@ interface Draft {
 
 interface Built {
   readonly config: FunctionConfig;
-  readonly bundle: string | Uint8Array;
+  readonly bundle: string;
   readonly sourceMap: string | null;
   readonly warnings: readonly string[];
   readonly program: BuiltProgram;
@@ -120,12 +120,13 @@ export class Deployer {
     const draft = draftOf(request);
     const built = await this.#build(draft);
     refuseUnrunnable(built);
-    const versionId = versionIdOf(draft.source, built, builder.engineId);
+    const versionId = versionIdOf(draft, built, builder.engineId);
     const change = await store.deploy({
       versionId,
       config: built.config,
       source: draft.source,
       bundle: built.bundle,
+      module: draft.module ?? null,
       sourceMap: built.sourceMap,
       form: built.program.form,
       engineId: builder.engineId,
@@ -172,24 +173,21 @@ export class Deployer {
 
   #buildWith(draft: Draft, preliminary: FunctionConfig): Promise<Built> {
     const { language } = preliminary;
-    if (draft.module !== undefined && !isScript(language)) return this.#buildModule(draft, draft.module, language);
-    if (draft.module === undefined && isScript(language)) return this.#buildScript(draft, language, preliminary);
-    const allowed = isScript(language) ? "'source' or 'files'" : "'module' or 'moduleFile'";
-    throw invalidConfig([
-      { field: 'language', given: spell(language), allowed: `${allowed}, which this language is deployed as` },
-    ]);
+    if (isModule(language) === (draft.module === undefined)) {
+      const wanted = isModule(language) ? "'module' or 'moduleFile'" : "'source', 'sourceFile' or 'files'";
+      const allowed = `${wanted}, which this language is deployed as`;
+      throw invalidConfig([{ field: 'language', given: spell(language), allowed }]);
+    }
+    return isScript(language) ? this.#buildScript(draft, language, preliminary) : this.#buildModule(draft, language);
   }
 
-  async #buildModule(draft: Draft, module: Uint8Array, language: ModuleLanguage): Promise<Built> {
+  async #buildModule(draft: Draft, language: ModuleLanguage): Promise<Built> {
     const config = parseFunctionConfig(draft.outer, fileOf(draft));
-    const { memoryBytes } = config;
-    const program = await this.#options.builder.buildModule({
-      language,
-      module,
-      timeoutMs: BUILD_TIMEOUT_MS,
-      memoryBytes,
-    });
-    return { config, bundle: module, sourceMap: null, warnings: triggerWarnings(config.triggers), program };
+    const { handler: handlerName, memoryBytes } = config;
+    const code = draft.module === undefined ? { source: draft.source } : { module: draft.module };
+    const limits = { timeoutMs: BUILD_TIMEOUT_MS, memoryBytes };
+    const program = await this.#options.builder.buildModule({ language, code, handlerName, ...limits });
+    return { config, bundle: '', sourceMap: null, warnings: triggerWarnings(config.triggers), program };
   }
 
   async #buildScript(draft: Draft, language: ScriptLanguage, preliminary: FunctionConfig): Promise<Built> {
@@ -266,7 +264,7 @@ function draftOf(request: DeployRequest): Draft {
       main: request.main ?? (given === undefined ? manifest.sourceFile : undefined),
       dependencies: { ...manifest.dependencies, ...request.dependencies },
     },
-    `${typeof outer.name === 'string' ? outer.name : 'function'}.${isTypeScript(outer) ? 'ts' : 'js'}`,
+    `${typeof outer.name === 'string' ? outer.name : 'function'}.${endingOf(languageNamed(outer.language) ?? 'javascript')}`,
   );
   return {
     source,
@@ -285,10 +283,6 @@ function named(outer: RawConfig, manifestName: string | undefined): RawConfig {
 
 function fileOf({ fileName }: Draft): { readonly fileName?: string } {
   return fileName === undefined ? {} : { fileName };
-}
-
-function isTypeScript(outer: RawConfig): boolean {
-  return outer.language === 'typescript' || outer.language === 'ts';
 }
 
 function readCodeConfig(configJson: string | null, main: string): RawConfig {
@@ -324,7 +318,7 @@ function refuseUnrunnable({ config, program }: Built): void {
 }
 
 /** The same input gives the same id: code as written and as bundled, configuration (with the name), engine. */
-function versionIdOf(source: StoredSource, built: Built, engineId: string): string {
+function versionIdOf({ source, module }: Draft, built: Built, engineId: string): string {
   const sorted = (record: Readonly<Record<string, string>>) =>
     Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1));
   const input = [
@@ -334,7 +328,8 @@ function versionIdOf(source: StoredSource, built: Built, engineId: string): stri
     source.main,
     sorted(source.files),
     sorted(source.dependencies),
-    typeof built.bundle === 'string' ? built.bundle : createHash('sha256').update(built.bundle).digest('hex'),
+    built.bundle,
+    ...(module === undefined ? [] : [createHash('sha256').update(module).digest('hex')]),
   ];
   return createHash('sha256').update(JSON.stringify(input)).digest('hex');
 }

@@ -11,6 +11,7 @@ import { configFromJson, configToJson, type FunctionConfig, ROLE_TEXT } from '..
 import type { BuiltProgram } from '../sandboxes.ts';
 import type { TriggerInstaller } from '../trigger-installer.ts';
 import { invalidConfig, spell } from './config-errors.ts';
+import type { StoredSource } from './config-types.ts';
 
 /** Locks are taken in one order everywhere (function, user tables, generation), but users' own DDL may cross it. */
 const DEADLOCK_ATTEMPTS = 3;
@@ -18,14 +19,6 @@ const DEADLOCK_ATTEMPTS = 3;
 const KEPT_VERSIONS = 10;
 
 export type Form = BuiltProgram['form'];
-
-export interface StoredSource {
-  /** Key into `files`. */
-  readonly main: string;
-  readonly files: Readonly<Record<string, string>>;
-  /** In-memory modules by name. */
-  readonly dependencies: Readonly<Record<string, string>>;
-}
 
 export interface FunctionSummary {
   readonly name: string;
@@ -63,8 +56,10 @@ export interface NewVersion {
   readonly versionId: string;
   readonly config: FunctionConfig;
   readonly source: StoredSource;
-  /** What it is built from again: JavaScript as one text, or a module's bytes. */
-  readonly bundle: string | Uint8Array;
+  /** JavaScript as one text; empty for other languages. */
+  readonly bundle: string;
+  /** As it was uploaded; null where there is source. */
+  readonly module: Uint8Array | null;
   readonly sourceMap: string | null;
   readonly form: Form;
   readonly engineId: string;
@@ -273,11 +268,11 @@ async function insertVersion(
     number,
     version.versionId,
     JSON.stringify(version.source),
-    typeof version.bundle === 'string' ? version.bundle : '',
+    version.bundle,
     version.sourceMap,
     configToJson(version.config),
     version.form,
-    typeof version.bundle === 'string' ? null : version.bundle,
+    version.module,
   ]);
   await client.query('update postern.functions set next_version = $2 where id = $1', [functionId, number + 1]);
 }

@@ -3,16 +3,24 @@
 import { LRUCache } from 'lru-cache';
 import type { Pool } from 'pg';
 import { PosternError } from '../../runtime/index.ts';
-import { configFromJson, isScript } from '../function-config.ts';
+import { configFromJson } from '../function-config.ts';
 import type { ProgramBuilder } from '../sandboxes.ts';
+import type { StoredSource } from './config-types.ts';
 import { storeImage } from './function-store.ts';
+import { isScript } from './languages.ts';
 
 const MAX_BYTES = 128 * 2 ** 20;
 const REBUILD_TIMEOUT_MS = 30_000;
 /** What could not be built is tried again after that. */
 const REFUSED_RETRY_MS = 5_000;
 const MAX_REFUSED = 1_000;
-const NO_MODULE = new Uint8Array(0);
+
+interface StoredCode {
+  readonly bundle: string;
+  readonly source: StoredSource;
+  readonly module: Buffer | null;
+  readonly config: unknown;
+}
 
 export interface ImageCacheOptions {
   readonly maxBytes?: number;
@@ -62,16 +70,16 @@ export class ImageCache {
   }
 
   async #rebuild(versionId: string): Promise<Uint8Array> {
-    const { rows } = await this.#pool.query<{ bundle: string; module: Buffer | null; config: unknown }>(READ_BUNDLE, [
-      versionId,
-    ]);
+    const { rows } = await this.#pool.query<StoredCode>(READ_CODE, [versionId]);
     const row = rows[0];
     if (row === undefined) throw new PosternError('FUNCTION_NOT_FOUND', 'the version has been deleted');
     const config = configFromJson(row.config);
     const limits = { timeoutMs: REBUILD_TIMEOUT_MS, memoryBytes: config.memoryBytes };
-    const building = isScript(config.language)
-      ? this.#builder.build({ bundle: row.bundle, handlerName: config.handler, ...limits })
-      : this.#builder.buildModule({ language: config.language, module: row.module ?? NO_MODULE, ...limits });
+    const { language, handler: handlerName } = config;
+    const code = row.module === null ? { source: row.source } : { module: row.module };
+    const building = isScript(language)
+      ? this.#builder.build({ bundle: row.bundle, handlerName, ...limits })
+      : this.#builder.buildModule({ language, code, handlerName, ...limits });
     const { image } = await building.catch((cause: unknown) => {
       // It was accepted once, perhaps by the engine of a newer node, to which the caller may be sent and for which its
       // event waits: nothing here is the function's failure.
@@ -89,4 +97,4 @@ export class ImageCache {
 }
 
 const READ_IMAGE = 'select image from postern.images where version_id = $1 and engine_id = $2';
-const READ_BUNDLE = 'select bundle, module, config from postern.versions where version_id = $1 limit 1';
+const READ_CODE = 'select bundle, source, module, config from postern.versions where version_id = $1 limit 1';

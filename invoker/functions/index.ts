@@ -2,6 +2,7 @@
 
 export { type DeployedVersion, type EnvResolver, PostgresCatalog, type PostgresCatalogOptions } from './catalog.ts';
 export { CatalogSync, type CatalogSyncOptions } from './catalog-sync.ts';
+export type { StoredSource } from './config-types.ts';
 export {
   type BundleRequest,
   type Bundler,
@@ -17,7 +18,6 @@ export {
   FunctionStore,
   type FunctionSummary,
   functionNotFound,
-  type StoredSource,
   type VersionSummary,
 } from './function-store.ts';
 export { ImageCache } from './image-cache.ts';

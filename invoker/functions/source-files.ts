@@ -1,13 +1,12 @@
 /** Which files a deploy is made of, from the forms in which it may say so. Nothing here touches a disk. */
 
-import { extname } from 'node:path';
 import { PosternError } from '../../runtime/index.ts';
-import type { StoredSource } from './function-store.ts';
+import type { StoredSource } from './config-types.ts';
+import { languageOfFile } from './languages.ts';
 import type { DependencySource } from './manifest.ts';
 
 const MAX_PATH_CHARS = 200;
 const MAIN_NAMES = ['index', 'main', 'handler'];
-const EXTENSIONS = ['.ts', '.js', '.mts', '.mjs', '.cts', '.cjs', '.tsx', '.jsx'];
 
 export interface SourceInput {
   /** Inline code; `fileName` is what errors call it. */
@@ -53,11 +52,9 @@ function checkPath(path: string): string {
 }
 
 function chooseMain(paths: readonly string[]): string {
-  const code = paths.filter((path) => EXTENSIONS.includes(extname(path)));
+  const code = paths.filter((path) => languageOfFile(path) !== undefined);
   if (code.length === 1) return code[0]!;
-  const usual = MAIN_NAMES.flatMap((name) => EXTENSIONS.map((extension) => name + extension)).find((name) =>
-    code.includes(name),
-  );
+  const usual = MAIN_NAMES.flatMap((name) => code.filter((path) => path.replace(/\.[a-z.]+$/, '') === name))[0];
   if (usual !== undefined) return usual;
   throw refuse("it is not clear which file to deploy: name it in 'main' or 'sourceFile'");
 }

@@ -3,7 +3,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Pool } from 'pg';
 import { timedQuery } from '../../database/index.ts';
-import type { StoredSource } from './function-store.ts';
+import type { StoredSource } from './config-types.ts';
 import { SourceLocator } from './source-locator.ts';
 
 /** Functions that fail often are few. */

@@ -152,8 +152,8 @@ describe('refusals name the field, what was given and what is allowed', () => {
     },
   );
 
-  test.each(['python', 'wasm', 'assemblyscript'])('language %s is not supported yet', (language) => {
-    expect(refusal({ name: 'f', language }).message).toContain(`'${language}' is not supported yet`);
+  test('a language that is none is refused with those that there are', () => {
+    expect(refusal({ name: 'f', language: 'cobol' }).message).toContain('"javascript"');
   });
 
   test.each([
@@ -504,7 +504,8 @@ describe('manifests', () => {
   });
 
   test.each([
-    ['{"module":"AGFzbQ=="}', 'modules are not supported yet'],
+    ['{"module":"AGF zbQ=="}', 'base64'],
+    ['{"module":"AGFzbQ==","source":"x"}', 'one of the two'],
     ['{"source":"x","sourceFile":"y"}', 'one of the two'],
     ['{"dependencies":[]}', '{ "name": { "source"'],
     ['{"dependencies":{"a":{"source":"x","file":"y"}}}', 'dependencies.a'],

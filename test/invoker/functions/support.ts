@@ -56,8 +56,8 @@ export class FakeBuilder implements ProgramBuilder {
     };
   }
 
-  async buildModule({ module }: ModuleBuildRequest): Promise<BuiltProgram> {
-    const image = Buffer.from(`${this.engineId}:${Buffer.from(module).toString('hex')}`);
+  async buildModule({ code }: ModuleBuildRequest): Promise<BuiltProgram> {
+    const image = Buffer.from(`${this.engineId}:${JSON.stringify(code)}`);
     return { image, configJson: null, form: 'handler', exportNames: ['_start'] };
   }
 }
