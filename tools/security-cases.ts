@@ -30,7 +30,7 @@ export const SECURITY_GROUPS: readonly SecurityGroup[] = [
     title: 'Hostile functions: CPU',
     cases: [
       { id: 'CPU-01', attack: 'a loop without end' },
-      { id: 'CPU-02', attack: 'a loop of bulk memory instructions', later: COMPONENTS },
+      { id: 'CPU-02', attack: 'a loop of bulk memory instructions' },
       { id: 'CPU-03', attack: 'a runaway during a graceful shutdown' },
       { id: 'CPU-04', attack: 'a native builtin that takes minutes' },
       { id: 'CPU-05', attack: 'huge joins, sorts, splits, BigInts' },

@@ -1,0 +1,107 @@
+/**
+ * The same program in each language: it reads `do` of its event and does that. What a language can't say is left out of `does`, and
+ * the conformance suite says that it was.
+ */
+
+import { compileC } from '../support/compile-c.ts';
+
+export const TASKS = [
+  'echo',
+  'remember',
+  'loop',
+  'fill',
+  'query',
+  'wait',
+  'grow',
+  'recurse',
+  'throw',
+  'log',
+  'flood',
+  'large',
+  'exit',
+  'abort',
+] as const;
+export type Task = (typeof TASKS)[number];
+
+export interface Kind {
+  readonly name: string;
+  /** Tasks that the language has no way to do. */
+  readonly lacks: readonly Task[];
+  /** Fields of the deploy beside name and limits. */
+  deploy(): Promise<Readonly<Record<string, unknown>>>;
+}
+
+const JAVASCRIPT = `
+let calls = 0;
+export async function handler(event) {
+  switch (event.do) {
+    case 'echo': return event;
+    case 'remember': return ++calls;
+    case 'loop': for (;;);
+    case 'fill': { const room = new Uint8Array(16 << 20); for (;;) room.fill(1); }
+    case 'query': return (await db.query('select $1::int + 1 as next', [41]))[0].next;
+    case 'wait': await db.query('select pg_sleep(30)'); return null;
+    case 'grow': { const all = []; for (;;) all.push(new Uint8Array(1 << 20)); }
+    case 'recurse': { const deeper = (n) => 1 + deeper(n + 1); return deeper(0); }
+    case 'throw': throw new TypeError('as asked');
+    case 'log': console.log('a line'); return null;
+    case 'flood': for (let i = 0; i < 5000; i++) console.log('line ' + i); return null;
+    case 'large': return 'x'.repeat(8 << 20);
+  }
+}`;
+
+const C = `
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+__attribute__((import_module("postern"), import_name("call"))) extern int postern_call(const char *request, int length);
+__attribute__((import_module("postern"), import_name("take"))) extern void postern_take(char *answer);
+static char event[1 << 21];
+static int calls;
+static int is(const char *word) {
+  char key[64];
+  snprintf(key, sizeof key, "\\"do\\":\\"%s\\"", word);
+  return strstr(event, key) != 0;
+}
+static char *query(const char *request) {
+  int length = postern_call(request, strlen(request));
+  char *answer = malloc(length + 1);
+  postern_take(answer);
+  answer[length] = 0;
+  return answer;
+}
+static int deeper(volatile int n) {
+  volatile char room[4096];
+  room[n & 4095] = n;
+  return n < 0 ? 0 : deeper(n + 1) + room[0];
+}
+int main(void) {
+  size_t length = fread(event, 1, sizeof event - 1, stdin);
+  if (is("echo")) fwrite(event, 1, length, stdout);
+  if (is("remember")) printf("%d", ++calls);
+  if (is("fill")) { volatile char *room = malloc(16 << 20); for (;;) __builtin_memset((char *)room, room[0], 16 << 20); }
+  if (is("loop")) for (volatile int i = 0;; i++);
+  if (is("query")) {
+    char *answer = query("{\\"op\\":\\"db.query\\",\\"sql\\":\\"select $1::int + 1 as next\\",\\"params\\":[41]}");
+    printf("%d", atoi(strstr(answer, "\\"rows\\":[[") + 9));
+  }
+  if (is("wait")) query("{\\"op\\":\\"db.query\\",\\"sql\\":\\"select pg_sleep(30)\\",\\"params\\":[]}");
+  if (is("grow")) for (;;) { volatile char *p = malloc(1 << 20); if (!p) abort(); *p = 1; }
+  if (is("recurse")) printf("%d", deeper(0));
+  if (is("throw")) { fprintf(stderr, "as asked\\n"); return 1; }
+  if (is("log")) { fprintf(stderr, "a line\\n"); printf("null"); }
+  if (is("flood")) { for (int i = 0; i < 5000; i++) fprintf(stderr, "line %d\\n", i); printf("null"); }
+  if (is("large")) { putchar('"'); for (int i = 0; i < 8 << 20; i++) putchar('x'); putchar('"'); }
+  if (is("exit")) exit(7);
+  if (is("abort")) abort();
+  return 0;
+}`;
+
+export const KINDS: readonly Kind[] = [
+  { name: 'javascript', lacks: ['exit', 'abort'], deploy: async () => ({ source: JAVASCRIPT }) },
+  {
+    name: 'c',
+    lacks: [],
+    deploy: async () => ({ module: Buffer.from(await compileC(C)).toString('base64') }),
+  },
+];
