@@ -46,8 +46,28 @@ export async function handler(event) {
     case 'throw': throw new TypeError('as asked');
     case 'log': console.log('a line'); return null;
     case 'flood': for (let i = 0; i < 5000; i++) console.log('line ' + i); return null;
-    case 'large': return 'x'.repeat(8 << 20);
+    case 'large': return 'x'.repeat(6_500_000);
   }
+}`;
+
+const JAVY = `
+import { readFileSync, STDIO, writeFileSync } from 'javy/fs';
+const answer = (value) => writeFileSync(STDIO.Stdout, new TextEncoder().encode(JSON.stringify(value)));
+const event = JSON.parse(new TextDecoder().decode(readFileSync(STDIO.Stdin)));
+let calls = 0;
+switch (event.do) {
+  case 'echo': answer(event); break;
+  case 'remember': answer(++calls + (globalThis.kept ?? 0)); globalThis.kept = 1; break;
+  case 'loop': for (;;);
+  case 'fill': { const room = new Uint8Array(16 << 20); for (;;) room.fill(1); }
+  case 'query': answer((await db.query('select $1::int + 1 as next', [41]))[0].next); break;
+  case 'wait': await db.query('select pg_sleep(30)'); break;
+  case 'grow': { const all = []; for (;;) all.push(new Uint8Array(1 << 20)); }
+  case 'recurse': { const deeper = (n) => 1 + deeper(n + 1); answer(deeper(0)); break; }
+  case 'throw': throw new TypeError('as asked');
+  case 'log': writeFileSync(STDIO.Stderr, new TextEncoder().encode('a line\\n')); break;
+  case 'flood': for (let i = 0; i < 5000; i++) console.log('line ' + i); break;
+  case 'large': writeFileSync(STDIO.Stdout, new TextEncoder().encode('x'.repeat(6_500_000))); break;
 }`;
 
 const C = `
@@ -91,7 +111,7 @@ int main(void) {
   if (is("throw")) { fprintf(stderr, "as asked\\n"); return 1; }
   if (is("log")) { fprintf(stderr, "a line\\n"); printf("null"); }
   if (is("flood")) { for (int i = 0; i < 5000; i++) fprintf(stderr, "line %d\\n", i); printf("null"); }
-  if (is("large")) { putchar('"'); for (int i = 0; i < 8 << 20; i++) putchar('x'); putchar('"'); }
+  if (is("large")) { putchar('"'); for (int i = 0; i < 6500000; i++) putchar('x'); putchar('"'); }
   if (is("exit")) exit(7);
   if (is("abort")) abort();
   return 0;
@@ -99,6 +119,7 @@ int main(void) {
 
 export const KINDS: readonly Kind[] = [
   { name: 'javascript', lacks: ['exit', 'abort'], deploy: async () => ({ source: JAVASCRIPT }) },
+  { name: 'javy', lacks: ['exit', 'abort'], deploy: async () => ({ source: JAVY }) },
   {
     name: 'c',
     lacks: [],

@@ -10,6 +10,7 @@ import { type BuildFailure, type BuildOptions, type BuildResult, build, type Loa
 import { PosternError } from '../../errors.ts';
 import { buildFailed, formatWarnings } from './build-errors.ts';
 import { adapterSource, scriptFooter } from './entry-adapter.ts';
+import { JAVY_MODULES } from './javy-program.ts';
 import { isNodeModule, nodeModuleNames } from './node-shims.ts';
 import { loaderFor } from './source-files.ts';
 import { portableSourceMap } from './source-map.ts';
@@ -142,12 +143,13 @@ function leftToServer(dependencyNames: ReadonlySet<string>): Plugin {
         const left = (name: string) =>
           kind === 'require-call' ? { path: name, namespace: REQUIRED } : { path: name, external: true };
         if (path === 'postern' || dependencyNames.has(path)) return left(path);
-        if (!isNodeModule(path)) return undefined;
+        if (!isNodeModule(path) && !JAVY_MODULES.has(path)) return undefined;
         // An installed package wins over a module of Node's with its name (`buffer`, `events`, `util` …).
         if (!path.startsWith('node:')) {
           const found = await build.resolve(path, { kind, importer, resolveDir, pluginData: LOOKED_UP });
           if (found.errors.length === 0 && !found.external) return { path: found.path, sideEffects: found.sideEffects };
         }
+        if (JAVY_MODULES.has(path)) return left(path);
         const name = path.replace(/^node:/, '');
         const names = nodeModuleNames();
         if (names.includes(name)) return left(`node:${name}`);

@@ -8,6 +8,7 @@ import { PosternError } from '../../errors.ts';
 import { buildFailed, formatWarnings } from './build-errors.ts';
 import { adapterSource, isIdentifier, scriptFooter } from './entry-adapter.ts';
 import { EsbuildService } from './esbuild-service.ts';
+import { isJavyProgram, javyProgram } from './javy-program.ts';
 import { ADAPTER, displayName, GLOBALS, type MemoryProgram, memoryPlugin } from './memory-plugin.ts';
 import { isAsyncHooks, SHIM_NAMESPACE, stopEsbuild } from './node-shims.ts';
 import { checkFiles, type Language } from './source-files.ts';
@@ -62,6 +63,11 @@ export async function bundle(input: BundleInput): Promise<Bundle> {
     footer: '',
   };
   const first = await build(program);
+  const code = outputOf(first.outputFiles ?? [], '.js').text;
+  if (isJavyProgram(code, exportsOf(first))) {
+    const { sourceMap, warnings } = finish(first);
+    return { code: javyProgram(code, handlerName), sourceMap, warnings };
+  }
   const format = input.asModule === true ? 'esm' : formatOf(first, input.entry);
   if (format === 'esm') return finish(first);
   const footer = format === 'script' ? scriptFooter(handlerName) : '';
@@ -125,6 +131,10 @@ async function buildWith(program: MemoryProgram, more: BuildOptions): Promise<Bu
 function formatOf({ metafile }: BuildResult, entry: string): 'esm' | 'cjs' | 'script' {
   const inputs = Object.entries(metafile?.inputs ?? {});
   return inputs.find(([path]) => displayName(path) === entry)?.[1].format ?? 'script';
+}
+
+function exportsOf({ metafile }: BuildResult): readonly string[] {
+  return Object.values(metafile?.outputs ?? {}).flatMap(({ exports }) => exports);
 }
 
 function finish(result: BuildResult): Bundle {

@@ -3,6 +3,7 @@
 import type { OnLoadResult, OnResolveArgs, OnResolveResult, Plugin } from 'esbuild';
 import { PosternError } from '../../errors.ts';
 import { closestName } from './closest-name.ts';
+import { JAVY_MODULES } from './javy-program.ts';
 import {
   isNodeModule,
   loadShim,
@@ -93,6 +94,7 @@ function resolveImport(program: MemoryProgram, { kind, path, importer, namespace
       : { path: file, namespace: FILE_NAMESPACE };
   }
   if (program.dependencies.has(path)) return { path, namespace: DEPENDENCY_NAMESPACE };
+  if (JAVY_MODULES.has(path)) return { path, namespace: OWN_NAMESPACE, sideEffects: false };
   if (isNodeModule(path)) return resolveShim(path, kind === 'require-call');
   return unresolved(missingModule(program, path));
 }
@@ -126,7 +128,7 @@ async function load(program: MemoryProgram, namespace: string, path: string): Pr
 
 function ownSource({ adapter }: MemoryProgram, path: string): string {
   if (path === ADAPTER) return adapter ?? '';
-  return path === GLOBALS ? NODE_GLOBALS : POSTERN_MODULE;
+  return path === GLOBALS ? NODE_GLOBALS : (JAVY_MODULES.get(path) ?? POSTERN_MODULE);
 }
 
 function unresolved(text: string): { errors: { text: string }[] } {

@@ -1,6 +1,7 @@
+import { readFileSync } from 'node:fs';
 import { afterAll, describe, expect, test } from 'vitest';
 import { stopBundler } from '../../../../runtime/javascript/bundle/index.ts';
-import { bundleSource, evaluate, handlerOf, type Namespace } from './support.ts';
+import { bundleSource, evaluate, handlerOf, type Namespace, refusal } from './support.ts';
 
 afterAll(stopBundler);
 
@@ -49,6 +50,39 @@ describe('every handler form is reachable in the bundle', () => {
   test('a plain script, as GraalFaaS takes it', async () => {
     const script = 'function handler(event) { return { message: "Hello, " + event.name + "!" } }';
     expect(await call(script)).toEqual({ message: 'Hello, World!' });
+  });
+
+  test.each([
+    ['over Javy.IO', ''],
+    ['with javy/fs', "import { readFileSync, writeFileSync, STDIO } from 'javy/fs';"],
+    ['with the npm package’s files', "import { readFileSync, writeFileSync, STDIO } from './fs.js';"],
+  ])('a program that was written for Javy, %s', async (_how, imports) => {
+    const files = {
+      'fs.js': readFileSync('node_modules/javy/dist/fs/index.js', 'utf8'),
+      'index.js': readFileSync('node_modules/javy/dist/index.js', 'utf8'),
+    };
+    const fs = { ...files, 'fs.js': files['fs.js'].replace('../index.js', './index.js') };
+    const io = `const buffer = new Uint8Array(1000);
+      const bytes = buffer.subarray(0, Javy.IO.readSync(0, buffer));
+      const write = (text) => Javy.IO.writeSync(1, new TextEncoder().encode(text));`;
+    const lib = `const bytes = readFileSync(STDIO.Stdin);
+      const write = (text) => writeFileSync(STDIO.Stdout, new TextEncoder().encode(text));`;
+    const program = `${imports}
+      ${imports === '' ? io : lib}
+      const event = JSON.parse(new TextDecoder().decode(bytes));
+      write('{"hello":');
+      write(JSON.stringify(event.name) + '}');`;
+    expect(await call(program, { files: fs })).toEqual({ hello: 'World' });
+  });
+
+  test('a program for Javy keeps the lines of its errors, and starts anew with each event', async () => {
+    const source =
+      "let calls = 0;\nJavy.IO.writeSync(1, new TextEncoder().encode(String(++calls)));\nif (calls > 1) throw new Error('again');";
+    const bundled = await bundleSource(source);
+    const handler = handlerOf(await evaluate(bundled));
+    expect([await handler({}), await handler({})]).toEqual([1, 1]);
+    const broken = await refusal('Javy.IO.writeSync(1, );;;)');
+    expect(broken.details).toMatchObject({ line: 1 });
   });
 
   test('a plain script that ends in a comment', async () => {
