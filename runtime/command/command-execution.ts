@@ -19,17 +19,24 @@ import {
 import { Meter, type MeterHooks } from '../metering/index.ts';
 import type { Scheduler } from '../scheduler.ts';
 import { ByteSink } from './byte-sink.ts';
-import { type CommandProgram, HOST_MODULE, PREVIEW1_MODULE } from './command-program.ts';
+import { type CommandProgram, HOST_MODULE, PREVIEW1_MODULE, START_FUEL } from './command-program.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { HostChannel } from './host-channel.ts';
+import { jsonShapeOf } from './json-text.ts';
 import { LogLines } from './log-lines.ts';
 import { type Process, preview1Imports } from './preview1.ts';
+import { UNWIND } from './unwind.ts';
 
 const MAX_HOST_CALLS = 1_000;
 /** Somewhat more than the log's own caps (1,000 lines, 256 KB). */
 const MAX_CASTS = 1_100;
 const MAX_CAST_BYTES = 512 * 1024;
 const WASM_PAGE_BYTES = 65_536;
+/** Host calls' fuel is taken in such portions: a global is slow to reach from here. */
+const MIN_PAYMENT = 16_000;
+const CALL_FUEL = 3_000;
+const COPY_BYTES_PER_FUEL = 2;
+const NO_ROOM = 'no room for its memory';
 const NOTHING = Buffer.alloc(0);
 
 /** The part of an invocation's description that a command sees. */
@@ -37,9 +44,6 @@ interface CommandMeta {
   readonly functionName: string;
   readonly env: Readonly<Record<string, string>>;
 }
-
-/** Thrown through the guest. One that catches it is ended at its next charge. */
-class Unwind extends Error {}
 
 export class CommandExecution implements MeterHooks, RunningExecution {
   readonly #scheduler: Scheduler;
@@ -62,6 +66,9 @@ export class CommandExecution implements MeterHooks, RunningExecution {
   #exitCode: number | undefined;
   #refusedForOthers = false;
   #heldBytes = 0;
+  #bufferedBytes = 0;
+  #stdinBytes = 0;
+  #owedFuel = 0;
   #cpuMs = 0;
   #sliceStartedAt = 0;
   readonly #stdout = new ByteSink();
@@ -96,6 +103,7 @@ export class CommandExecution implements MeterHooks, RunningExecution {
   start(event: Uint8Array, meta: Uint8Array): void {
     const { functionName, env } = JSON.parse(Buffer.from(meta).toString()) as CommandMeta;
     const stdin = Buffer.from(event);
+    this.#stdinBytes = stdin.length;
     const args = [Buffer.from(functionName)];
     const environ = Object.entries(env).map(([name, value]) => Buffer.from(`${name}=${value}`));
     this.#scheduler.enqueue(this.#lane, () => {
@@ -106,7 +114,9 @@ export class CommandExecution implements MeterHooks, RunningExecution {
 
   /** A host call's answer; ignored when the invocation is over. */
   settle(callId: number, ok: boolean, payload: Uint8Array): void {
-    if (!this.#ended) this.#channel.settle(callId, ok, Buffer.from(payload));
+    if (this.#ended) return;
+    if (this.#mayBuffer(payload.length)) this.#channel.settle(callId, ok, Buffer.from(payload));
+    else this.end('overloaded', NO_ROOM);
   }
 
   /** Ends the invocation from outside; a suspended guest is trapped at once. */
@@ -119,10 +129,7 @@ export class CommandExecution implements MeterHooks, RunningExecution {
   // What the meter asks.
 
   onOutOfFuel(): 'continue' | 'kill' | 'yield' {
-    if (this.#ended || this.#exitCode !== undefined) return 'kill';
-    if (performance.now() >= this.#deadline) return this.#kill('time');
-    if (this.#meter.fuelUsed > this.#limits.fuel) return this.#kill('cpu');
-    return 'yield';
+    return this.#mayGoOn() ? 'yield' : 'kill';
   }
 
   onYield(): Promise<'continue' | 'kill'> {
@@ -140,17 +147,20 @@ export class CommandExecution implements MeterHooks, RunningExecution {
   async #run(given: Pick<Process, 'args' | 'environ' | 'stdin'>): Promise<void> {
     this.#onTurn();
     try {
+      if (!this.#hold(this.#program.memoryBytes) || !this.#mayBuffer(given.stdin.length)) {
+        this.#conclude({ reason: 'overloaded', message: NO_ROOM });
+        throw UNWIND;
+      }
       // Its start function runs here, on the fuel that the rewriter gave it.
       const instance = new WebAssembly.Instance(this.#program.module, this.#imports(given));
       this.#memory = instance.exports.memory as WebAssembly.Memory;
-      this.#meter.attach(instance);
+      this.#meter.attach(instance, START_FUEL);
       this.#meter.maxMemoryPages = this.#limits.memoryPages;
-      if (!this.#hold(this.#memory.buffer.byteLength)) throw new Unwind();
       this.#meter.startSlice(QUANTUM_FUEL);
       await WebAssembly.promising(instance.exports._start as never)();
       this.#exitCode ??= 0;
     } catch (error) {
-      if (!(error instanceof Unwind) && !this.#ended && this.#exitCode === undefined) this.#onTrap(error);
+      if (!this.#isOver) this.#onTrap(error);
     }
     this.#pause('gone');
     if (!this.#ended) this.#concludeExited();
@@ -168,13 +178,19 @@ export class CommandExecution implements MeterHooks, RunningExecution {
       onStderr: (bytes) => {
         if (this.#casts <= MAX_CASTS) this.#log.write(bytes);
       },
-      onChannel: (bytes) => this.#channel.write(bytes),
+      onChannel: (bytes) => {
+        this.#buffer(bytes.length);
+        return this.#channel.write(bytes);
+      },
       readChannel: (length, then) => this.#readChannel(length, then),
       sleep: (ms, then) => this.#sleepFor(ms, then),
+      pay: (fuel) => this.#pay(fuel),
       exit: (code) => this.#exit(code),
     };
-    const call = (address: number, length: number): Promise<number> | number => {
-      const request = Buffer.from(memory.bytes(address, length));
+    const call = (address: number, length: number): Promise<number> => {
+      const bytes = memory.bytes(address, length);
+      const request = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+      this.#pay(CALL_FUEL + request.length / COPY_BYTES_PER_FUEL);
       return this.#wait(
         (done) => {
           this.#channel.ask(request, (answer) => {
@@ -186,6 +202,7 @@ export class CommandExecution implements MeterHooks, RunningExecution {
       );
     };
     const take = (address: number): void => {
+      this.#pay(this.#answer.length / COPY_BYTES_PER_FUEL);
       memory.bytes(address, this.#answer.length).set(this.#answer);
       this.#answer = NOTHING;
     };
@@ -204,15 +221,17 @@ export class CommandExecution implements MeterHooks, RunningExecution {
 
   #sleepFor(ms: number, then: () => number): Promise<number> {
     return this.#wait((done) => {
-      this.#sleep = setTimeout(done, ms);
+      if (ms > 0) this.#sleep = setTimeout(done, ms);
+      else done();
     }, then);
   }
 
   /** Suspends the guest until `begin` calls back, and then until its turn; `then` runs in that turn. */
   #wait(begin: (done: () => void) => void, then: () => number): Promise<number> {
+    if (this.#isOver) throw UNWIND;
     return new Promise((resolve, reject) => {
       const go = this.#suspend('waiting', () => {
-        if (this.#ended) return reject(new Unwind());
+        if (!this.#mayGoOn()) return reject(UNWIND);
         this.#meter.startSlice(QUANTUM_FUEL);
         try {
           resolve(then());
@@ -258,14 +277,51 @@ export class CommandExecution implements MeterHooks, RunningExecution {
     return false;
   }
 
-  #kill(reason: EndReason): 'kill' {
-    this.#conclude({ reason, message: '' });
-    return 'kill';
+  /** Of what the host keeps for it: counted at its peak. */
+  #mayBuffer(moreBytes: number): boolean {
+    const bytes = this.#stdinBytes + this.#stdout.length + this.#channel.waitingBytes + this.#answer.length + moreBytes;
+    if (bytes <= this.#bufferedBytes) return true;
+    if (!this.#hold(bytes - this.#bufferedBytes)) return false;
+    this.#bufferedBytes = bytes;
+    return true;
+  }
+
+  /** The same, from within a call of the guest's. */
+  #buffer(moreBytes: number): void {
+    if (this.#mayBuffer(moreBytes)) return;
+    this.#conclude({ reason: 'overloaded', message: NO_ROOM });
+    throw UNWIND;
+  }
+
+  get #isOver(): boolean {
+    return this.#ended || this.#exitCode !== undefined;
+  }
+
+  /** Asked at the end of each slice and of each wait, so that no mix of both gets a guest beyond its limits. */
+  #mayGoOn(): boolean {
+    if (this.#isOver) return false;
+    if (performance.now() >= this.#deadline) this.#conclude({ reason: 'time', message: '' });
+    else if (this.#fuelUsed > this.#limits.fuel) this.#conclude({ reason: 'cpu', message: '' });
+    return !this.#ended;
+  }
+
+  get #fuelUsed(): number {
+    return this.#meter.fuelUsed + this.#owedFuel;
+  }
+
+  /** For what is done for the guest in one of its calls. Whether its slice is over. */
+  #pay(fuel: number): boolean {
+    if (this.#isOver) throw UNWIND;
+    this.#owedFuel += Math.ceil(fuel);
+    if (this.#owedFuel < MIN_PAYMENT) return false;
+    const owed = this.#owedFuel;
+    this.#owedFuel = 0;
+    return this.#meter.charge(owed);
   }
 
   #exit(code: number): never {
     this.#exitCode ??= code;
-    throw new Unwind();
+    throw UNWIND;
   }
 
   #onCall(operation: string, payload: Buffer): number | null {
@@ -286,13 +342,15 @@ export class CommandExecution implements MeterHooks, RunningExecution {
   #onStdout(bytes: Uint8Array): boolean {
     this.#stdoutBytes += bytes.length;
     if (this.#stdoutBytes > this.#limits.maxResultBytes) return false;
+    this.#buffer(bytes.length);
     this.#stdout.append(bytes);
     return true;
   }
 
   #onTrap(error: unknown): void {
-    if (this.#memory === undefined && error instanceof RangeError) {
-      this.#conclude({ reason: 'overloaded', message: 'no instance could be made' });
+    // Code of its own runs out of stack with the same error.
+    if (this.#memory === undefined && error instanceof RangeError && !this.#program.hasStart) {
+      this.#conclude({ reason: 'overloaded', message: NO_ROOM });
       return;
     }
     this.#conclude({ reason: this.#breakdown(), message: error instanceof Error ? error.message : String(error) });
@@ -306,26 +364,22 @@ export class CommandExecution implements MeterHooks, RunningExecution {
 
   #concludeExited(): void {
     this.#log.flush();
-    if (this.#exitCode === undefined) this.#conclude({ reason: 'overloaded', message: 'no room for its memory' });
-    else if (this.#exitCode === 0) this.#conclude({ reason: 'finished', finish: this.#result() });
+    if (this.#exitCode === 0) this.#conclude({ reason: 'finished', finish: this.#result() });
     else if (this.#breakdown() !== 'panic') this.#conclude({ reason: this.#breakdown(), message: '' });
-    else this.#conclude({ reason: 'finished', finish: exitError(this.#exitCode) });
+    else this.#conclude({ reason: 'finished', finish: exitError(this.#exitCode ?? 0) });
   }
 
   #result(): Finish {
     if (this.#stdoutBytes > this.#limits.maxResultBytes) return { ...VALUE, body: null };
     const bytes = this.#stdout.take();
     if (!isUtf8(bytes)) return { ...VALUE, kind: 'invalid', meta: json({ message: 'stdout is not UTF-8' }) };
+    const shape = jsonShapeOf(bytes);
+    if (shape !== null) return { ...VALUE, kind: shape === 'other' ? 'value' : 'status', body: bytes };
     const text = bytes.toString();
-    if (text.trim() === '') return { ...VALUE, body: Buffer.from('null') };
-    try {
-      const value: unknown = JSON.parse(text);
-      const isStatus = typeof value === 'object' && value !== null && 'statusCode' in value;
-      return { ...VALUE, kind: isStatus ? 'status' : 'value', body: bytes };
-    } catch {
-      // A program that prints text means that text.
-      return { ...VALUE, body: json(text) };
-    }
+    if (text.trim() === '') return { ...VALUE, body: json(null) };
+    // A program that prints text means that text.
+    const body = json(text);
+    return { ...VALUE, body: body.length > this.#limits.maxResultBytes ? null : body };
   }
 
   #conclude(end: ExecutionEnd): void {
@@ -343,7 +397,7 @@ export class CommandExecution implements MeterHooks, RunningExecution {
     return {
       durationMs: now - this.#startedAt,
       cpuMs: this.#cpuMs + running,
-      fuel: this.#meter.fuelUsed,
+      fuel: this.#fuelUsed,
       peakMemoryBytes: this.#memory?.buffer.byteLength ?? 0,
       hostCalls: this.#hostCalls,
     };

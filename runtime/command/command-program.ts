@@ -3,16 +3,23 @@
 import { PosternError } from '../errors.ts';
 import { MAX_MEMORY_PAGES } from '../javascript/engine.ts';
 import { type MeteredModule, type ModuleImport, ModuleRefusedError, meter } from '../metering/index.ts';
-import { PREVIEW1_NAMES } from './preview1.ts';
+import { type FunctionType, parseModule } from '../wasm/module-parser.ts';
+import { PREVIEW1_SIGNATURES } from './preview1-signatures.ts';
 
 export const PREVIEW1_MODULE = 'wasi_snapshot_preview1';
 /** Host functions for languages that can import functions of their own choice. */
 export const HOST_MODULE = 'postern';
-const HOST_NAMES: ReadonlySet<string> = new Set(['call', 'take']);
-const OFFERED: ReadonlyMap<string, ReadonlySet<string>> = new Map([
-  [PREVIEW1_MODULE, PREVIEW1_NAMES],
-  [HOST_MODULE, HOST_NAMES],
+/** As `ii->i`, by name. */
+const HOST_SIGNATURES: ReadonlyMap<string, string> = new Map([
+  ['call', 'ii->i'],
+  ['take', 'i->'],
 ]);
+const OFFERED: ReadonlyMap<string, ReadonlyMap<string, string>> = new Map([
+  [PREVIEW1_MODULE, PREVIEW1_SIGNATURES],
+  [HOST_MODULE, HOST_SIGNATURES],
+]);
+/** A start function can't be suspended: 3 ms. What languages do there is to set their variables. */
+export const START_FUEL = 10_000_000;
 const PAGES_PER_MB = 16;
 const KEPT_EXPORTS: ReadonlySet<string> = new Set(['_start', 'memory']);
 
@@ -20,10 +27,17 @@ const KEPT_EXPORTS: ReadonlySet<string> = new Set(['_start', 'memory']);
 const MAGIC = Buffer.from('PSTNCMD1');
 /** Bytes of memory that a module's code takes once it is compiled, for one of its own (Go and C, measured: 3 to 5). */
 const COMPILED_FACTOR = 4;
+const SHORT_TYPES: Readonly<Record<string, string>> = { i32: 'i', i64: 'I' };
+const WASM_PAGE_BYTES = 65_536;
 
 export interface CommandProgram {
   readonly module: WebAssembly.Module;
+  /** What it takes while nobody runs it. */
   readonly residentBytes: number;
+  /** Of its memory, when an instance begins. */
+  readonly memoryBytes: number;
+  /** Whether code of its own runs while an instance is made. */
+  readonly hasStart: boolean;
 }
 
 export function isStoredCommand(stored: Uint8Array): boolean {
@@ -32,9 +46,15 @@ export function isStoredCommand(stored: Uint8Array): boolean {
 
 /** Compiles what `buildCommand` made, beside the event loop. */
 export async function loadCommand(stored: Uint8Array): Promise<CommandProgram> {
-  // The compiler reads while the frame that these came in is given back.
+  // A copy: the compiler reads while the frame that these came in is given back.
   const bytes = Uint8Array.from(stored.subarray(MAGIC.length));
-  return { module: await WebAssembly.compile(bytes), residentBytes: bytes.length * COMPILED_FACTOR };
+  const { memory, hasStart } = parseModule(bytes);
+  return {
+    module: await WebAssembly.compile(bytes),
+    residentBytes: bytes.length * COMPILED_FACTOR,
+    memoryBytes: (memory?.min ?? 0) * WASM_PAGE_BYTES,
+    hasStart,
+  };
 }
 
 /**
@@ -58,27 +78,41 @@ export function buildCommand(bytes: Uint8Array, maxPages: number): Uint8Array {
     throw refuse(`the module starts with ${own} MB of memory; the function's limit is ${limit} MB`);
   }
   for (const one of imports) {
-    if (one.kind !== 'function' || OFFERED.get(one.module)?.has(one.name) !== true) throw refuse(problemOf(one));
+    const offered = OFFERED.get(one.module)?.get(one.name);
+    if (one.type === undefined || offered === undefined) throw refuse(problemOf(one));
+    const given = signatureOf(one.type);
+    // What a call converts from another type may be no integer any more.
+    if (given !== offered) throw refuse(`${whatIsImported(one)} as (${given}); it is (${offered})`);
   }
   return Buffer.concat([MAGIC, built]);
 }
 
+function signatureOf({ params, results }: FunctionType): string {
+  const short = (types: FunctionType['params']): string => types.map((type) => SHORT_TYPES[type] ?? type).join('');
+  return `${short(params)}->${short(results)}`;
+}
+
+function whatIsImported({ module, name, kind }: ModuleImport): string {
+  return `the module imports ${kind} ${JSON.stringify(name)} from ${JSON.stringify(module)}`;
+}
+
 function meterUploaded(bytes: Uint8Array): MeteredModule {
   try {
-    return meter(bytes, { maxMemoryPages: MAX_MEMORY_PAGES, keepExports: KEPT_EXPORTS });
+    return meter(bytes, { maxMemoryPages: MAX_MEMORY_PAGES, keepExports: KEPT_EXPORTS, startFuel: START_FUEL });
   } catch (error) {
     if (error instanceof ModuleRefusedError) throw refuse(`the module can not run here: ${error.message}`);
     throw error;
   }
 }
 
-function problemOf({ module, name, kind }: ModuleImport): string {
-  const what = `the module imports ${kind} ${JSON.stringify(name)} from ${JSON.stringify(module)}`;
+function problemOf(one: ModuleImport): string {
+  const { module } = one;
+  const what = whatIsImported(one);
   if (module.startsWith('javy')) {
     return `${what}: it was linked dynamically; build it statically (javy build without -C dynamic)`;
   }
   if (module === 'wasi_unstable') return `${what}, of a WASI before preview 1; build it for wasm32-wasi`;
-  return `${what}, which is not offered; there are ${PREVIEW1_MODULE}, and ${[...HOST_NAMES].join(' and ')} of ${HOST_MODULE}`;
+  return `${what}, which is not offered; there are ${PREVIEW1_MODULE}, and ${[...HOST_SIGNATURES.keys()].join(' and ')} of ${HOST_MODULE}`;
 }
 
 function refuse(message: string): PosternError {

@@ -1,4 +1,4 @@
-import { ByteSink } from './byte-sink.ts';
+import { ByteQueue } from './byte-queue.ts';
 
 /**
  * How a program without a face of its own calls host functions: one JSON text a call, `{"op":"db.query",…}` with `op` first;
@@ -15,33 +15,43 @@ export interface ChannelListener {
 
 type Done = (answer: Buffer) => void;
 
+/** Of one call; of lines, all that wait. As a JavaScript guest's payload. */
 const MAX_REQUEST_BYTES = 16 * 1024 * 1024;
+/** The next line waits while the program has left so much unread. One answer may be larger. */
+const MAX_UNREAD_BYTES = 64 * 1024;
 /** `op` and its value lie within; the longest operation's name is far shorter. */
 const MAX_HEAD_BYTES = 128;
 const HEAD = /^\s*\{\s*"op"\s*:\s*"([a-z_.]{1,64})"\s*([,}])/;
 const LOG = 'log';
-const NEWLINE = 10;
-const NOTHING: Buffer = Buffer.alloc(0);
+const LINE_END = Buffer.from('\n');
 const NULL = Buffer.from('{"ok":true,"value":null}');
 
 /** A program's calls: single ones, and a stream of lines that are answered one after the other. */
 export class HostChannel {
   readonly #listener: ChannelListener;
   readonly #open = new Map<number, Done>();
-  /** Of the stream: what has no newline yet, lines that wait for their turn, answers that were not read. */
-  readonly #partial = new ByteSink();
-  readonly #lines: Buffer[] = [];
-  #waitingBytes = 0;
+  /** Of the stream: lines that wait for their turn, and answers that were not read. */
+  readonly #lines = new ByteQueue();
+  readonly #answers = new ByteQueue();
   #asking = false;
-  #answers = NOTHING;
+  #isTakingLines = false;
   #reader: (() => void) | undefined;
 
   constructor(listener: ChannelListener) {
     this.#listener = listener;
   }
 
-  /** `done` is called once: now, or when the answer is there. */
+  /** Of lines and answers that wait. */
+  get waitingBytes(): number {
+    return this.#lines.length + this.#answers.length;
+  }
+
+  /** `done` is called once: now, or when the answer is there. The request is not kept. */
   ask(request: Buffer, done: Done): void {
+    if (request.length > MAX_REQUEST_BYTES) {
+      done(failure(`a call of ${request.length} bytes; ${MAX_REQUEST_BYTES} are allowed`));
+      return;
+    }
     const head = HEAD.exec(request.toString('latin1', 0, MAX_HEAD_BYTES));
     if (head === null) {
       done(failure('a call is JSON that begins with {"op":"…"'));
@@ -71,15 +81,8 @@ export class HostChannel {
 
   /** More of the stream. False where too much of it waits. */
   write(bytes: Uint8Array): boolean {
-    if (this.#waitingBytes + bytes.length > MAX_REQUEST_BYTES) return false;
-    this.#waitingBytes += bytes.length;
-    let from = 0;
-    for (let end = bytes.indexOf(NEWLINE); end !== -1; end = bytes.indexOf(NEWLINE, from)) {
-      this.#partial.append(bytes.subarray(from, end));
-      this.#lines.push(this.#partial.take());
-      from = end + 1;
-    }
-    this.#partial.append(bytes.subarray(from));
+    if (this.#lines.length + bytes.length > MAX_REQUEST_BYTES) return false;
+    this.#lines.append(bytes);
     this.#askNext();
     return true;
   }
@@ -91,28 +94,33 @@ export class HostChannel {
   }
 
   read(length: number): Buffer {
-    const bytes = this.#answers.subarray(0, length);
-    this.#answers = this.#answers.subarray(bytes.length);
+    const bytes = this.#answers.take(length);
+    this.#askNext();
     return bytes;
   }
 
   #askNext(): void {
-    while (!this.#asking) {
-      const line = this.#lines.shift();
-      if (line === undefined) return;
+    // Some are answered at once: they are no reason to come here once more from within.
+    if (this.#isTakingLines) return;
+    this.#isTakingLines = true;
+    while (!this.#asking && this.#answers.length < MAX_UNREAD_BYTES) {
+      const line = this.#lines.takeLine();
+      if (line === undefined) break;
       this.#asking = true;
-      this.ask(line, (answer) => this.#onAnswer(line, answer));
+      this.ask(line, (answer) => this.#onAnswer(answer));
     }
+    this.#isTakingLines = false;
   }
 
-  #onAnswer(line: Buffer, answer: Buffer): void {
-    this.#waitingBytes -= line.length + 1;
-    this.#answers = Buffer.concat([this.#answers, answer, Buffer.from('\n')]);
+  #onAnswer(answer: Buffer): void {
+    this.#answers.append(answer);
+    this.#answers.append(LINE_END);
     this.#asking = false;
-    this.#askNext();
     const reader = this.#reader;
     this.#reader = undefined;
-    reader?.();
+    // A reader takes the answer in its turn, and asks then.
+    if (reader === undefined) this.#askNext();
+    else reader();
   }
 }
 

@@ -7,6 +7,7 @@
 import { fillRandom } from '../random-pool.ts';
 import { ERRNO } from './errno.ts';
 import { BadAddressError, type GuestMemory } from './guest-memory.ts';
+import type { Preview1Name } from './preview1-signatures.ts';
 
 export interface Process {
   readonly args: readonly Uint8Array[];
@@ -20,8 +21,10 @@ export interface Process {
   onChannel(bytes: Uint8Array): boolean;
   /** Suspends the guest until the next bytes of the answers are there, at most `length`; none where nothing was asked. */
   readChannel(length: number, then: (bytes: Uint8Array) => number): Promise<number>;
-  /** Suspends the guest for so long. */
+  /** Suspends the guest for so long; for 0 until its next turn. */
   sleep(ms: number, then: () => number): Promise<number>;
+  /** Takes fuel for what was done for the guest. Whether its slice is over. */
+  pay(fuel: number): boolean;
   /** Never returns: it throws through the guest. */
   exit(code: number): never;
 }
@@ -53,8 +56,27 @@ const MAX_SLEEP_MS = 2 ** 31 - 1;
 type Answer = number | Promise<number>;
 type Call = (...args: never[]) => Answer;
 
-/** Those that may suspend the guest, by their names. */
-const SUSPENDING = ['fd_read', 'poll_oneoff', 'sched_yield'] as const;
+/** Those that may suspend the guest: where it waits, or where what they do for it has used up its slice. */
+const SUSPENDING = [
+  'args_get',
+  'environ_get',
+  'fd_read',
+  'fd_write',
+  'poll_oneoff',
+  'random_get',
+  'sched_yield',
+] as const satisfies Preview1Name[];
+
+/** What the work of a call costs in fuel, a third of a nanosecond a unit: measured, and rounded up. */
+const CALL_FUEL = 250;
+const VECTOR_FUEL = 120;
+const SUBSCRIPTION_FUEL = 400;
+const RANDOM_BYTE_FUEL = 4;
+const COPY_BYTES_PER_FUEL = 8;
+/** Each line may become a host call. */
+const CHANNEL_BYTE_FUEL = 16;
+/** By file descriptor: stdout is looked through once more at the end, stderr is cut into lines. */
+const WRITTEN_BYTE_FUEL = [0, 16, 4, CHANNEL_BYTE_FUEL];
 
 const NOT_CAPABLE = [
   'path_create_directory',
@@ -67,7 +89,7 @@ const NOT_CAPABLE = [
   'path_rename',
   'path_symlink',
   'path_unlink_file',
-] as const;
+] as const satisfies Preview1Name[];
 
 const NO_FILE = [
   'fd_advise',
@@ -85,9 +107,15 @@ const NO_FILE = [
   'fd_seek',
   'fd_sync',
   'fd_tell',
-] as const;
+] as const satisfies Preview1Name[];
 
-const NOT_THERE = ['proc_raise', 'sock_accept', 'sock_recv', 'sock_send', 'sock_shutdown'] as const;
+const NOT_THERE = [
+  'proc_raise',
+  'sock_accept',
+  'sock_recv',
+  'sock_send',
+  'sock_shutdown',
+] as const satisfies Preview1Name[];
 
 const WORKING = [
   'args_get',
@@ -106,10 +134,7 @@ const WORKING = [
   'poll_oneoff',
   'sched_yield',
   'proc_exit',
-] as const;
-
-/** All of preview 1. */
-export const PREVIEW1_NAMES: ReadonlySet<string> = new Set([...WORKING, ...NOT_CAPABLE, ...NO_FILE, ...NOT_THERE]);
+] as const satisfies Preview1Name[];
 
 export function preview1Imports(process: Process): Record<string, WebAssembly.ImportValue> {
   const calls: Record<string, Call> = {};
@@ -120,9 +145,18 @@ export function preview1Imports(process: Process): Record<string, WebAssembly.Im
   const imports: Record<string, unknown> = {};
   for (const [name, call] of Object.entries(calls)) {
     const checked = withErrno(call as (...args: unknown[]) => Answer);
-    imports[name] = isSuspending(name) ? new WebAssembly.Suspending(checked as never) : checked;
+    imports[name] = isSuspending(name) ? new WebAssembly.Suspending(inSlices(process, checked) as never) : checked;
   }
   return imports as Record<string, WebAssembly.ImportValue>;
+}
+
+/** A guest whose slice its call has used up goes on in its next one. */
+function inSlices(process: Process, call: (...args: unknown[]) => Answer): (...args: unknown[]) => Answer {
+  return (...args) => {
+    const answer = call(...args);
+    const isOver = process.pay(CALL_FUEL);
+    return isOver && typeof answer === 'number' ? process.sleep(0, () => answer) : answer;
+  };
 }
 
 function isSuspending(name: string): boolean {
@@ -154,6 +188,7 @@ function working(process: Process): Record<(typeof WORKING)[number], Call> {
       memory.bytes(at, item.length).set(item);
       memory.setU8(at + item.length, 0);
       at += item.length + 1;
+      process.pay(CALL_FUEL + item.length);
     }
     return ERRNO.success;
   };
@@ -179,12 +214,14 @@ function working(process: Process): Record<(typeof WORKING)[number], Call> {
     },
     clock_time_get: (clock: number, _precision: bigint, result: number) => {
       if (clock >>> 0 >= CLOCKS) return ERRNO.inval;
+      process.pay(CALL_FUEL);
       memory.setU64(result, nowNs(clock));
       return ERRNO.success;
     },
     random_get: (address: number, length: number) => {
       if (length >>> 0 > MAX_RANDOM_BYTES) return ERRNO.inval;
       const bytes = memory.bytes(address, length);
+      process.pay(bytes.length * RANDOM_BYTE_FUEL);
       fillRandom(bytes, 0, bytes.length);
       return ERRNO.success;
     },
@@ -215,23 +252,30 @@ function working(process: Process): Record<(typeof WORKING)[number], Call> {
       if (!isOpen(fd) || (fd !== STDIN && fd !== CHANNEL_FD)) return ERRNO.badf;
       if (count >>> 0 > MAX_VECTORS) return ERRNO.inval;
       const room = roomOf(memory, vectors, count);
+      process.pay((count >>> 0) * VECTOR_FUEL);
       if (fd === STDIN) {
         const bytes = process.stdin.subarray(stdinAt, stdinAt + room);
         stdinAt += bytes.length;
+        process.pay(bytes.length / COPY_BYTES_PER_FUEL);
         return scatter(memory, vectors, count, result, bytes);
       }
       return process.readChannel(
         room,
-        withErrno((bytes: Uint8Array) => scatter(memory, vectors, count, result, bytes)),
+        withErrno((bytes: Uint8Array) => {
+          process.pay(bytes.length * CHANNEL_BYTE_FUEL);
+          return scatter(memory, vectors, count, result, bytes);
+        }),
       );
     },
     fd_write: (fd: number, vectors: number, count: number, result: number) => {
       if (!isOpen(fd) || fd === STDIN) return ERRNO.badf;
       if (count >>> 0 > MAX_VECTORS) return ERRNO.inval;
+      process.pay((count >>> 0) * VECTOR_FUEL);
       let written = 0;
       for (let index = 0; index < count; index++) {
         const at = (vectors >>> 0) + index * 8;
         const bytes = memory.bytes(memory.u32(at), Math.min(memory.u32(at + 4), MAX_WRITE_BYTES - written));
+        process.pay(bytes.length * WRITTEN_BYTE_FUEL[fd]!);
         if (fd === STDERR) process.onStderr(bytes);
         else if (!(fd === STDOUT ? process.onStdout(bytes) : process.onChannel(bytes))) return ERRNO.fbig;
         written += bytes.length;
@@ -275,6 +319,7 @@ function scatter(memory: GuestMemory, vectors: number, count: number, result: nu
 function poll(process: Process, from: number, to: number, count: number, result: number): Answer {
   const { memory } = process;
   if (count <= 0 || count > MAX_SUBSCRIPTIONS) return ERRNO.inval;
+  process.pay(count * SUBSCRIPTION_FUEL);
   const waits: number[] = [];
   for (let index = 0; index < count; index++) {
     const at = (from >>> 0) + index * SUBSCRIPTION_BYTES;

@@ -55,6 +55,13 @@ export class Meter {
     for (const attached of this.#attached) attached.refill(quantum);
   }
 
+  /** Takes units for what the host did for the guest just now. Returns whether the slice is over: the next charge asks. */
+  charge(units: number): boolean {
+    const [main] = this.#attached;
+    main?.pay(units);
+    return main?.isEmpty === true;
+  }
+
   /** Units used since `reset`, start functions included: the same for the same guest in the same state. */
   get fuelUsed(): number {
     let used = 0;
@@ -198,6 +205,14 @@ class AttachedInstance implements InstanceHandle {
 
   drain(): void {
     this.refill(-1);
+  }
+
+  /** Never to less than -1, so that no later charge can wrap. */
+  pay(units: number): void {
+    const left = this.#fuel.value;
+    const after = Math.min(left, Math.max(-1, left - units));
+    this.#usedBefore += units - (left - after);
+    this.#fuel.value = after;
   }
 
   reset(): void {
