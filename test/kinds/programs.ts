@@ -74,21 +74,13 @@ const C = `
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-__attribute__((import_module("postern"), import_name("call"))) extern int postern_call(const char *request, int length);
-__attribute__((import_module("postern"), import_name("take"))) extern void postern_take(char *answer);
+#include "postern.h"
 static char event[1 << 21];
 static int calls;
 static int is(const char *word) {
   char key[64];
   snprintf(key, sizeof key, "\\"do\\":\\"%s\\"", word);
   return strstr(event, key) != 0;
-}
-static char *query(const char *request) {
-  int length = postern_call(request, strlen(request));
-  char *answer = malloc(length + 1);
-  postern_take(answer);
-  answer[length] = 0;
-  return answer;
 }
 static int deeper(volatile int n) {
   volatile char room[4096];
@@ -102,10 +94,10 @@ int main(void) {
   if (is("fill")) { volatile char *room = malloc(16 << 20); for (;;) __builtin_memset((char *)room, room[0], 16 << 20); }
   if (is("loop")) for (volatile int i = 0;; i++);
   if (is("query")) {
-    char *answer = query("{\\"op\\":\\"db.query\\",\\"sql\\":\\"select $1::int + 1 as next\\",\\"params\\":[41]}");
+    char *answer = postern_call("{\\"op\\":\\"db.query\\",\\"sql\\":\\"select $1::int + 1 as next\\",\\"params\\":[41]}");
     printf("%d", atoi(strstr(answer, "\\"rows\\":[[") + 9));
   }
-  if (is("wait")) query("{\\"op\\":\\"db.query\\",\\"sql\\":\\"select pg_sleep(30)\\",\\"params\\":[]}");
+  if (is("wait")) postern_call("{\\"op\\":\\"db.query\\",\\"sql\\":\\"select pg_sleep(30)\\",\\"params\\":[]}");
   if (is("grow")) for (;;) { volatile char *p = malloc(1 << 20); if (!p) abort(); *p = 1; }
   if (is("recurse")) printf("%d", deeper(0));
   if (is("throw")) { fprintf(stderr, "as asked\\n"); return 1; }
@@ -123,6 +115,6 @@ export const KINDS: readonly Kind[] = [
   {
     name: 'c',
     lacks: [],
-    deploy: async () => ({ module: Buffer.from(await compileC(C)).toString('base64') }),
+    deploy: async () => ({ module: Buffer.from(await compileC(C, ['-mbulk-memory'])).toString('base64') }),
   },
 ];

@@ -9,8 +9,7 @@ const PROGRAM = `
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-__attribute__((import_module("postern"), import_name("call"))) extern int postern_call(const char *request, int length);
-__attribute__((import_module("postern"), import_name("take"))) extern void postern_take(char *answer);
+#include "postern.h"
 static char event[1 << 16];
 static int is(const char *word) { char key[64]; snprintf(key, sizeof key, "\\"do\\":\\"%s\\"", word); return strstr(event, key) != 0; }
 int main(void) {
@@ -25,10 +24,7 @@ int main(void) {
   if (is("grow")) for (;;) { volatile char *p = malloc(1 << 20); if (!p) abort(); *p = 1; }
   if (is("query")) {
     const char *request = "{\\"op\\":\\"db.query\\",\\"sql\\":\\"select current_user::text as who, $1::int + 1 as next\\",\\"params\\":[41]}";
-    int size = postern_call(request, strlen(request));
-    char *answer = malloc(size);
-    postern_take(answer);
-    fwrite(answer, 1, size, stdout);
+    fputs(postern_call(request), stdout);
   }
   return 0;
 }`;

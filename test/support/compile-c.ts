@@ -1,14 +1,28 @@
-/** C for tests: clang comes from npm, runs in this process, and takes some seconds for its first program. */
+/** C and C++ by clang, which is itself a WebAssembly module here: the tests need no toolchain of the machine's. */
 
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { commands } from '@yowasp/clang';
 
-/** A WASI preview 1 command. `postern.h` of `sdk/c/` can be included. */
-export async function compileC(source: string): Promise<Uint8Array> {
-  const files = { 'main.c': source, ...(source.includes('"postern.h"') ? { 'postern.h': HEADER() } : {}) };
-  const args = ['--target=wasm32-wasip1', '-O2', '-mbulk-memory', '-Wall', '-Werror', 'main.c', '-o', 'main.wasm'];
-  const built = await commands.clang(args, files, { stdout: null, fetchProgress: () => undefined });
-  return built?.['main.wasm'] as Uint8Array;
+const HEADER = readFileSync(join(import.meta.dirname, '../../sdk/c/postern.h'), 'utf8');
+const compiled = new Map<string, Promise<Uint8Array>>();
+
+/** A module that clang makes of one source, with `postern.h` beside it. Once a process for the same source. */
+export function compileC(
+  source: string,
+  flags: readonly string[] = [],
+  language: 'c' | 'cc' = 'c',
+): Promise<Uint8Array> {
+  const key = [language, ...flags, source].join('\0');
+  const known = compiled.get(key) ?? clang(source, flags, language);
+  compiled.set(key, known);
+  return known;
 }
 
-const HEADER = (): string => readFileSync('sdk/c/postern.h', 'utf8');
+async function clang(source: string, flags: readonly string[], language: 'c' | 'cc'): Promise<Uint8Array> {
+  const files = { [`main.${language}`]: source, 'postern.h': HEADER };
+  const compile = commands[language === 'c' ? 'clang' : 'clang++'];
+  const args = ['-O1', '-Wall', '-Wextra', '-Wno-unused-parameter', ...flags, `main.${language}`, '-o', 'main.wasm'];
+  const built = await compile(args, files, { fetchProgress: () => undefined });
+  return built?.['main.wasm'] as Uint8Array;
+}

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import { compileC } from '../../support/compile-c.ts';
 import { logged, programOf, type Ran, run, value } from './support/commands.ts';
-import { compileC, mainOfC, programOfC } from './support/compile-c.ts';
+import { mainOfC, programOfC } from './support/compile-c.ts';
 
 describe('the event and the result', () => {
   test('a program has the event on stdin and answers with what it writes to stdout', async () => {
