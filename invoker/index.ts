@@ -14,6 +14,7 @@ export {
 } from './function-invoker.ts';
 export * from './invocation.ts';
 export { type InvocationRecord, InvocationRecorder, type RecorderOptions } from './invocation-recorder.ts';
+export { machineMemoryBytes } from './machine-memory.ts';
 export { MAX_EVENT_BYTES } from './protocol/messages.ts';
 export { type RecordRetention, recordRetention } from './record-retention.ts';
 export * from './sandboxes.ts';

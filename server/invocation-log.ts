@@ -18,12 +18,7 @@ export function openInvocationLog(
   return {
     add: log.write,
     get lines(): readonly LogLine[] {
-      return log.records.map(({ level, message, fields, timestamp }) => ({
-        level,
-        message,
-        timeMs: Date.parse(timestamp),
-        ...(fields === undefined ? {} : { fields: JSON.stringify(fields) }),
-      }));
+      return log.lines;
     },
   };
 }

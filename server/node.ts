@@ -5,7 +5,6 @@
  */
 
 import { randomUUID } from 'node:crypto';
-import { totalmem } from 'node:os';
 import type { FastifyInstance } from 'fastify';
 import type { Pool } from 'pg';
 import type { Logger } from 'pino';
@@ -44,6 +43,7 @@ import {
   type Invoker,
   loadEngineSource,
   ModuleBuilder,
+  machineMemoryBytes,
   type ProgramBuilder,
   recordRetention,
   type TriggerInstaller,
@@ -377,7 +377,7 @@ function createExecutors(
     engine,
     command: executorCommand(),
     // Half of the machine's memory for what guests grow beyond their images.
-    maxGrownBytes: Math.floor(memoryBytes() / 2 / executors.all),
+    maxGrownBytes: Math.floor(machineMemoryBytes() / 2 / executors.all),
     loadImage: (versionId) => catalog.image(versionId),
     log: {
       executorStarted: (pid) => log.debug({ pid }, 'executor started'),
@@ -385,12 +385,6 @@ function createExecutors(
       executorLost: (pid, reason, complaint) => log.error({ pid, reason, complaint }, 'executor lost'),
     },
   });
-}
-
-/** Of the machine, or of the container that this runs in. */
-function memoryBytes(): number {
-  const limit = process.constrainedMemory();
-  return limit > 0 ? Math.min(totalmem(), limit) : totalmem();
 }
 
 function metricSources(

@@ -1,7 +1,7 @@
 /**
  * `npm run build`: what the published package runs. Node does not erase types below `node_modules`, so `tsc` emits JavaScript
  * into dist/; beside it go the files that are read at run time, the engine's module, the guest's prelude as one script, its parts, and the module
- * "postern" for tests that import a function outside a sandbox.
+ * "postern": the embedded runtime, and what functions import, for tests that run one outside a sandbox.
  */
 
 import { execFileSync } from 'node:child_process';
@@ -13,7 +13,7 @@ import { POSTERN_MODULE } from '../runtime/javascript/bundle/postern-module.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
 const DIST = join(ROOT, 'dist');
-const FOLDERS = ['runtime', 'host-functions', 'invoker', 'triggers', 'database', 'server', 'cli'];
+const FOLDERS = ['runtime', 'host-functions', 'invoker', 'triggers', 'database', 'embed', 'server', 'cli'];
 /** Guests' sources: bundled into sandboxes from their TypeScript, so they are shipped as they are. */
 const VERBATIM = ['runtime/javascript/guest', 'host-functions/guest', 'invoker/guest'];
 const COMPILED = ['.ts', '.mts', '.cts'];
@@ -54,7 +54,7 @@ const engine = await loadEngineSource();
 writeFileSync(join(DIST, 'invoker', 'guest', 'prelude.bundle.js'), engine.prelude);
 writeFileSync(join(DIST, 'invoker', 'guest', 'parts.bundle.json'), JSON.stringify(engine.parts));
 writeFileSync(join(DIST, 'invoker', 'guest', 'engine.wasm'), engine.module);
-writeFileSync(join(DIST, 'postern.js'), POSTERN_MODULE);
+writeFileSync(join(DIST, 'postern.js'), `${POSTERN_MODULE}\nexport * from './embed/index.js';\n`);
 chmodSync(join(DIST, 'cli', 'main.js'), 0o755);
 await stop();
 const bytes = filesIn(DIST).reduce((sum, path) => sum + statSync(path).size, 0);

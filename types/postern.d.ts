@@ -1,7 +1,11 @@
 /**
  * What a Postern function finds in its sandbox: `db`, `log`, `env` and `http` as globals and as exports of "postern".
  * In tsconfig.json: "types": ["postern"], and "lib": ["es2023", "webworker"] for fetch, Request, crypto, URL and their kin.
+ *
+ * In Node, "postern" has what runs functions inside of a program of yours: `createRuntime`.
  */
+
+export * from './runtime.js';
 
 /** A column of a result. `type` is Postgres' name of it, e.g. `int4`, `text[]`. */
 export interface Field {

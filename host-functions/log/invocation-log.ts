@@ -65,6 +65,16 @@ export class InvocationLog {
     return this.#records;
   }
 
+  /** The records as the invoker keeps them. */
+  get lines(): readonly LogLine[] {
+    return this.#records.map(({ level, message, fields, timestamp }) => ({
+      level,
+      message,
+      timeMs: Date.parse(timestamp),
+      ...(fields === undefined ? {} : { fields: JSON.stringify(fields) }),
+    }));
+  }
+
   /** Lines that came after the caps were reached. */
   get dropped(): number {
     return this.#dropped;

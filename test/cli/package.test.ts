@@ -2,7 +2,7 @@
 
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
@@ -14,45 +14,48 @@ const execute = promisify(execFile);
 
 let db: TestDatabase;
 let folder: string;
+let project: string;
+let packed: readonly string[];
+
+// The npm of the machine may be an older Node's; the package needs ours.
+const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env.PATH}` };
+const npm = (args: readonly string[], cwd: string) => execute('npm', [...args], { cwd, env, maxBuffer: 16 * 2 ** 20 });
+const tsc = (folder: string) => execute(process.execPath, [resolve('node_modules/typescript/bin/tsc'), '-p', folder]);
+
 beforeAll(async () => {
   db = await createTestDatabase();
   folder = await mkdtemp(join(tmpdir(), 'postern-package-'));
-});
+  const { stdout } = await npm(['pack', '--json', '--pack-destination', folder], resolve('.'));
+  // What `prepack` prints comes first.
+  const [made] = JSON.parse(stdout.slice(stdout.indexOf('[\n'))) as { filename: string; files: { path: string }[] }[];
+  packed = made!.files.map(({ path }) => path);
+  project = join(folder, 'project');
+  await mkdir(project);
+  await writeFile(join(project, 'package.json'), '{ "name": "project", "private": true, "type": "module" }');
+  await npm(['install', '--prefer-offline', '--no-audit', '--no-fund', join(folder, made!.filename)], project);
+}, 180_000);
 afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
   await db.drop();
 });
 
 describe('the published package', () => {
-  // The npm of the machine may be an older Node's; the package needs ours.
-  const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env.PATH}` };
-  const npm = (args: readonly string[], cwd: string) =>
-    execute('npm', [...args], { cwd, env, maxBuffer: 16 * 2 ** 20 });
-
-  test('works in an empty project: --version, init, type check, deploy to a running server', {
-    timeout: 180_000,
-  }, async () => {
-    const { stdout } = await npm(['pack', '--json', '--pack-destination', folder], resolve('.'));
-    // What `prepack` prints comes first.
-    const [packed] = JSON.parse(stdout.slice(stdout.indexOf('[\n'))) as {
-      filename: string;
-      files: { path: string }[];
-    }[];
-    const paths = packed!.files.map(({ path }) => path);
-    expect(paths).toEqual(
+  test('has what it runs and nothing that it was made with', () => {
+    expect(packed).toEqual(
       expect.arrayContaining([
         'dist/cli/main.js',
         'dist/postern.js',
         'types/postern.d.ts',
+        'types/runtime.d.ts',
         'dist/runtime/javascript/bundle/esbuild-confined.sh',
       ]),
     );
-    expect(paths.filter((path) => /^(?:test|bench|examples|tools)\//.test(path))).toEqual([]);
+    expect(packed.filter((path) => /^(?:test|bench|examples|tools)\//.test(path))).toEqual([]);
+  });
 
-    const project = join(folder, 'project');
-    await execute('mkdir', [project]);
-    await writeFile(join(project, 'package.json'), '{ "name": "project", "private": true, "type": "module" }');
-    await npm(['install', '--prefer-offline', '--no-audit', '--no-fund', join(folder, packed!.filename)], project);
+  test('works in an empty project: --version, init, type check, deploy to a running server', {
+    timeout: 180_000,
+  }, async () => {
     const postern = (...args: string[]) =>
       execute(process.execPath, [join(project, 'node_modules/.bin/postern'), ...args], {
         cwd: project,
@@ -63,7 +66,7 @@ describe('the published package', () => {
     expect((await postern('--version')).stdout).toBe(`${version}\n`);
     await postern('init', 'app');
     expect(existsSync(join(project, 'app/functions/hello.ts'))).toBe(true);
-    await execute(process.execPath, [resolve('node_modules/typescript/bin/tsc'), '-p', join(project, 'app')]);
+    await tsc(join(project, 'app'));
 
     const serve = spawnCli(['serve', '--port', '0', '--executors', '1'], {
       main: join(project, 'node_modules/postern/dist/cli/main.js'),
@@ -80,4 +83,39 @@ describe('the published package', () => {
     serve.child.kill('SIGTERM');
     expect(await serve.ended).toEqual({ code: 0, signal: null });
   });
+
+  test.each([
+    ['README.md', "{ message: 'Hello, World!' }\nover 100 ms\n"],
+    ['docs/embedding.md', '150 computing true\n'],
+  ])(
+    'runs the embedding example of %s in an empty project, and its types check',
+    {
+      timeout: 60_000,
+    },
+    async (document, printed) => {
+      const [, example] = /```ts\n(import \{ createRuntime[\s\S]*?)```/.exec(await readFile(document, 'utf8'))!;
+      await writeFile(join(project, 'main.ts'), example!);
+      await writeFile(join(project, 'tsconfig.json'), JSON.stringify(HOST_PROJECT));
+      for (const name of ['@types/node', 'undici-types']) {
+        await cp(resolve('node_modules', name), join(project, 'node_modules', name), { recursive: true });
+      }
+      await tsc(project);
+      const { stdout } = await execute(process.execPath, [join(project, 'main.ts')], { cwd: project, env });
+      expect(stdout).toBe(printed);
+    },
+  );
 });
+
+/** What a strict program in Node has; it looks into the declarations too. */
+const HOST_PROJECT = {
+  compilerOptions: {
+    target: 'es2024',
+    lib: ['es2024'],
+    module: 'nodenext',
+    types: ['node'],
+    strict: true,
+    skipLibCheck: false,
+    noEmit: true,
+  },
+  files: ['main.ts'],
+};
