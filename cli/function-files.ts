@@ -9,6 +9,7 @@ export const MANIFEST = /\.function\.jsonc?$/;
 const CODE = /\.(?:[cm]?[jt]sx?|wasm)$/;
 /** Deployed as it is. */
 export const MODULE = /\.wasm$/;
+const NAMED_MANIFEST = /(?:\.function)?\.jsonc?$/;
 /** Code that is no function: types, tests, configuration of tools. */
 const NOT_A_FUNCTION = /\.(?:d|test|spec|config)\.[cm]?[jt]sx?$/;
 const INDEX_NAMES = ['index.ts', 'index.mts', 'index.tsx', 'index.js', 'index.mjs', 'index.cjs', 'index.jsx'];
@@ -55,14 +56,24 @@ export async function functionsAt(path: string): Promise<readonly FunctionFile[]
   const info = await stat(full).catch(() => undefined);
   if (info === undefined) throw new UsageError(`there is no file or folder ${path}`);
   if (info.isDirectory()) return functionsInFolder(path, full);
-  if (MANIFEST.test(full)) return [{ name: basename(full).replace(MANIFEST, ''), path: full, kind: 'manifest' }];
+  if (MANIFEST.test(full) || (await isNamedManifest(full))) {
+    return [{ name: basename(full).replace(NAMED_MANIFEST, ''), path: full, kind: 'manifest' }];
+  }
   if (!CODE.test(full)) {
     throw new UsageError(
-      `${path} is no function: give a .ts, .js or .wasm file, a .function.jsonc manifest, or a folder of them`,
+      `${path} is no function: give a .ts, .js or .wasm file, a .function.jsonc or .jsonc manifest, or a folder of them`,
     );
   }
   const name = basename(full).replace(CODE, '');
   return [{ name: name === 'index' ? basename(dirname(full)) : name, path: full, kind: 'code' }];
+}
+
+/** One that is given by name may be called anything. Of JSON there are many kinds: a manifest is what says where code is. */
+async function isNamedManifest(path: string): Promise<boolean> {
+  if (path.endsWith('.jsonc')) return true;
+  if (!path.endsWith('.json')) return false;
+  const { source, sourceFile } = parseManifestFile(await readFile(path, 'utf8'), basename(path));
+  return source !== undefined || sourceFile !== undefined;
 }
 
 async function functionsInFolder(given: string, folder: string): Promise<readonly FunctionFile[]> {
@@ -90,7 +101,7 @@ export async function filesOfManifest(path: string): Promise<readonly string[]> 
 
 /** `orders.function.jsonc` without a source configures `orders.ts` beside it. */
 export async function codeBeside(manifest: string): Promise<string | undefined> {
-  const name = basename(manifest).replace(MANIFEST, '');
+  const name = basename(manifest).replace(NAMED_MANIFEST, '');
   const entries = await readdir(dirname(manifest));
   const code = entries.find((entry) => isCode(entry) && entry.replace(CODE, '') === name);
   if (code !== undefined) return join(dirname(manifest), code);

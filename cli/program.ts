@@ -3,6 +3,7 @@
 import { Command, CommanderError } from 'commander';
 import { auditCommand } from './commands/audit.ts';
 import { deleteCommand } from './commands/delete.ts';
+import { demoCommand } from './commands/demo.ts';
 import { deployCommand } from './commands/deploy.ts';
 import { devCommand } from './commands/dev.ts';
 import { doctorCommand } from './commands/doctor.ts';
@@ -40,12 +41,13 @@ const COMMANDS = [
   auditCommand,
   migrateCommand,
   doctorCommand,
+  demoCommand,
 ];
 
-/** Runs one command line, `argv` without node and script. Never rejects; resolves with the exit code. */
+/** Runs one command line, `argv` without node and script; an empty one is the demo. Never rejects; resolves with the exit code. */
 export async function runCommandLine(argv: readonly string[], io: CommandIo): Promise<number> {
   try {
-    await createProgram(io).parseAsync([...argv], { from: 'user' });
+    await createProgram(io).parseAsync(argv.length === 0 ? ['demo'] : [...argv], { from: 'user' });
     return EXIT.done;
   } catch (error) {
     return report(error, argv, io);

@@ -10,6 +10,7 @@ type DeployOptions = RemoteOptions & { readonly name?: string };
 
 export function deployCommand(io: CommandIo): Command {
   const command = new Command('deploy')
+    .alias('upload')
     .summary('deploy functions')
     .description(
       'Bundles functions, npm packages included, and deploys them. Each deploy is atomic: one that fails leaves the version before.',
@@ -20,6 +21,7 @@ export function deployCommand(io: CommandIo): Command {
   return examples(remote(command), [
     'postern deploy',
     'postern deploy functions/hello.ts functions/mail',
+    'postern upload hello.jsonc',
     'postern deploy hello.ts --name greeting --url https://postern.example.com',
   ]);
 }

@@ -1,5 +1,6 @@
 /** `/functions`: deploy, list, show, versions, rollback, delete, invocations; and `/invocations/{id}`. */
 
+import { isUtf8 } from 'node:buffer';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { isUuid } from '../../database/index.ts';
@@ -28,6 +29,7 @@ import {
 
 /** Files of a deploy, as JSON with escapes. */
 const MAX_DEPLOY_BYTES = 32 * 2 ** 20;
+const JSONC = 'application/jsonc';
 
 export interface FunctionRoutesOptions {
   readonly deployer: Deployer;
@@ -48,16 +50,24 @@ export function functionRoutes(app: FastifyInstance, options: FunctionRoutesOpti
   const tags = ['functions'];
   const params = { type: 'object', properties: { name: jsonSchema(functionName) } };
 
+  // A manifest alone, with its comments. No browser sends this type without asking first.
+  app.addContentTypeParser(JSONC, { parseAs: 'buffer', bodyLimit: MAX_DEPLOY_BYTES }, (_request, body, done) => {
+    if (isUtf8(body as Buffer)) done(null, body.toString());
+    else done(new PosternError('INVALID_BODY', 'the body is not JSON with comments: it is not valid UTF-8'));
+  });
+
   app.post('/functions', {
     bodyLimit: MAX_DEPLOY_BYTES,
     schema: {
       tags,
       summary: 'Deploy',
+      description: `A manifest alone may also come with comments, as ${JSONC}.`,
       body: jsonSchema(deployBody),
       response: { 201: jsonSchema(deployed, 'output') },
     },
     handler: async (request, reply) => {
-      const deploy = readDeploy(request.body);
+      const { body } = request;
+      const deploy = readDeploy(typeof body === 'string' ? { manifest: body } : body);
       // Known before where the configuration says it; else the code does.
       if (typeof deploy.config?.name === 'string') auditTarget(request, deploy.config.name);
       const deployment = await deployer.deploy(deploy);

@@ -45,10 +45,10 @@ describe('help', () => {
     expect((await run(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
   });
 
-  test('no command at all shows help and is wrong usage', async () => {
-    const { code, stderr } = await run([]);
-    expect(code).toBe(2);
-    expect(stderr).toContain('Usage: postern');
+  test('no command at all runs a function, and prints its result', async () => {
+    const { code, stdout, stderr } = await run([]);
+    expect([code, stdout]).toEqual([0, '{"message":"Hello, World!"}\n']);
+    expect(stderr).toContain('`postern --help` has every command');
   });
 });
 
