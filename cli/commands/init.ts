@@ -1,36 +1,38 @@
 import { access, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { type CommandIo, examples, outputOf } from '../context.ts';
 import { OperationError } from '../errors.ts';
 import { shortPath } from '../function-files.ts';
+import { DEFAULT_LANGUAGE, OFFERED_LANGUAGES, PROJECTS, type ProjectLanguage } from '../project-templates.ts';
 import { packageVersion } from '../version.ts';
 
 const TEMPLATES = new URL('../templates/', import.meta.url);
-/** Template -> its place in the project. `gitignore` without its dot: npm renames the dotted one when it packs. */
-const FILES: Readonly<Record<string, string>> = {
-  'package.json.tmpl': 'package.json',
-  'tsconfig.json.tmpl': 'tsconfig.json',
-  'gitignore.tmpl': '.gitignore',
-  'README.md.tmpl': 'README.md',
-  'functions/hello.ts.tmpl': 'functions/hello.ts',
-  'functions/welcome.ts.tmpl': 'functions/welcome.ts',
-  'functions/schema.sql.tmpl': 'functions/schema.sql',
-};
+
+type InitOptions = { readonly language: ProjectLanguage; readonly json?: boolean };
 
 export function initCommand(io: CommandIo): Command {
   const command = new Command('init')
     .summary('make a new project')
     .description(
-      'Makes a project with two functions that work: one over HTTP, one fired by rows. Files that are there already are kept.',
+      'Makes a project with functions that work: one over HTTP, one fired by rows. Files that are there already are kept.',
     )
     .argument('[dir]', 'folder of the project', '.')
+    .addOption(
+      new Option('--language <language>', 'what its functions are written in')
+        .choices(OFFERED_LANGUAGES)
+        .default(DEFAULT_LANGUAGE),
+    )
     .option('--json', 'print one JSON value')
-    .action(async (dir: string, options: { readonly json?: boolean }) => init(io, dir, options));
-  return examples(command, ['postern init my-project', 'cd my-project && npm install && npx postern dev']);
+    .action(async (dir: string, options: InitOptions) => init(io, dir, options));
+  return examples(command, [
+    'postern init my-project',
+    'postern init my-project --language javascript',
+    'cd my-project && npm install && npx postern dev',
+  ]);
 }
 
-async function init(io: CommandIo, dir: string, options: { readonly json?: boolean }): Promise<void> {
+async function init(io: CommandIo, dir: string, options: InitOptions): Promise<void> {
   const output = outputOf(io, options);
   const folder = resolve(dir);
   const written: string[] = [];
@@ -40,7 +42,7 @@ async function init(io: CommandIo, dir: string, options: { readonly json?: boole
   });
   // Our functions would only be in the way of functions that are there.
   const hasFunctions = (await readdir(join(folder, 'functions')).catch(() => [])).length > 0;
-  for (const [template, file] of Object.entries(FILES)) {
+  for (const [template, file] of Object.entries(PROJECTS[options.language].files)) {
     const path = join(folder, file);
     if ((await exists(path)) || (hasFunctions && file.startsWith('functions/'))) {
       if (await exists(path)) kept.push(file);

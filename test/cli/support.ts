@@ -140,7 +140,7 @@ export class Folder {
     this.path = mkdtempSync(resolve('.postern', 'cli-'));
   }
 
-  write(name: string, text: string): string {
+  write(name: string, text: string | Uint8Array): string {
     const path = join(this.path, name);
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, text);
