@@ -22,7 +22,6 @@ export interface SecurityGroup {
 }
 
 const COMPONENTS = 'comes with WebAssembly components';
-const WASI = 'comes with WASI programs';
 const PYTHON = 'comes with Python';
 
 export const SECURITY_GROUPS: readonly SecurityGroup[] = [
@@ -65,7 +64,7 @@ export const SECURITY_GROUPS: readonly SecurityGroup[] = [
       { id: 'ISO-04', attack: 'import names that are code', later: COMPONENTS },
       { id: 'ISO-05', attack: 'generated glue with other identifiers', later: COMPONENTS },
       { id: 'ISO-06', attack: 'imports that are not offered', later: COMPONENTS },
-      { id: 'ISO-07', attack: 'paths and file descriptors of the host', later: WASI },
+      { id: 'ISO-07', attack: 'paths and file descriptors of the host' },
       { id: 'ISO-08', attack: 'modules of Python that reach the system', later: PYTHON },
       { id: 'ISO-09', attack: "a walk through Python's object graph", later: PYTHON },
       { id: 'ISO-10', attack: 'constructors, stacks and callers of host functions' },
