@@ -34,6 +34,8 @@ const MAX_CAST_BYTES = 512 * 1024;
 const WASM_PAGE_BYTES = 65_536;
 /** Host calls' fuel is taken in such portions: a global is slow to reach from here. */
 const MIN_PAYMENT = 16_000;
+/** 15 ms. A program that has loops and functions never gets there. */
+const MAX_SLICE_CALL_FUEL = 50 * QUANTUM_FUEL;
 const CALL_FUEL = 3_000;
 const COPY_BYTES_PER_FUEL = 2;
 const NO_ROOM = 'no room for its memory';
@@ -69,6 +71,7 @@ export class CommandExecution implements MeterHooks, RunningExecution {
   #bufferedBytes = 0;
   #stdinBytes = 0;
   #owedFuel = 0;
+  #sliceCallFuel = 0;
   #cpuMs = 0;
   #sliceStartedAt = 0;
   readonly #stdout = new ByteSink();
@@ -97,7 +100,10 @@ export class CommandExecution implements MeterHooks, RunningExecution {
       onCall: (operation, payload) => this.#onCall(operation, payload),
       onCast: (operation, payload) => this.#onCast(operation, payload),
     });
-    this.#log = new LogLines((message) => this.#onCast('log', Buffer.from(JSON.stringify({ level: 'info', message }))));
+    this.#log = new LogLines((message) => {
+      this.#onCast('log', Buffer.from(JSON.stringify({ level: 'info', message })));
+      return this.#casts < MAX_CASTS && this.#castBytes < MAX_CAST_BYTES;
+    });
   }
 
   start(event: Uint8Array, meta: Uint8Array): void {
@@ -175,9 +181,7 @@ export class CommandExecution implements MeterHooks, RunningExecution {
       stdin,
       memory,
       onStdout: (bytes) => this.#onStdout(bytes),
-      onStderr: (bytes) => {
-        if (this.#casts <= MAX_CASTS) this.#log.write(bytes);
-      },
+      onStderr: (bytes) => this.#log.write(bytes),
       onChannel: (bytes) => {
         this.#buffer(bytes.length);
         return this.#channel.write(bytes);
@@ -259,6 +263,7 @@ export class CommandExecution implements MeterHooks, RunningExecution {
   }
 
   #onTurn(): void {
+    this.#sliceCallFuel = 0;
     this.#state = 'running';
     this.#sliceStartedAt = performance.now();
   }
@@ -309,14 +314,20 @@ export class CommandExecution implements MeterHooks, RunningExecution {
     return this.#meter.fuelUsed + this.#owedFuel;
   }
 
-  /** For what is done for the guest in one of its calls. Whether its slice is over. */
-  #pay(fuel: number): boolean {
+  /** For what is done for the guest in one of its calls. The slice is over then at its next function or loop. */
+  #pay(fuel: number): void {
     if (this.#isOver) throw UNWIND;
     this.#owedFuel += Math.ceil(fuel);
-    if (this.#owedFuel < MIN_PAYMENT) return false;
-    const owed = this.#owedFuel;
+    this.#sliceCallFuel += Math.ceil(fuel);
+    if (this.#owedFuel < MIN_PAYMENT) return;
+    this.#meter.charge(this.#owedFuel);
     this.#owedFuel = 0;
-    return this.#meter.charge(owed);
+    if (this.#sliceCallFuel < MAX_SLICE_CALL_FUEL) return;
+    this.#conclude({
+      reason: 'cpu',
+      message: 'too many host calls in a row, with no loop and no function around them',
+    });
+    throw UNWIND;
   }
 
   #exit(code: number): never {

@@ -23,8 +23,8 @@ export interface Process {
   readChannel(length: number, then: (bytes: Uint8Array) => number): Promise<number>;
   /** Suspends the guest for so long; for 0 until its next turn. */
   sleep(ms: number, then: () => number): Promise<number>;
-  /** Takes fuel for what was done for the guest. Whether its slice is over. */
-  pay(fuel: number): boolean;
+  /** Takes fuel for what is done for the guest. Throws through it where it can pay no more. */
+  pay(fuel: number): void;
   /** Never returns: it throws through the guest. */
   exit(code: number): never;
 }
@@ -56,16 +56,8 @@ const MAX_SLEEP_MS = 2 ** 31 - 1;
 type Answer = number | Promise<number>;
 type Call = (...args: never[]) => Answer;
 
-/** Those that may suspend the guest: where it waits, or where what they do for it has used up its slice. */
-const SUSPENDING = [
-  'args_get',
-  'environ_get',
-  'fd_read',
-  'fd_write',
-  'poll_oneoff',
-  'random_get',
-  'sched_yield',
-] as const satisfies Preview1Name[];
+/** Those that suspend the guest. */
+const SUSPENDING = ['fd_read', 'poll_oneoff', 'sched_yield'] as const satisfies Preview1Name[];
 
 /** What the work of a call costs in fuel, a third of a nanosecond a unit: measured, and rounded up. */
 const CALL_FUEL = 250;
@@ -76,7 +68,7 @@ const COPY_BYTES_PER_FUEL = 8;
 /** Each line may become a host call. */
 const CHANNEL_BYTE_FUEL = 16;
 /** By file descriptor: stdout is looked through once more at the end, stderr is cut into lines. */
-const WRITTEN_BYTE_FUEL = [0, 16, 4, CHANNEL_BYTE_FUEL];
+const WRITTEN_BYTE_FUEL = [0, 16, 16, CHANNEL_BYTE_FUEL];
 
 const NOT_CAPABLE = [
   'path_create_directory',
@@ -145,17 +137,19 @@ export function preview1Imports(process: Process): Record<string, WebAssembly.Im
   const imports: Record<string, unknown> = {};
   for (const [name, call] of Object.entries(calls)) {
     const checked = withErrno(call as (...args: unknown[]) => Answer);
-    imports[name] = isSuspending(name) ? new WebAssembly.Suspending(inSlices(process, checked) as never) : checked;
+    imports[name] = isSuspending(name) ? new WebAssembly.Suspending(inTurns(process, checked) as never) : checked;
   }
   return imports as Record<string, WebAssembly.ImportValue>;
 }
 
-/** A guest whose slice its call has used up goes on in its next one. */
-function inSlices(process: Process, call: (...args: unknown[]) => Answer): (...args: unknown[]) => Answer {
+/**
+ * The engine suspends the guest in such a call whatever is returned, until the next microtask. That would be a turn of
+ * which the scheduler knows nothing, and a loop of them would keep the event loop from its own: so it takes one.
+ */
+function inTurns(process: Process, call: (...args: unknown[]) => Answer): (...args: unknown[]) => Promise<number> {
   return (...args) => {
     const answer = call(...args);
-    const isOver = process.pay(CALL_FUEL);
-    return isOver && typeof answer === 'number' ? process.sleep(0, () => answer) : answer;
+    return typeof answer === 'number' ? process.sleep(0, () => answer) : answer;
   };
 }
 
@@ -221,7 +215,7 @@ function working(process: Process): Record<(typeof WORKING)[number], Call> {
     random_get: (address: number, length: number) => {
       if (length >>> 0 > MAX_RANDOM_BYTES) return ERRNO.inval;
       const bytes = memory.bytes(address, length);
-      process.pay(bytes.length * RANDOM_BYTE_FUEL);
+      process.pay(CALL_FUEL + bytes.length * RANDOM_BYTE_FUEL);
       fillRandom(bytes, 0, bytes.length);
       return ERRNO.success;
     },
@@ -275,7 +269,7 @@ function working(process: Process): Record<(typeof WORKING)[number], Call> {
       for (let index = 0; index < count; index++) {
         const at = (vectors >>> 0) + index * 8;
         const bytes = memory.bytes(memory.u32(at), Math.min(memory.u32(at + 4), MAX_WRITE_BYTES - written));
-        process.pay(bytes.length * WRITTEN_BYTE_FUEL[fd]!);
+        process.pay(CALL_FUEL + bytes.length * WRITTEN_BYTE_FUEL[fd]!);
         if (fd === STDERR) process.onStderr(bytes);
         else if (!(fd === STDOUT ? process.onStdout(bytes) : process.onChannel(bytes))) return ERRNO.fbig;
         written += bytes.length;

@@ -54,7 +54,7 @@ describe('the event and the result', () => {
     expect(end).toMatchObject({ reason: 'finished', finish: { kind: 'value', body: null } });
   });
 
-  test('six megabytes of brackets hold the thread up for less than half a second', async () => {
+  test('six megabytes of brackets hold the thread up for far less than making values of them', async () => {
     const program = await mainOfC(`
       char *b = malloc(6000000); memset(b, '[', 3000000); memset(b + 3000000, ']', 3000000);
       fwrite(b, 1, 6000000, stdout);`);
@@ -68,7 +68,9 @@ describe('the event and the result', () => {
     const ran = await run(program);
     clearInterval(watch);
     expect(ran.how).toBe('value');
-    expect(longest).toBeLessThan(500);
+    const start = performance.now();
+    JSON.parse(ran.text);
+    expect(longest).toBeLessThan((performance.now() - start) / 2);
   });
 });
 
