@@ -63,7 +63,7 @@ export const SECURITY_GROUPS: readonly SecurityGroup[] = [
       { id: 'ISO-03', attack: 'an export name that is code', later: COMPONENTS },
       { id: 'ISO-04', attack: 'import names that are code', later: COMPONENTS },
       { id: 'ISO-05', attack: 'generated glue with other identifiers', later: COMPONENTS },
-      { id: 'ISO-06', attack: 'imports that are not offered', later: COMPONENTS },
+      { id: 'ISO-06', attack: 'imports that are not offered' },
       { id: 'ISO-07', attack: 'paths and file descriptors of the host' },
       { id: 'ISO-08', attack: 'modules of Python that reach the system', later: PYTHON },
       { id: 'ISO-09', attack: "a walk through Python's object graph", later: PYTHON },
