@@ -6,3 +6,4 @@ export * from './host-function.ts';
 export * from './javascript/index.ts';
 export { MemoryBudget } from './memory-budget.ts';
 export { Scheduler } from './scheduler.ts';
+export { decodeImage, encodeImage } from './snapshot/index.ts';

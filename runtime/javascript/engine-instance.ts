@@ -6,9 +6,9 @@
 import { DEMAND_IMPORT, DEMANDED_EXPORT, LOAD_DATA_EXPORT } from '../linking/index.ts';
 import { Meter, type MeterHooks, TRACKED_PAGES_EXPORT } from '../metering/index.ts';
 import { fillRandom } from '../random-pool.ts';
+import { noteWrite } from '../snapshot/index.ts';
 import { type Engine, SIDE_MODULES, sideSetUp } from './engine.ts';
 import { createPump, type Pump } from './pump.ts';
-import { noteWrite } from './write-map.ts';
 
 type Fn = (...args: number[]) => number;
 

@@ -8,10 +8,9 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { DEMANDED_EXPORT, LOAD_DATA_EXPORT, linkModules } from '../linking/index.ts';
 import { meter, TRACKED_PAGES_EXPORT, trackWrites } from '../metering/index.ts';
+import { MAP_ADDRESS, MAP_BYTES, PAGE_BYTES } from '../snapshot/index.ts';
 import { customSection } from '../wasm/custom-section.ts';
-import { PAGE_BYTES } from './image.ts';
 import { PUMP_EXPORTS, PUMP_MODULE } from './pump.ts';
-import { MAP_ADDRESS, MAP_BYTES } from './write-map.ts';
 
 /** Raised whenever the meaning of an image changes and neither engine module nor prelude do: how it is stored, say. */
 const IMAGE_FORMAT = 4;

@@ -1,7 +1,7 @@
 export { buildEngineModule, createEngine, type Engine, type EngineSource, engineId } from './engine.ts';
 export { Execution, type ExecutionListener } from './execution.ts';
 export { MAX_META_BYTES } from './host-door.ts';
-export { type BaseImage, decodeImage, encodeImage, type Image } from './image.ts';
+export type { BaseImage, Image } from './image.ts';
 export {
   BUNDLE_FILE_NAME,
   type BuildLimits,

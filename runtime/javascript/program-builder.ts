@@ -7,9 +7,10 @@
 import { PosternError } from '../errors.ts';
 import { QUANTUM_FUEL } from '../execution.ts';
 import type { Scheduler } from '../scheduler.ts';
+import { asBase } from '../snapshot/index.ts';
 import type { Engine } from './engine.ts';
 import { openDoor } from './host-door.ts';
-import { asBase, type BaseImage, type Image } from './image.ts';
+import type { BaseImage, Image } from './image.ts';
 import { type Box, Sandbox, type SandboxHooks, ThrownBox, TopLevelPendingError } from './sandbox.ts';
 
 const MAX_DEFINITION_BYTES = 256 * 1024;

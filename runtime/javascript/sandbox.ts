@@ -5,11 +5,11 @@
  */
 
 import { fillRandom } from '../random-pool.ts';
+import { captureImage, copyIn, fillFresh, noteWrite, restoreImage, restoreWritten } from '../snapshot/index.ts';
 import type { Engine } from './engine.ts';
 import { type EngineHooks, EngineInstance } from './engine-instance.ts';
-import { captureImage, copyIn, fillFresh, type GuestEntries, type Image, restoreImage } from './image.ts';
+import type { GuestEntries, Image } from './image.ts';
 import type { Pump } from './pump.ts';
-import { noteWrite, restoreWritten } from './write-map.ts';
 
 /** Boxes are the engine's handles: addresses in guest memory that hold a JavaScript value. */
 export type Box = number;

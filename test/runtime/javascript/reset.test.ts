@@ -3,8 +3,8 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { Image, Sandbox, SandboxPool } from '../../../runtime/index.ts';
 import { buildEngineModule, createEngine, linkEngine } from '../../../runtime/javascript/engine.ts';
-import { MAP_ADDRESS, TRACKED_PAGE_BYTES } from '../../../runtime/javascript/write-map.ts';
 import { meter, SLACK_BYTES, trackWrites } from '../../../runtime/metering/index.ts';
+import { MAP_ADDRESS, TRACKED_PAGE_BYTES } from '../../../runtime/snapshot/index.ts';
 import { parseModule } from '../../../runtime/wasm/module-parser.ts';
 import { scanCode } from './support/code-scan.ts';
 import { type RunOptions, TestRuntime } from './support/sandboxes.ts';

@@ -2,11 +2,13 @@
  * Which pages of a guest's memory were written since its image was restored; see `metering/write-tracking.ts`.
  *
  * The map stands at the bottom of the engine's C stack. The linker gave QuickJS a stack of 1 MiB that starts at address
- * zero and grows down from its end; the engine's own limit (256 KiB, with a RangeError) keeps it far above the map.
+ * zero and grows down from its end; the engine's own limit (256 KiB, with a RangeError) keeps it far above the map. CPython
+ * has 512 KiB, and limits how deep its C functions call each other; what gets down to the map makes the reset a full one,
+ * and what gets through it traps at address zero.
  */
 
 import { SLACK_BYTES, TRACKED_PAGE_SHIFT } from '../metering/index.ts';
-import { type Image, restoreImage } from './image.ts';
+import { type MemoryImage, restoreImage } from './image.ts';
 
 /** Not at the start of its page: a store may reach `SLACK_BYTES` behind the page that it is noted for. */
 export const MAP_ADDRESS = 0x11100;
@@ -23,7 +25,7 @@ export function noteWrite(memory: Uint8Array, address: number, length: number): 
 }
 
 /** Makes memory what the image says, touching only what was written. Clears the map. */
-export function restoreWritten(image: Image, memory: Uint8Array): void {
+export function restoreWritten(image: MemoryImage, memory: Uint8Array): void {
   const pages = memory.length >>> TRACKED_PAGE_SHIFT;
   for (let page = FIRST_MAP_PAGE; page <= LAST_MAP_PAGE; page++) {
     if (memory[MAP_ADDRESS + page] !== 0) {
@@ -56,11 +58,11 @@ export function restoreWritten(image: Image, memory: Uint8Array): void {
 }
 
 /** What is noted of a page may stand as many bytes behind it. */
-function restorePages(image: Image, memory: Uint8Array, first: number, end: number): void {
+function restorePages(image: MemoryImage, memory: Uint8Array, first: number, end: number): void {
   restoreRange(image, memory, first << TRACKED_PAGE_SHIFT, (end << TRACKED_PAGE_SHIFT) + SLACK_BYTES);
 }
 
-function restoreRange(image: Image, memory: Uint8Array, start: number, end: number): void {
+function restoreRange(image: MemoryImage, memory: Uint8Array, start: number, end: number): void {
   const copied = Math.min(end, image.memoryBytes);
   if (copied > start) memory.set(image.flat.subarray(start, copied), start);
   if (end > copied) memory.fill(0, Math.max(start, copied), Math.min(end, memory.length));
