@@ -25,10 +25,12 @@ const HEAD = /^\s*\{\s*"op"\s*:\s*"([a-z_.]{1,64})"\s*([,}])/;
 const LOG = 'log';
 const LINE_END = Buffer.from('\n');
 const NULL = Buffer.from('{"ok":true,"value":null}');
+const NOTHING: Buffer = Buffer.alloc(0);
 
 /** A program's calls: single ones, and a stream of lines that are answered one after the other. */
 export class HostChannel {
   readonly #listener: ChannelListener;
+  readonly #logAnswer: Buffer;
   readonly #open = new Map<number, Done>();
   /** Of the stream: lines that wait for their turn, and answers that were not read. */
   readonly #lines = new ByteQueue();
@@ -37,8 +39,10 @@ export class HostChannel {
   #isTakingLines = false;
   #reader: (() => void) | undefined;
 
-  constructor(listener: ChannelListener) {
+  /** `answersLogs`: false for a guest that writes what it logs into the stream and goes on. */
+  constructor(listener: ChannelListener, answersLogs = true) {
     this.#listener = listener;
+    this.#logAnswer = answersLogs ? NULL : NOTHING;
   }
 
   /** Of lines and answers that wait. */
@@ -62,7 +66,7 @@ export class HostChannel {
     const payload = Buffer.concat([Buffer.from('{'), rest]);
     if (operation === LOG) {
       this.#listener.onCast(operation, payload);
-      done(NULL);
+      done(this.#logAnswer);
       return;
     }
     const id = this.#listener.onCall(operation, payload);
@@ -113,8 +117,10 @@ export class HostChannel {
   }
 
   #onAnswer(answer: Buffer): void {
-    this.#answers.append(answer);
-    this.#answers.append(LINE_END);
+    if (answer.length > 0) {
+      this.#answers.append(answer);
+      this.#answers.append(LINE_END);
+    }
     this.#asking = false;
     const reader = this.#reader;
     this.#reader = undefined;

@@ -1,2 +1,13 @@
 export { CommandExecution } from './command-execution.ts';
-export { buildCommand, type CommandProgram, isStoredCommand, loadCommand } from './command-program.ts';
+export {
+  buildCommand,
+  type CommandProgram,
+  isStoredCommand,
+  loadCommand,
+  PREVIEW1_MODULE,
+} from './command-program.ts';
+export { GuestMemory } from './guest-memory.ts';
+export { GuestRun, type RunGuest } from './guest-run.ts';
+export { HostChannel } from './host-channel.ts';
+export { LogLines } from './log-lines.ts';
+export { type Process, preview1Imports, Streams } from './preview1.ts';

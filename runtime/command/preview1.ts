@@ -1,7 +1,7 @@
 /**
  * WASI preview 1 for a sandbox (github.com/WebAssembly/WASI, legacy/preview1): all 46 functions, of which those work that
  * touch nothing outside: arguments, environment, clocks, randomness, the three standard streams, sleep, exit. There is no
- * file, no directory and no socket. File descriptor 3 is the channel to the host functions.
+ * file, no directory and no socket. One file descriptor is the channel to the host functions.
  */
 
 import { fillRandom } from '../random-pool.ts';
@@ -9,10 +9,16 @@ import { ERRNO } from './errno.ts';
 import { BadAddressError, type GuestMemory } from './guest-memory.ts';
 import type { Preview1Name } from './preview1-signatures.ts';
 
+export const CHANNEL_FD = 3;
+const STDIN = 0;
+const STDOUT = 1;
+const STDERR = 2;
+
 export interface Process {
   readonly args: readonly Uint8Array[];
   readonly environ: readonly Uint8Array[];
   readonly stdin: Uint8Array;
+  readonly streams: Streams;
   readonly memory: GuestMemory;
   /** False where there is no room for more. */
   onStdout(bytes: Uint8Array): boolean;
@@ -20,7 +26,7 @@ export interface Process {
   /** What the program writes for the host functions; false where there is no room for more. */
   onChannel(bytes: Uint8Array): boolean;
   /** Suspends the guest until the next bytes of the answers are there, at most `length`; none where nothing was asked. */
-  readChannel(length: number, then: (bytes: Uint8Array) => number): Promise<number>;
+  readChannel(length: number, then: (bytes: Uint8Array) => number): Promise<number> | number;
   /** Suspends the guest for so long; for 0 until its next turn. */
   sleep(ms: number, then: () => number): Promise<number>;
   /** Takes fuel for what is done for the guest. Throws through it where it can pay no more. */
@@ -29,10 +35,31 @@ export interface Process {
   exit(code: number): never;
 }
 
-export const CHANNEL_FD = 3;
-const STDIN = 0;
-const STDOUT = 1;
-const STDERR = 2;
+/** What becomes of a process's streams while it runs: all of its state that is not in its memory. */
+export class Streams {
+  /** Read and written; where it is 0, there is no stdin. */
+  readonly channelFd: 0 | typeof CHANNEL_FD;
+  readonly #closed = new Set<number>();
+  stdinAt = 0;
+
+  constructor(channelFd: 0 | typeof CHANNEL_FD) {
+    this.channelFd = channelFd;
+  }
+
+  isOpen(fd: number): boolean {
+    return ((fd >= STDIN && fd <= STDERR) || fd === this.channelFd) && !this.#closed.has(fd);
+  }
+
+  close(fd: number): void {
+    this.#closed.add(fd);
+  }
+
+  /** As for a process that begins. */
+  reset(): void {
+    this.#closed.clear();
+    this.stdinAt = 0;
+  }
+}
 
 const MAX_VECTORS = 1_024;
 /** A call is not metered, so it does little: programs read and write again for the rest. */
@@ -170,10 +197,9 @@ function withErrno<Args extends unknown[], T>(call: (...args: Args) => T): (...a
 }
 
 function working(process: Process): Record<(typeof WORKING)[number], Call> {
-  const { memory } = process;
-  let stdinAt = 0;
-  const closed = new Set<number>();
-  const isOpen = (fd: number): boolean => fd >= STDIN && fd <= CHANNEL_FD && !closed.has(fd);
+  const { memory, streams } = process;
+  const { channelFd } = streams;
+  const isOpen = (fd: number): boolean => streams.isOpen(fd);
 
   const list = (items: readonly Uint8Array[], pointers: number, buffer: number): number => {
     let at = buffer >>> 0;
@@ -222,15 +248,15 @@ function working(process: Process): Record<(typeof WORKING)[number], Call> {
 
     fd_close: (fd: number) => {
       if (!isOpen(fd)) return ERRNO.badf;
-      closed.add(fd);
+      streams.close(fd);
       return ERRNO.success;
     },
     fd_fdstat_get: (fd: number, result: number) => {
       if (!isOpen(fd)) return ERRNO.badf;
       memory.bytes(result, 24).fill(0);
       memory.setU8(result, FILETYPE_CHARACTER_DEVICE);
-      const reads = fd === STDIN || fd === CHANNEL_FD ? RIGHT_FD_READ : 0n;
-      const writes = fd === STDIN ? 0n : RIGHT_FD_WRITE;
+      const reads = fd === STDIN || fd === channelFd ? RIGHT_FD_READ : 0n;
+      const writes = fd === STDIN && fd !== channelFd ? 0n : RIGHT_FD_WRITE;
       memory.setU64(result + 8, reads | writes);
       return ERRNO.success;
     },
@@ -243,13 +269,13 @@ function working(process: Process): Record<(typeof WORKING)[number], Call> {
     },
 
     fd_read: (fd: number, vectors: number, count: number, result: number) => {
-      if (!isOpen(fd) || (fd !== STDIN && fd !== CHANNEL_FD)) return ERRNO.badf;
+      if (!isOpen(fd) || (fd !== STDIN && fd !== channelFd)) return ERRNO.badf;
       if (count >>> 0 > MAX_VECTORS) return ERRNO.inval;
       const room = roomOf(memory, vectors, count);
       process.pay((count >>> 0) * VECTOR_FUEL);
-      if (fd === STDIN) {
-        const bytes = process.stdin.subarray(stdinAt, stdinAt + room);
-        stdinAt += bytes.length;
+      if (fd !== channelFd) {
+        const bytes = process.stdin.subarray(streams.stdinAt, streams.stdinAt + room);
+        streams.stdinAt += bytes.length;
         process.pay(bytes.length / COPY_BYTES_PER_FUEL);
         return scatter(memory, vectors, count, result, bytes);
       }
@@ -262,7 +288,7 @@ function working(process: Process): Record<(typeof WORKING)[number], Call> {
       );
     },
     fd_write: (fd: number, vectors: number, count: number, result: number) => {
-      if (!isOpen(fd) || fd === STDIN) return ERRNO.badf;
+      if (!isOpen(fd) || (fd === STDIN && fd !== channelFd)) return ERRNO.badf;
       if (count >>> 0 > MAX_VECTORS) return ERRNO.inval;
       process.pay((count >>> 0) * VECTOR_FUEL);
       let written = 0;

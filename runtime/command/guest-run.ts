@@ -1,0 +1,322 @@
+/**
+ * One guest under way whose whole run is a single call into it, under JSPI: its turns, what it may use, and how it ended.
+ * What is called, and what its result means, is the guest's own kind's.
+ *
+ * It is `running` (in a slice), `suspended` (out of fuel, until its next turn) or `waiting` (before its first turn, for a
+ * host call's answer, for the end of a sleep).
+ */
+
+import {
+  type EndReason,
+  type ExecutionEnd,
+  type ExecutionLimits,
+  type ExecutionUsage,
+  type GuestListener,
+  QUANTUM_FUEL,
+} from '../execution.ts';
+import type { Meter, MeterHooks } from '../metering/index.ts';
+import type { Scheduler } from '../scheduler.ts';
+import { UNWIND } from './unwind.ts';
+
+const MAX_HOST_CALLS = 1_000;
+/** Somewhat more than the log's own caps (1,000 lines, 256 KB). */
+const MAX_CASTS = 1_100;
+const MAX_CAST_BYTES = 512 * 1024;
+const WASM_PAGE_BYTES = 65_536;
+/** Host calls' fuel is taken in such portions: a global is slow to reach from here. */
+const MIN_PAYMENT = 16_000;
+/** 15 ms. A program that has loops and functions never gets there. */
+const MAX_SLICE_CALL_FUEL = 50 * QUANTUM_FUEL;
+export const NO_ROOM = 'no room for its memory';
+
+export interface RunGuest {
+  /** Undefined before its first turn. */
+  readonly meter: Meter | undefined;
+  /** What it sees as its memory; 0 before it has an instance. */
+  readonly memoryBytes: number;
+  /** What the host keeps for it just now: input, output, calls under way. */
+  readonly bufferedBytes: number;
+  /** Whether code of its own runs while an instance is made. */
+  readonly hasStart: boolean;
+  /** What it logged that has no newline yet goes out: before the end is told. */
+  flushLog(): void;
+  /** It called `exit`. */
+  exited(code: number): ExecutionEnd;
+  /** Nothing of it is on a stack any more, and its end was told. */
+  freed?(): void;
+}
+
+export class GuestRun implements MeterHooks {
+  readonly #scheduler: Scheduler;
+  readonly #lane: string;
+  readonly #limits: ExecutionLimits;
+  readonly #listener: GuestListener;
+  readonly #guest: RunGuest;
+  readonly #startedAt = performance.now();
+  readonly #deadline: number;
+  readonly #deadlineTimer: NodeJS.Timeout;
+  #sleep: NodeJS.Timeout | undefined;
+  #state: 'waiting' | 'running' | 'suspended' | 'gone' = 'waiting';
+  /** Ends a suspension now: the guest goes on, to be trapped. */
+  #interrupt: (() => void) | undefined;
+  #ended = false;
+  #exitCode: number | undefined;
+  #refusedForOthers = false;
+  #heldBytes = 0;
+  #bufferedBytes = 0;
+  #owedFuel = 0;
+  #sliceCallFuel = 0;
+  #cpuMs = 0;
+  #sliceStartedAt = 0;
+  #hostCalls = 0;
+  #casts = 0;
+  #castBytes = 0;
+
+  constructor(scheduler: Scheduler, lane: string, limits: ExecutionLimits, listener: GuestListener, guest: RunGuest) {
+    this.#scheduler = scheduler;
+    this.#lane = lane;
+    this.#limits = limits;
+    this.#listener = listener;
+    this.#guest = guest;
+    this.#deadline = this.#startedAt + limits.timeoutMs;
+    this.#deadlineTimer = setTimeout(() => this.end('time', ''), limits.timeoutMs);
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Whether what the guest logs is still listened to. */
+  get logs(): boolean {
+    return this.#casts < MAX_CASTS && this.#castBytes < MAX_CAST_BYTES;
+  }
+
+  /** Queues the first turn, in which `call` is called: it makes the instance, enters it, and says how that ended. */
+  start(call: () => Promise<ExecutionEnd>): void {
+    this.#scheduler.enqueue(this.#lane, () => {
+      if (this.#ended) this.#free();
+      else void this.#run(call);
+    });
+  }
+
+  /** Ends the invocation from outside; a suspended guest is trapped at once. */
+  end(reason: EndReason, message: string): void {
+    if (this.#ended) return;
+    this.#conclude({ reason, message });
+    this.#interrupt?.();
+  }
+
+  /** A host call's answer: ignored when the invocation is over, which ends where there is no room for it. */
+  answer(bytes: number, settle: () => void): void {
+    if (this.#ended) return;
+    if (this.mayBuffer(bytes)) settle();
+    else this.end('overloaded', NO_ROOM);
+  }
+
+  // What the meter asks.
+
+  onOutOfFuel(): 'continue' | 'kill' | 'yield' {
+    return this.#mayGoOn() ? 'yield' : 'kill';
+  }
+
+  onYield(): Promise<'continue' | 'kill'> {
+    return new Promise((resolve) => {
+      this.#suspend('suspended', () => resolve(this.#ended ? 'kill' : 'continue'))();
+    });
+  }
+
+  onGrow(_currentPages: number, deltaPages: number): boolean {
+    return this.hold(deltaPages * WASM_PAGE_BYTES);
+  }
+
+  // What the guest asks.
+
+  /** False where the process has no room for so much more. */
+  hold(bytes: number): boolean {
+    if (this.#listener.mayHold(bytes)) {
+      this.#heldBytes += bytes;
+      return true;
+    }
+    this.#refusedForOthers = true;
+    return false;
+  }
+
+  /** The same for what the host keeps for it, `moreBytes` beside what `bufferedBytes` says; counted at its peak. */
+  mayBuffer(moreBytes: number): boolean {
+    const bytes = this.#guest.bufferedBytes + moreBytes;
+    if (bytes <= this.#bufferedBytes) return true;
+    if (!this.hold(bytes - this.#bufferedBytes)) return false;
+    this.#bufferedBytes = bytes;
+    return true;
+  }
+
+  /** The same, from within a call of the guest's, which ends where there is no room. */
+  buffer(moreBytes: number): void {
+    if (!this.mayBuffer(moreBytes)) this.giveUp();
+  }
+
+  /** There is no room for it. Never returns: it throws through the guest. */
+  giveUp(): never {
+    this.#conclude({ reason: 'overloaded', message: NO_ROOM });
+    throw UNWIND;
+  }
+
+  /** For what is done for the guest in one of its calls. The slice is over then at its next function or loop. */
+  pay(fuel: number): void {
+    if (this.#isOver) throw UNWIND;
+    this.#owedFuel += Math.ceil(fuel);
+    this.#sliceCallFuel += Math.ceil(fuel);
+    if (this.#owedFuel < MIN_PAYMENT) return;
+    this.#guest.meter?.charge(this.#owedFuel);
+    this.#owedFuel = 0;
+    if (this.#sliceCallFuel < MAX_SLICE_CALL_FUEL) return;
+    this.#conclude({
+      reason: 'cpu',
+      message: 'too many host calls in a row, with no loop and no function around them',
+    });
+    throw UNWIND;
+  }
+
+  /** Suspends the guest until `begin` calls back, and then until its turn; `then` runs in that turn. */
+  wait(begin: (done: () => void) => void, then: () => number): Promise<number> {
+    if (this.#isOver) throw UNWIND;
+    return new Promise((resolve, reject) => {
+      const go = this.#suspend('waiting', () => {
+        if (!this.#mayGoOn()) return reject(UNWIND);
+        this.#guest.meter?.startSlice(QUANTUM_FUEL);
+        try {
+          resolve(then());
+        } catch (error) {
+          reject(error);
+        }
+      });
+      begin(go);
+    });
+  }
+
+  sleep(ms: number, then: () => number): Promise<number> {
+    return this.wait((done) => {
+      if (ms > 0) this.#sleep = setTimeout(done, ms);
+      else done();
+    }, then);
+  }
+
+  /** Never returns: it throws through the guest. */
+  exit(code: number): never {
+    this.#exitCode ??= code;
+    throw UNWIND;
+  }
+
+  /** The call's id, or null where the invocation may make no more. */
+  call(operation: string, payload: Buffer): number | null {
+    if (this.#hostCalls >= MAX_HOST_CALLS) return null;
+    const id = ++this.#hostCalls;
+    this.#listener.onHostCall(id, operation, payload);
+    return id;
+  }
+
+  /** Beyond its caps the node has said "truncated" already: the rest is dropped here, before it costs a frame. */
+  cast(operation: string, payload: Buffer): void {
+    this.#casts++;
+    this.#castBytes += payload.length;
+    if (this.#ended || this.#casts > MAX_CASTS || this.#castBytes > MAX_CAST_BYTES) return;
+    this.#listener.onCast(operation, payload);
+  }
+
+  /** What a guest that gave up had reason to. */
+  breakdown(): EndReason {
+    if (this.#refusedForOthers) return 'overloaded';
+    return this.#guest.meter?.growFailed === true ? 'memory' : 'panic';
+  }
+
+  // Inside.
+
+  async #run(call: () => Promise<ExecutionEnd>): Promise<void> {
+    this.#onTurn();
+    let end: ExecutionEnd;
+    try {
+      end = await call();
+    } catch (error) {
+      end = this.#endOfTrap(error);
+    }
+    this.#pause('gone');
+    if (!this.#ended) this.#conclude(this.#exitCode === undefined ? end : this.#guest.exited(this.#exitCode));
+    this.#free();
+  }
+
+  #endOfTrap(error: unknown): ExecutionEnd {
+    // Code of its own runs out of stack with the same error.
+    if (this.#guest.memoryBytes === 0 && error instanceof RangeError && !this.#guest.hasStart) {
+      return { reason: 'overloaded', message: NO_ROOM };
+    }
+    return { reason: this.breakdown(), message: error instanceof Error ? error.message : String(error) };
+  }
+
+  /** Returns what queues the guest's next turn, in which `resume` is called, once; an interruption calls it at once. */
+  #suspend(state: 'suspended' | 'waiting', resume: () => void): () => void {
+    this.#pause(state);
+    let isOver = false;
+    const once = (): void => {
+      if (isOver) return;
+      isOver = true;
+      this.#interrupt = undefined;
+      this.#onTurn();
+      resume();
+    };
+    this.#interrupt = once;
+    return () => this.#scheduler.enqueue(this.#lane, once);
+  }
+
+  #onTurn(): void {
+    this.#sliceCallFuel = 0;
+    this.#state = 'running';
+    this.#sliceStartedAt = performance.now();
+  }
+
+  #pause(state: 'suspended' | 'waiting' | 'gone'): void {
+    this.#cpuMs += performance.now() - this.#sliceStartedAt;
+    this.#state = state;
+  }
+
+  get #isOver(): boolean {
+    return this.#ended || this.#exitCode !== undefined;
+  }
+
+  /** Asked at the end of each slice and of each wait, so that no mix of both gets a guest beyond its limits. */
+  #mayGoOn(): boolean {
+    if (this.#isOver) return false;
+    if (performance.now() >= this.#deadline) this.#conclude({ reason: 'time', message: '' });
+    else if (this.#fuelUsed > this.#limits.fuel) this.#conclude({ reason: 'cpu', message: '' });
+    return !this.#ended;
+  }
+
+  #conclude(end: ExecutionEnd): void {
+    if (this.#ended) return;
+    this.#guest.flushLog();
+    this.#ended = true;
+    clearTimeout(this.#deadlineTimer);
+    clearTimeout(this.#sleep);
+    this.#listener.onEnd(end, this.#usage());
+  }
+
+  #usage(): ExecutionUsage {
+    const now = performance.now();
+    const running = this.#state === 'running' ? now - this.#sliceStartedAt : 0;
+    return {
+      durationMs: now - this.#startedAt,
+      cpuMs: this.#cpuMs + running,
+      fuel: this.#fuelUsed,
+      peakMemoryBytes: this.#guest.memoryBytes,
+      hostCalls: this.#hostCalls,
+    };
+  }
+
+  get #fuelUsed(): number {
+    return (this.#guest.meter?.fuelUsed ?? 0) + this.#owedFuel;
+  }
+
+  #free(): void {
+    this.#guest.freed?.();
+    this.#listener.onFree(this.#heldBytes);
+  }
+}
