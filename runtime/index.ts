@@ -5,5 +5,6 @@ export * from './execution.ts';
 export * from './host-function.ts';
 export * from './javascript/index.ts';
 export { MemoryBudget } from './memory-budget.ts';
+export * from './python/index.ts';
 export { Scheduler } from './scheduler.ts';
 export { decodeImage, encodeImage } from './snapshot/index.ts';

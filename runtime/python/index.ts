@@ -1,0 +1,11 @@
+export { createInterpreter, type Interpreter } from './interpreter.ts';
+export {
+  buildPython,
+  type PythonBuildLimits,
+  type PythonDefinition,
+  type PythonFunction,
+} from './python-builder.ts';
+export { PythonExecution, type PythonProgram } from './python-execution.ts';
+export { buildPythonSource, type PythonSource } from './python-module.ts';
+export { DEFAULT_PYTHON_POOL_OPTIONS, PythonPool, type PythonPoolOptions } from './python-pool.ts';
+export type { PythonImage } from './python-sandbox.ts';

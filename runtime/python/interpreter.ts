@@ -1,0 +1,100 @@
+/** The interpreter of a process: compiled once, and started once, up to where functions start from. */
+
+import { MAX_QUANTUM } from '../metering/index.ts';
+import { asBase, type BaseMemoryImage } from '../snapshot/index.ts';
+import { PYTHON_EXPORTS, type PythonSource } from './python-module.ts';
+import { type PythonEntries, type PythonHooks, PythonSandbox } from './python-sandbox.ts';
+
+export interface Interpreter {
+  /** Of `PythonSource`. */
+  readonly id: string;
+  readonly module: WebAssembly.Module;
+  /** The interpreter after its bootstrap: the same bytes wherever it is made. */
+  readonly base: BaseMemoryImage<PythonEntries>;
+}
+
+/** Of PyFunctionObject on 32 bits: the table slot that a call of it goes through. */
+const VECTORCALL_AT = 64;
+/** Isolated from environment and working directory, without `site`. */
+const FLAGS = ['python', '-I', '-S', '-c'];
+
+/** Compiles it, and runs the bootstrap: half a second. */
+export async function createInterpreter(source: PythonSource): Promise<Interpreter> {
+  const module = new WebAssembly.Module(source.module as Uint8Array<ArrayBuffer>);
+  return { id: source.id, module, base: asBase(await boot(module, source)) };
+}
+
+class SnapshotReached extends Error {}
+
+async function boot(module: WebAssembly.Module, source: PythonSource) {
+  const hooks = new Boot();
+  const { data, dataStart, bootstrap, library, eventLoop } = source;
+  const args = [...FLAGS, bootstrap, library, eventLoop].map((text) => Buffer.from(text));
+  // Time stands still and randomness is none: two boots are to be alike.
+  const sandbox = new PythonSandbox(module, hooks, args, {
+    clock_time_get: (_clock: number, _precision: bigint, result: number) => {
+      new DataView(sandbox.bytes.buffer).setBigUint64(result >>> 0, 0n, true);
+      return 0;
+    },
+    random_get: (address: number, length: number) => {
+      sandbox.bytes.fill(0, address >>> 0, (address >>> 0) + (length >>> 0));
+      return 0;
+    },
+    clock_res_get: () => {
+      throw new SnapshotReached();
+    },
+  });
+  sandbox.bytes.set(data, dataStart);
+  sandbox.meter.startSlice(MAX_QUANTUM);
+  try {
+    await WebAssembly.promising(sandbox.exports[PYTHON_EXPORTS.start] as never)();
+    throw new Error('the interpreter ended at its start');
+  } catch (error) {
+    if (!(error instanceof SnapshotReached))
+      throw new Error(`the interpreter did not start: ${hooks.output}`, { cause: error });
+  }
+  const { build, invoke } = JSON.parse(hooks.addresses) as { build: number; invoke: number };
+  return sandbox.capture({ build, invoke, vectorcall: sandbox.u32(invoke + VECTORCALL_AT) });
+}
+
+class Boot implements PythonHooks {
+  output = '';
+  addresses = '';
+
+  onOutOfFuel(): 'continue' {
+    return 'continue';
+  }
+
+  onYield(): Promise<'continue'> {
+    return Promise.resolve('continue');
+  }
+
+  onGrow(): boolean {
+    return true;
+  }
+
+  onOutput(_stream: string, bytes: Uint8Array): void {
+    this.output += Buffer.from(bytes).toString();
+  }
+
+  onRequest(bytes: Uint8Array): boolean {
+    this.addresses += Buffer.from(bytes).toString();
+    return true;
+  }
+
+  readChannel(_length: number, then: (bytes: Uint8Array) => number): number {
+    return then(new Uint8Array(0));
+  }
+
+  sleep(_ms: number, then: () => number): Promise<number> {
+    return Promise.resolve(then());
+  }
+
+  exit(code: number): never {
+    throw new Error(`exit code ${code}`);
+  }
+
+  randomAllowed(): boolean {
+    return false;
+  }
+}

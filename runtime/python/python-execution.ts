@@ -1,0 +1,162 @@
+/** One invocation of a Python function, in a sandbox of its image: one call of the guest's `invoke`. */
+
+import { GuestRun, HostChannel, LogLines, type RunGuest } from '../command/index.ts';
+import {
+  type EndReason,
+  type ExecutionEnd,
+  type ExecutionLimits,
+  type Finish,
+  type FinishKind,
+  type GuestListener,
+  QUANTUM_FUEL,
+  type RunningExecution,
+} from '../execution.ts';
+import { MAX_META_BYTES } from '../javascript/index.ts';
+import type { Meter } from '../metering/index.ts';
+import type { Scheduler } from '../scheduler.ts';
+import { given } from './given-input.ts';
+import type { PythonPool } from './python-pool.ts';
+import type { PythonHooks, PythonImage, PythonSandbox } from './python-sandbox.ts';
+
+/** What invocations of a function start from. */
+export interface PythonProgram {
+  readonly image: PythonImage;
+  readonly pool: PythonPool;
+}
+
+/** First byte of what `invoke` returns. */
+const KINDS: Readonly<Record<string, FinishKind>> = { V: 'value', S: 'status', E: 'exception', I: 'invalid' };
+const NOTHING = Buffer.alloc(0);
+const MEMORY_ERROR = '{"name":"MemoryError"';
+
+export class PythonExecution implements RunningExecution, RunGuest {
+  readonly #run: GuestRun;
+  readonly #limits: ExecutionLimits;
+  readonly #program: PythonProgram;
+  readonly #channel: HostChannel;
+  readonly #stdout: LogLines;
+  readonly #stderr: LogLines;
+  #sandbox: PythonSandbox | undefined;
+  /** The guest has returned: nothing of it is on a stack. */
+  #returned = false;
+
+  constructor(
+    scheduler: Scheduler,
+    lane: string,
+    limits: ExecutionLimits,
+    program: PythonProgram,
+    listener: GuestListener,
+  ) {
+    this.#limits = limits;
+    this.#program = program;
+    this.#run = new GuestRun(scheduler, lane, limits, listener, this);
+    const lines = (level: string) =>
+      new LogLines((message) => this.#run.cast('log', Buffer.from(JSON.stringify({ level, message }))));
+    this.#stdout = lines('info');
+    this.#stderr = lines('error');
+    this.#channel = new HostChannel(
+      {
+        onCall: (operation, payload) => this.#run.call(operation, payload),
+        onCast: (operation, payload) => this.#run.cast(operation, payload),
+      },
+      false,
+    );
+  }
+
+  start(event: Uint8Array, meta: Uint8Array): void {
+    const input = given(event, meta, (length, then) =>
+      this.#run.wait(
+        (done) => this.#channel.whenReadable(done),
+        () => then(this.#channel.read(length)),
+      ),
+    );
+    this.#run.start(() => this.#enter(input));
+  }
+
+  settle(callId: number, ok: boolean, payload: Uint8Array): void {
+    if (!this.#run.ended) this.#channel.settle(callId, ok, Buffer.from(payload));
+  }
+
+  end(reason: EndReason, message: string): void {
+    this.#run.end(reason, message);
+  }
+
+  // What the run asks.
+
+  get meter(): Meter | undefined {
+    return this.#sandbox?.meter;
+  }
+
+  get memoryBytes(): number {
+    return this.#sandbox?.memoryBytes ?? 0;
+  }
+
+  flushLog(): void {
+    this.#stdout.flush();
+    this.#stderr.flush();
+  }
+
+  /** `os._exit`: an invocation has an answer, or it failed. */
+  exited(code: number): ExecutionEnd {
+    const message = `the function ended the process with exit code ${code}`;
+    const meta = Buffer.from(JSON.stringify({ name: 'SystemExit', message, stack: '' }));
+    return { reason: 'finished', finish: { kind: 'exception', meta, body: NOTHING, held: false } };
+  }
+
+  freed(): void {
+    const sandbox = this.#sandbox;
+    if (sandbox !== undefined && this.#returned && !sandbox.meter.killed) {
+      this.#program.pool.release(sandbox, this.#program.image);
+    }
+  }
+
+  // Inside.
+
+  async #enter(readChannel: PythonHooks['readChannel']): Promise<ExecutionEnd> {
+    const run = this.#run;
+    const { image, pool } = this.#program;
+    const sandbox = pool.acquire(image, {
+      onOutOfFuel: () => run.onOutOfFuel(),
+      onYield: () => run.onYield(),
+      onGrow: (current, delta) => run.onGrow(current, delta),
+      onOutput: (stream, bytes) => {
+        if (run.logs) (stream === 'stdout' ? this.#stdout : this.#stderr).write(bytes);
+      },
+      onRequest: (bytes) => this.#channel.write(bytes),
+      readChannel,
+      sleep: (ms, then) => run.sleep(ms, then),
+      exit: (code) => run.exit(code),
+      randomAllowed: () => true,
+    });
+    this.#sandbox = sandbox;
+    if (!run.hold(sandbox.heldBytes)) return { reason: 'overloaded', message: 'no room for its memory' };
+    sandbox.meter.maxMemoryPages = this.#limits.memoryPages;
+    sandbox.meter.startSlice(QUANTUM_FUEL);
+    const address = await sandbox.call(image.entries.invoke);
+    this.#returned = true;
+    return this.#endOf(sandbox, address);
+  }
+
+  /** `invoke` catches what the function raises: where it raised itself, the interpreter gave up. */
+  #endOf(sandbox: PythonSandbox, address: number): ExecutionEnd {
+    if (address === 0) return { reason: this.#run.breakdown(), message: 'the interpreter could not go on' };
+    const answer = sandbox.readBytes(address, Math.max(this.#limits.maxResultBytes, MAX_META_BYTES) + 1);
+    if (answer === null) return { reason: 'finished', finish: { ...VALUE, body: null } };
+    const kind = KINDS[String.fromCharCode(answer[0] ?? 0)];
+    if (kind === undefined) return { reason: 'panic', message: 'the function wrote over the interpreter' };
+    const text = answer.subarray(1);
+    if (kind === 'value' || kind === 'status') {
+      return {
+        reason: 'finished',
+        finish: { ...VALUE, kind, body: text.length > this.#limits.maxResultBytes ? null : text },
+      };
+    }
+    if (text.toString('latin1', 0, MEMORY_ERROR.length) === MEMORY_ERROR) {
+      const reason = this.#run.breakdown();
+      return { reason: reason === 'panic' ? 'memory' : reason, message: '' };
+    }
+    return { reason: 'finished', finish: { ...VALUE, kind, meta: text.length > MAX_META_BYTES ? null : text } };
+  }
+}
+
+const VALUE: Finish = { kind: 'value', meta: NOTHING, body: NOTHING, held: false };

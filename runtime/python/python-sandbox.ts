@@ -1,0 +1,203 @@
+/**
+ * An instance of the interpreter that holds one guest at a time. The memory, the stack pointer and the meter's globals are
+ * all that changes while a guest runs (a test checks the code for it); between guests they are made what an image says. An
+ * instance that a guest left in the middle of something (a trap, an exit) is never reset: it is dropped.
+ */
+
+import { GuestMemory, PREVIEW1_MODULE, type Process, preview1Imports, Streams } from '../command/index.ts';
+import { Meter, type MeterHooks, TRACKED_PAGES_EXPORT } from '../metering/index.ts';
+import {
+  captureImage,
+  fillFresh,
+  type MemoryImage,
+  noteWrite,
+  restoreImage,
+  restoreWritten,
+} from '../snapshot/index.ts';
+import { PYTHON_EXPORTS } from './python-module.ts';
+
+/** Addresses of Python functions, and the table slot that Python functions are called through. */
+export interface PythonEntries {
+  readonly build: number;
+  readonly invoke: number;
+  readonly vectorcall: number;
+}
+
+export type PythonImage = MemoryImage<PythonEntries>;
+
+/** Whose guest a sandbox holds, and what that one decides. */
+export interface PythonHooks extends Required<MeterHooks> {
+  onOutput(stream: 'stdout' | 'stderr', bytes: Uint8Array): void;
+  /** What is written to the channel; false where there is no room for more. */
+  onRequest(bytes: Uint8Array): boolean;
+  /** Channel, sleep and exit as `Process` has them. */
+  readChannel: Process['readChannel'];
+  sleep: Process['sleep'];
+  exit: Process['exit'];
+  /** False while a module's top level runs: an image must not hold randomness. */
+  randomAllowed(): boolean;
+}
+
+const WASM_PAGE_BYTES = 65_536;
+const ERRNO_NOSYS = 52;
+/** PyBytesObject on 32 bits: reference count, type, size, hash, then the bytes. */
+const BYTES_SIZE_AT = 8;
+const BYTES_AT = 16;
+
+/** How CPython calls a callable, under JSPI. */
+type Vectorcall = (callable: number, args: number, count: number, names: number) => Promise<number>;
+type Imports = Record<string, WebAssembly.ImportValue>;
+
+export class PythonSandbox {
+  hooks: PythonHooks;
+  readonly meter: Meter;
+  readonly exports: WebAssembly.Exports;
+  readonly #memory: WebAssembly.Memory;
+  readonly #stackPointer: WebAssembly.Global<'i32'>;
+  /** The memory's size in pages of 64 KiB, as the guest sees it. */
+  readonly #pages: WebAssembly.Global<'i32'>;
+  readonly #guestMemory: GuestMemory;
+  readonly #streams = new Streams(0);
+  #vectorcall: Vectorcall | undefined;
+  #image: PythonImage | undefined;
+
+  /** Its memory is all zeros. `overrides`: calls of preview 1 that are other ones in this instance. */
+  constructor(
+    module: WebAssembly.Module,
+    hooks: PythonHooks,
+    args: readonly Uint8Array[] = [],
+    overrides: Readonly<Record<string, unknown>> = {},
+  ) {
+    this.hooks = hooks;
+    this.meter = new Meter({
+      onOutOfFuel: () => this.hooks.onOutOfFuel(),
+      onYield: () => this.hooks.onYield(),
+      onGrow: (current, delta) => this.hooks.onGrow(current, delta),
+    });
+    this.#guestMemory = new NotingMemory(() => this.#memory);
+    const calls = { ...this.#preview1(args), ...(overrides as Imports) };
+    const instance = new WebAssembly.Instance(module, { [PREVIEW1_MODULE]: calls });
+    this.exports = instance.exports;
+    this.#memory = instance.exports[PYTHON_EXPORTS.memory] as WebAssembly.Memory;
+    this.#stackPointer = instance.exports[PYTHON_EXPORTS.stackPointer] as WebAssembly.Global<'i32'>;
+    this.#pages = instance.exports[TRACKED_PAGES_EXPORT] as WebAssembly.Global<'i32'>;
+    this.meter.attach(instance);
+  }
+
+  /** As it is now; `memory.grow` detaches older views. */
+  get bytes(): Uint8Array {
+    return new Uint8Array(this.#memory.buffer);
+  }
+
+  /** What the guest sees as its memory. */
+  get memoryBytes(): number {
+    return this.#pages.value * WASM_PAGE_BYTES;
+  }
+
+  /** What the process holds for it: memory that an earlier guest grew stays. */
+  get heldBytes(): number {
+    return this.#memory.buffer.byteLength;
+  }
+
+  /** Of `heldBytes`, what is beyond its image. */
+  get grownBytes(): number {
+    return this.#image === undefined ? 0 : this.heldBytes - this.#image.memoryBytes;
+  }
+
+  restore(image: PythonImage): void {
+    const missing = image.memoryBytes - this.heldBytes;
+    if (missing > 0) this.#memory.grow(missing / WASM_PAGE_BYTES);
+    if (this.#image === undefined) fillFresh(image, this.bytes);
+    else if (this.#image === image) restoreWritten(image, this.bytes);
+    else restoreImage(image, this.bytes);
+    this.#image = image;
+    this.#pages.value = image.memoryBytes / WASM_PAGE_BYTES;
+    this.#stackPointer.value = image.stackPointer;
+    this.#streams.reset();
+    this.meter.reset();
+  }
+
+  capture(entries: PythonEntries): PythonImage {
+    const memory = this.bytes.slice(0, this.memoryBytes);
+    const stackPointer = this.#stackPointer.value;
+    // The stack grows down from the stack pointer, and starts at address zero: what lies below is dead.
+    memory.fill(0, 0, stackPointer);
+    return captureImage(memory, { stackPointer, entries });
+  }
+
+  /** Calls a Python function without arguments; resolves to the address of the `bytes` that it returns, 0 where it threw. */
+  call(entry: number): Promise<number> {
+    if (this.#image === undefined) throw new Error('the sandbox holds no guest');
+    this.#vectorcall ??= this.#vectorcallAt(this.#image.entries.vectorcall);
+    return this.#vectorcall(entry, 0, 0, 0);
+  }
+
+  /** A copy of a `bytes` object's content; null where it is longer than `maxBytes`. */
+  readBytes(address: number, maxBytes: number): Buffer | null {
+    const length = this.#guestMemory.u32(address + BYTES_SIZE_AT);
+    return length > maxBytes ? null : Buffer.from(this.#guestMemory.bytes(address + BYTES_AT, length));
+  }
+
+  u32(address: number): number {
+    return this.#guestMemory.u32(address);
+  }
+
+  #vectorcallAt(slot: number): Vectorcall {
+    const table = this.exports[PYTHON_EXPORTS.table] as WebAssembly.Table;
+    return WebAssembly.promising(table.get(slot) as never) as unknown as Vectorcall;
+  }
+
+  #preview1(args: readonly Uint8Array[]): Imports {
+    const calls = preview1Imports({
+      args,
+      environ: [],
+      stdin: NOTHING,
+      streams: this.#streams,
+      memory: this.#guestMemory,
+      onStdout: (bytes) => {
+        this.hooks.onOutput('stdout', bytes);
+        return true;
+      },
+      onStderr: (bytes) => this.hooks.onOutput('stderr', bytes),
+      onChannel: (bytes) => this.hooks.onRequest(bytes),
+      readChannel: (length, then) => this.hooks.readChannel(length, then),
+      sleep: (ms, then) => this.hooks.sleep(ms, then),
+      exit: (code) => this.hooks.exit(code),
+    });
+    const random = calls.random_get as unknown as (address: number, length: number) => number;
+    const random_get = (address: number, length: number): number =>
+      this.hooks.randomAllowed() ? random(address, length) : ERRNO_NOSYS;
+    return { ...calls, random_get: random_get as never };
+  }
+}
+
+const NOTHING = new Uint8Array(0);
+
+/** Notes what the host writes, as the guest's own code notes its stores. What the host only reads may be noted too. */
+class NotingMemory extends GuestMemory {
+  override bytes(address: number, length: number): Uint8Array {
+    const bytes = super.bytes(address, length);
+    noteWrite(new Uint8Array(bytes.buffer), bytes.byteOffset, bytes.length);
+    return bytes;
+  }
+
+  override setU8(address: number, value: number): void {
+    this.bytes(address, 1);
+    super.setU8(address, value);
+  }
+
+  override setU16(address: number, value: number): void {
+    this.bytes(address, 2);
+    super.setU16(address, value);
+  }
+
+  override setU32(address: number, value: number): void {
+    this.bytes(address, 4);
+    super.setU32(address, value);
+  }
+
+  override setU64(address: number, value: bigint): void {
+    this.bytes(address, 8);
+    super.setU64(address, value);
+  }
+}
