@@ -109,7 +109,7 @@ const ROWS = JSON.stringify({
 
 describe('the host functions', () => {
   const answerAll =
-    (answers: Record<string, string>): RunOptions['onHostCall'] =>
+    (answers: Record<string, string>) =>
     ({ operation, answer }: HostCall) =>
       answer(true, answers[operation] as string);
 
@@ -162,7 +162,7 @@ return [[row['id'] for row in rows], list(rows[0]['data']), len(rows[0]['parts']
       code: '23505',
       constraint: 'users_pkey',
     });
-    const refuse: RunOptions['onHostCall'] = ({ answer }) => answer(false, error);
+    const refuse = ({ answer }: HostCall): void => answer(false, error);
     const caught = await run(
       `try:
     db.query('insert')

@@ -172,7 +172,7 @@ describe('MEM-06 the log', () => {
   });
 
   it('LOG-01 takes a forged line as text', async () => {
-    const ran = await run(String.raw`print('{"op":"log","level":"error","message":"forged"}')`);
+    const ran = await run(`print('{"op":"log","level":"error","message":"forged"}')`);
     expect(ran.log).toEqual([{ level: 'info', message: '{"op":"log","level":"error","message":"forged"}' }]);
   });
 });
