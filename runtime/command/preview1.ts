@@ -95,7 +95,7 @@ const COPY_BYTES_PER_FUEL = 8;
 /** Each line may become a host call. */
 const CHANNEL_BYTE_FUEL = 16;
 /** By file descriptor: stdout is looked through once more at the end, stderr is cut into lines. */
-const WRITTEN_BYTE_FUEL = [0, 16, 16, CHANNEL_BYTE_FUEL];
+const WRITTEN_BYTE_FUEL = [0, 16, 16];
 
 const NOT_CAPABLE = [
   'path_create_directory',
@@ -295,7 +295,7 @@ function working(process: Process): Record<(typeof WORKING)[number], Call> {
       for (let index = 0; index < count; index++) {
         const at = (vectors >>> 0) + index * 8;
         const bytes = memory.bytes(memory.u32(at), Math.min(memory.u32(at + 4), MAX_WRITE_BYTES - written));
-        process.pay(CALL_FUEL + bytes.length * WRITTEN_BYTE_FUEL[fd]!);
+        process.pay(CALL_FUEL + bytes.length * (fd === channelFd ? CHANNEL_BYTE_FUEL : WRITTEN_BYTE_FUEL[fd])!);
         if (fd === STDERR) process.onStderr(bytes);
         else if (!(fd === STDOUT ? process.onStdout(bytes) : process.onChannel(bytes))) return ERRNO.fbig;
         written += bytes.length;

@@ -1,6 +1,6 @@
 /** The interpreter of a process: compiled once, and started once, up to where functions start from. */
 
-import { MAX_QUANTUM } from '../metering/index.ts';
+import { QUANTUM_FUEL } from '../execution.ts';
 import { asBase, type BaseMemoryImage } from '../snapshot/index.ts';
 import { PYTHON_EXPORTS, type PythonSource } from './python-module.ts';
 import { type PythonEntries, type PythonHooks, PythonSandbox } from './python-sandbox.ts';
@@ -18,9 +18,9 @@ const VECTORCALL_AT = 64;
 /** Isolated from environment and working directory, without `site`. */
 const FLAGS = ['python', '-I', '-S', '-c'];
 
-/** Compiles it, and runs the bootstrap: half a second. */
+/** Compiles it, and runs the bootstrap, in slices: half a second, in which the process' other guests go on. */
 export async function createInterpreter(source: PythonSource): Promise<Interpreter> {
-  const module = new WebAssembly.Module(source.module as Uint8Array<ArrayBuffer>);
+  const module = await WebAssembly.compile(source.module as Uint8Array<ArrayBuffer>);
   return { id: source.id, module, base: asBase(await boot(module, source)) };
 }
 
@@ -45,7 +45,7 @@ async function boot(module: WebAssembly.Module, source: PythonSource) {
     },
   });
   sandbox.bytes.set(data, dataStart);
-  sandbox.meter.startSlice(MAX_QUANTUM);
+  sandbox.meter.startSlice(QUANTUM_FUEL);
   try {
     await WebAssembly.promising(sandbox.exports[PYTHON_EXPORTS.start] as never)();
     throw new Error('the interpreter ended at its start');
@@ -61,12 +61,12 @@ class Boot implements PythonHooks {
   output = '';
   addresses = '';
 
-  onOutOfFuel(): 'continue' {
-    return 'continue';
+  onOutOfFuel(): 'yield' {
+    return 'yield';
   }
 
   onYield(): Promise<'continue'> {
-    return Promise.resolve('continue');
+    return new Promise((resolve) => setImmediate(resolve, 'continue'));
   }
 
   onGrow(): boolean {
@@ -89,6 +89,8 @@ class Boot implements PythonHooks {
   sleep(_ms: number, then: () => number): Promise<number> {
     return Promise.resolve(then());
   }
+
+  pay(): void {}
 
   exit(code: number): never {
     throw new Error(`exit code ${code}`);

@@ -144,9 +144,12 @@ class TopLevel implements PythonHooks {
     return false;
   }
 
-  sleep(): Promise<number> {
-    return Promise.resolve(ERRNO_NOSYS);
+  /** For 0 it gives others their turn. */
+  async sleep(ms: number, then: () => number): Promise<number> {
+    return ms > 0 ? ERRNO_NOSYS : then();
   }
+
+  pay(): void {}
 
   exit(code: number): never {
     this.exitCode ??= code;

@@ -30,6 +30,7 @@ const NOTHING = Buffer.alloc(0);
 const MEMORY_ERROR = '{"name":"MemoryError"';
 
 export class PythonExecution implements RunningExecution, RunGuest {
+  readonly hasStart = false;
   readonly #run: GuestRun;
   readonly #limits: ExecutionLimits;
   readonly #program: PythonProgram;
@@ -37,6 +38,7 @@ export class PythonExecution implements RunningExecution, RunGuest {
   readonly #stdout: LogLines;
   readonly #stderr: LogLines;
   #sandbox: PythonSandbox | undefined;
+  #inputBytes = 0;
   /** The guest has returned: nothing of it is on a stack. */
   #returned = false;
 
@@ -51,7 +53,10 @@ export class PythonExecution implements RunningExecution, RunGuest {
     this.#program = program;
     this.#run = new GuestRun(scheduler, lane, limits, listener, this);
     const lines = (level: string) =>
-      new LogLines((message) => this.#run.cast('log', Buffer.from(JSON.stringify({ level, message }))));
+      new LogLines((message) => {
+        this.#run.cast('log', Buffer.from(JSON.stringify({ level, message })));
+        return this.#run.logs;
+      });
     this.#stdout = lines('info');
     this.#stderr = lines('error');
     this.#channel = new HostChannel(
@@ -64,6 +69,7 @@ export class PythonExecution implements RunningExecution, RunGuest {
   }
 
   start(event: Uint8Array, meta: Uint8Array): void {
+    this.#inputBytes = event.length + meta.length;
     const input = given(event, meta, (length, then) =>
       this.#run.wait(
         (done) => this.#channel.whenReadable(done),
@@ -74,7 +80,7 @@ export class PythonExecution implements RunningExecution, RunGuest {
   }
 
   settle(callId: number, ok: boolean, payload: Uint8Array): void {
-    if (!this.#run.ended) this.#channel.settle(callId, ok, Buffer.from(payload));
+    this.#run.answer(payload.length, () => this.#channel.settle(callId, ok, Buffer.from(payload)));
   }
 
   end(reason: EndReason, message: string): void {
@@ -89,6 +95,10 @@ export class PythonExecution implements RunningExecution, RunGuest {
 
   get memoryBytes(): number {
     return this.#sandbox?.memoryBytes ?? 0;
+  }
+
+  get bufferedBytes(): number {
+    return this.#inputBytes + this.#channel.waitingBytes;
   }
 
   flushLog(): void {
@@ -120,16 +130,20 @@ export class PythonExecution implements RunningExecution, RunGuest {
       onYield: () => run.onYield(),
       onGrow: (current, delta) => run.onGrow(current, delta),
       onOutput: (stream, bytes) => {
-        if (run.logs) (stream === 'stdout' ? this.#stdout : this.#stderr).write(bytes);
+        (stream === 'stdout' ? this.#stdout : this.#stderr).write(bytes);
       },
-      onRequest: (bytes) => this.#channel.write(bytes),
+      onRequest: (bytes) => {
+        run.buffer(bytes.length);
+        return this.#channel.write(bytes);
+      },
       readChannel,
       sleep: (ms, then) => run.sleep(ms, then),
+      pay: (fuel) => run.pay(fuel),
       exit: (code) => run.exit(code),
       randomAllowed: () => true,
     });
     this.#sandbox = sandbox;
-    if (!run.hold(sandbox.heldBytes)) return { reason: 'overloaded', message: 'no room for its memory' };
+    if (!run.hold(sandbox.heldBytes) || !run.mayBuffer(0)) run.giveUp();
     sandbox.meter.maxMemoryPages = this.#limits.memoryPages;
     sandbox.meter.startSlice(QUANTUM_FUEL);
     const address = await sandbox.call(image.entries.invoke);

@@ -91,6 +91,7 @@ const NOBODY: PythonHooks = {
   onRequest: () => false,
   readChannel: (_length, then) => then(new Uint8Array(0)),
   sleep: () => Promise.reject(new Error('nobody sleeps')),
+  pay: () => {},
   exit: () => {
     throw new Error('nobody exits');
   },

@@ -33,6 +33,7 @@ export interface PythonHooks extends Required<MeterHooks> {
   /** Channel, sleep and exit as `Process` has them. */
   readChannel: Process['readChannel'];
   sleep: Process['sleep'];
+  pay: Process['pay'];
   exit: Process['exit'];
   /** False while a module's top level runs: an image must not hold randomness. */
   randomAllowed(): boolean;
@@ -162,6 +163,7 @@ export class PythonSandbox {
       onChannel: (bytes) => this.hooks.onRequest(bytes),
       readChannel: (length, then) => this.hooks.readChannel(length, then),
       sleep: (ms, then) => this.hooks.sleep(ms, then),
+      pay: (fuel) => this.hooks.pay(fuel),
       exit: (code) => this.hooks.exit(code),
     });
     const random = calls.random_get as unknown as (address: number, length: number) => number;
