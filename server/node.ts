@@ -4,7 +4,7 @@
  * written, and only then do executors, pools and the embedded Postgres end.
  */
 
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
 import type { Pool } from 'pg';
 import type { Logger } from 'pino';
@@ -48,7 +48,7 @@ import {
   recordRetention,
   type TriggerInstaller,
 } from '../invoker/index.ts';
-import type { EngineSource, HostFunctionProvider } from '../runtime/index.ts';
+import { type EngineSource, type HostFunctionProvider, pythonFingerprint } from '../runtime/index.ts';
 import {
   ApiKeyStore,
   ApiKeys,
@@ -193,7 +193,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   // The executors take images from the catalogue, and its image cache has them built by the executors.
   const modules = new ModuleBuilder(builderCommand());
   const builder: ProgramBuilder = {
-    engineId: engine.id,
+    engineId: createHash('sha256').update(engine.id).update(pythonFingerprint()).digest('hex'),
     build: (request) => executors.build(request),
     buildModule: (request) => modules.build(request),
   };
@@ -230,7 +230,8 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   const idempotency = new Idempotency({ pool, onError: (message, err) => log.error({ err }, message) });
   shutdown.add('idempotency keys', () => idempotency.stop());
   const { membership } = parts;
-  const executors = createExecutors(shareOfExecutors(options, membership?.number), engine, catalog, log);
+  const python = () => modules.python();
+  const executors = createExecutors(shareOfExecutors(options, membership?.number), engine, python, catalog, log);
   shutdown.add('executors', () => executors.stop());
   await executors.start();
 
@@ -369,6 +370,7 @@ function scheduleAdmin(pool: Pool, scheduler: Scheduler): ScheduleAdmin {
 function createExecutors(
   executors: { readonly own: number; readonly all: number },
   engine: EngineSource,
+  loadPython: () => Promise<Uint8Array>,
   catalog: FunctionCatalog,
   log: Logger,
 ): ExecutorPool {
@@ -378,6 +380,7 @@ function createExecutors(
     command: executorCommand(),
     // Half of the machine's memory for what guests grow beyond their images.
     maxGrownBytes: Math.floor(machineMemoryBytes() / 2 / executors.all),
+    loadPython,
     loadImage: (versionId) => catalog.image(versionId),
     log: {
       executorStarted: (pid) => log.debug({ pid }, 'executor started'),

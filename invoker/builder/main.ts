@@ -1,20 +1,19 @@
 /**
- * Entry of a builder process: one build. Standard input: a `ModuleBuildRequest` in V8's own format. Standard output: the length of a
+ * Entry of a builder process: one build. Standard input: a `BuilderTask` in V8's own format. Standard output: the length of a
  * `BuilderAnswer` as u32, its JSON, and the image.
  */
 
 import { readFileSync, writeSync } from 'node:fs';
 import { deserialize } from 'node:v8';
 import { PosternError } from '../../runtime/index.ts';
-import type { ModuleBuildRequest } from '../sandboxes.ts';
-import { buildModule } from './build-module.ts';
+import { type BuilderTask, doTask } from './build-module.ts';
 import type { BuilderAnswer } from './builder-process.ts';
 
 const NOTHING = new Uint8Array(0);
 
 async function build(): Promise<{ readonly answer: BuilderAnswer; readonly image: Uint8Array }> {
   try {
-    const { image, ...built } = await buildModule(deserialize(readFileSync(0)) as ModuleBuildRequest);
+    const { image, ...built } = await doTask(deserialize(readFileSync(0)) as BuilderTask);
     return { answer: { built }, image };
   } catch (error) {
     // Anything else ends the process, and its complaint goes nowhere: the node says so.

@@ -3,7 +3,7 @@
  * long enough. A version's image is sent to an executor the first time it is asked to run it.
  */
 
-import { type EngineSource, PosternError } from '../../runtime/index.ts';
+import { type EngineSource, isStoredPython, PosternError } from '../../runtime/index.ts';
 import { partsMentioned } from '../../runtime/javascript/bundle/index.ts';
 import type { BuildRequest, BuiltProgram, ProgramBuilder } from '../sandboxes.ts';
 import { BUILD_WORK_MS, ExecutorProcess, type ExecutorProcessOptions, RETIRED } from './executor-process.ts';
@@ -14,6 +14,8 @@ export interface ExecutorPoolOptions {
   readonly command: ExecutorProcessOptions['command'];
   /** What all guests of one executor may hold beyond their images. */
   readonly maxGrownBytes: number;
+  /** What Python functions run in, packed; absent where there are none. */
+  readonly loadPython?: () => Promise<Uint8Array>;
   readonly loadImage: (versionId: string) => Uint8Array | Promise<Uint8Array>;
   readonly log: ExecutorPoolLog;
   readonly pingEveryMs?: number;
@@ -225,7 +227,12 @@ export class ExecutorPool implements Omit<ProgramBuilder, 'buildModule'> {
 
   async #sendImage(executor: ExecutorProcess, versionId: string): Promise<void> {
     try {
-      executor.sendImage(versionId, await this.#options.loadImage(versionId));
+      const image = await this.#options.loadImage(versionId);
+      if (isStoredPython(image) && !executor.hasPython) {
+        const python = await this.#options.loadPython?.();
+        if (python !== undefined) executor.sendPython(python);
+      }
+      executor.sendImage(versionId, image);
     } catch {
       executor.sendImage(versionId, new Uint8Array(0));
       executor.images.delete(versionId);

@@ -99,6 +99,8 @@ export class ExecutorProcess {
   #invocations = 0;
   /** Versions whose images it has been sent. */
   readonly images = new Set<string>();
+  /** It was sent what Python functions run in. */
+  hasPython = false;
   memoryBytes = 0;
   sandboxes = 0;
 
@@ -201,6 +203,12 @@ export class ExecutorProcess {
   cancel(slot: number): void {
     const entry = this.#slots.get(slot);
     if (entry !== undefined) this.#send({ type: 'cancel', slot, token: entry.token });
+  }
+
+  sendPython(source: Uint8Array): void {
+    if (this.hasPython) return;
+    this.hasPython = true;
+    this.#send({ type: 'python', source });
   }
 
   sendImage(versionId: string, image: Uint8Array): void {

@@ -20,7 +20,7 @@ import {
   Scheduler,
 } from '../../runtime/index.ts';
 import { ENDED, type ExecutorInput, type FromExecutor } from '../protocol/messages.ts';
-import { loadProgram, type Program, type ProgramHost } from './programs.ts';
+import { loadProgram, type Program, type ProgramHost, startPython } from './programs.ts';
 
 type Received<T extends ExecutorInput['type']> = Extract<ExecutorInput, { type: T }>;
 type Invoke = Received<'invoke'>;
@@ -81,6 +81,9 @@ export class Executor {
         return;
       case 'build':
         void this.#build(message);
+        return;
+      case 'python':
+        (this.#host as ProgramHost).python = startPython(message.source);
         return;
       case 'ping':
         this.#pong(message.sequence);

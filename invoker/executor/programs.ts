@@ -4,20 +4,29 @@ import {
   type BaseImage,
   CommandExecution,
   type CommandProgram,
+  createInterpreter,
   decodeImage,
+  decodePython,
   type Engine,
   Execution,
   type ExecutionEnd,
   type ExecutionLimits,
   type ExecutionUsage,
   type Finish,
+  type GuestListener,
   type Image,
+  type Interpreter,
   isStoredCommand,
+  isStoredPython,
   loadCommand,
   type MemoryBudget,
+  PythonExecution,
+  PythonPool,
+  type PythonProgram,
   type RunningExecution,
   type SandboxPool,
   type Scheduler,
+  unpackPythonSource,
 } from '../../runtime/index.ts';
 
 /** What all programs of an executor share. */
@@ -27,6 +36,19 @@ export interface ProgramHost {
   readonly scheduler: Scheduler;
   readonly pool: SandboxPool;
   readonly budget: MemoryBudget;
+  /** From the first Python function on. */
+  python?: Promise<PythonHost>;
+}
+
+interface PythonHost {
+  readonly interpreter: Interpreter;
+  readonly pool: PythonPool;
+}
+
+/** Takes half a second, in slices. */
+export async function startPython(packed: Uint8Array): Promise<PythonHost> {
+  const interpreter = await createInterpreter(unpackPythonSource(packed));
+  return { interpreter, pool: new PythonPool(interpreter) };
 }
 
 export interface Invocation {
@@ -59,7 +81,14 @@ export interface Program {
 /** Throws, or rejects, on what no builder of this version made. */
 export function loadProgram(stored: Uint8Array, host: ProgramHost): Program | Promise<Program> {
   if (isStoredCommand(stored)) return loadCommand(stored).then((command) => new Command(command, host));
+  if (isStoredPython(stored)) return loadPython(Buffer.from(stored), host);
   return new JavaScript(decodeImage(stored, host.engine.id, host.base), host);
+}
+
+async function loadPython(stored: Uint8Array, host: ProgramHost): Promise<Program> {
+  if (host.python === undefined) throw new Error('there is no interpreter for the function');
+  const { interpreter, pool } = await host.python;
+  return new Python({ image: decodePython(stored, interpreter), pool }, host);
 }
 
 class JavaScript implements Program {
@@ -112,23 +141,50 @@ class Command implements Program {
 
   start({ lane, limits, event, meta }: Invocation, listener: InvocationListener): RunningExecution {
     const { scheduler, budget } = this.#host;
-    const execution = new CommandExecution(scheduler, lane, limits, this.#command, {
-      onHostCall: listener.onHostCall,
-      onCast: listener.onCast,
-      onEnd: (end, usage) => listener.onEnd(end, usage, false),
-      mayHold: (bytes) => {
-        if (!budget.fits(bytes)) return false;
-        budget.add(bytes);
-        return true;
-      },
-      onFree: (heldBytes) => {
-        budget.add(-heldBytes);
-        listener.onFree();
-      },
-    });
+    const execution = new CommandExecution(scheduler, lane, limits, this.#command, withinBudget(budget, listener));
     execution.start(event, meta);
     return execution;
   }
 
   forget(): void {}
+}
+
+class Python implements Program {
+  readonly residentBytes: number;
+  readonly #program: PythonProgram;
+  readonly #host: ProgramHost;
+
+  constructor(program: PythonProgram, host: ProgramHost) {
+    this.#program = program;
+    this.#host = host;
+    this.residentBytes = program.image.residentBytes;
+  }
+
+  start({ lane, limits, event, meta }: Invocation, listener: InvocationListener): RunningExecution {
+    const { scheduler, budget } = this.#host;
+    const execution = new PythonExecution(scheduler, lane, limits, this.#program, withinBudget(budget, listener));
+    execution.start(event, meta);
+    return execution;
+  }
+
+  forget(): void {
+    this.#program.pool.forget(this.#program.image);
+  }
+}
+
+function withinBudget(budget: MemoryBudget, listener: InvocationListener): GuestListener {
+  return {
+    onHostCall: listener.onHostCall,
+    onCast: listener.onCast,
+    onEnd: (end, usage) => listener.onEnd(end, usage, false),
+    mayHold: (bytes) => {
+      if (!budget.fits(bytes)) return false;
+      budget.add(bytes);
+      return true;
+    },
+    onFree: (heldBytes) => {
+      budget.add(-heldBytes);
+      listener.onFree();
+    },
+  };
 }

@@ -178,15 +178,18 @@ export class Deployer {
       const allowed = `${wanted}, which this language is deployed as`;
       throw invalidConfig([{ field: 'language', given: spell(language), allowed }]);
     }
-    return isScript(language) ? this.#buildScript(draft, language, preliminary) : this.#buildModule(draft, language);
+    return isScript(language)
+      ? this.#buildScript(draft, language, preliminary)
+      : this.#buildModule(draft, language, preliminary);
   }
 
-  async #buildModule(draft: Draft, language: ModuleLanguage): Promise<Built> {
-    const config = parseFunctionConfig(draft.outer, fileOf(draft));
-    const { handler: handlerName, memoryBytes } = config;
+  async #buildModule(draft: Draft, language: ModuleLanguage, preliminary: FunctionConfig): Promise<Built> {
+    const { handler: handlerName, memoryBytes } = preliminary;
     const code = draft.module === undefined ? { source: draft.source } : { module: draft.module };
     const limits = { timeoutMs: BUILD_TIMEOUT_MS, memoryBytes };
     const program = await this.#options.builder.buildModule({ language, code, handlerName, ...limits });
+    const inCode = readCodeConfig(program.configJson, draft.source.main);
+    const config = parseFunctionConfig(mergeConfigs(inCode, draft.outer), fileOf(draft));
     return { config, bundle: '', sourceMap: null, warnings: triggerWarnings(config.triggers), program };
   }
 

@@ -79,6 +79,8 @@ const TO_EXECUTOR = {
       ['bundle', 'bytes'],
     ],
   ],
+  /** What Python functions run in, once, before the first image of one. */
+  python: [9, [['source', 'bytes']]],
   ping: [7, [['sequence', 'u32']]],
   /** The version was replaced or deleted: it is not likely to be called again. */
   forget: [8, [['versionId', 'text']]],

@@ -6,7 +6,7 @@ export {
   loadCommand,
   PREVIEW1_MODULE,
 } from './command-program.ts';
-export { GuestMemory } from './guest-memory.ts';
+export { BadAddressError, GuestMemory } from './guest-memory.ts';
 export { GuestRun, type RunGuest } from './guest-run.ts';
 export { HostChannel } from './host-channel.ts';
 export { LogLines } from './log-lines.ts';

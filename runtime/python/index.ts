@@ -6,6 +6,13 @@ export {
   type PythonFunction,
 } from './python-builder.ts';
 export { PythonExecution, type PythonProgram } from './python-execution.ts';
-export { buildPythonSource, type PythonSource } from './python-module.ts';
+export { buildPythonSource, type PythonSource, pythonFingerprint } from './python-module.ts';
 export { DEFAULT_PYTHON_POOL_OPTIONS, PythonPool, type PythonPoolOptions } from './python-pool.ts';
 export type { PythonImage } from './python-sandbox.ts';
+export {
+  decodePython,
+  encodePython,
+  isStoredPython,
+  packPythonSource,
+  unpackPythonSource,
+} from './stored-python.ts';

@@ -58,6 +58,7 @@ async function boot(module: WebAssembly.Module, source: PythonSource) {
 }
 
 class Boot implements PythonHooks {
+  readonly input = new Uint8Array(0);
   output = '';
   addresses = '';
 

@@ -70,12 +70,7 @@ export class PythonExecution implements RunningExecution, RunGuest {
 
   start(event: Uint8Array, meta: Uint8Array): void {
     this.#inputBytes = event.length + meta.length;
-    const input = given(event, meta, (length, then) =>
-      this.#run.wait(
-        (done) => this.#channel.whenReadable(done),
-        () => then(this.#channel.read(length)),
-      ),
-    );
+    const input = given(event, meta);
     this.#run.start(() => this.#enter(input));
   }
 
@@ -122,7 +117,7 @@ export class PythonExecution implements RunningExecution, RunGuest {
 
   // Inside.
 
-  async #enter(readChannel: PythonHooks['readChannel']): Promise<ExecutionEnd> {
+  async #enter(input: PythonHooks['input']): Promise<ExecutionEnd> {
     const run = this.#run;
     const { image, pool } = this.#program;
     const sandbox = pool.acquire(image, {
@@ -136,7 +131,12 @@ export class PythonExecution implements RunningExecution, RunGuest {
         run.buffer(bytes.length);
         return this.#channel.write(bytes);
       },
-      readChannel,
+      input,
+      readChannel: (length, then) =>
+        run.wait(
+          (done) => this.#channel.whenReadable(done),
+          () => then(this.#channel.read(length)),
+        ),
       sleep: (ms, then) => run.sleep(ms, then),
       pay: (fuel) => run.pay(fuel),
       exit: (code) => run.exit(code),

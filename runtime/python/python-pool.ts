@@ -84,6 +84,7 @@ export class PythonPool {
 
 /** No guest is in the sandbox: whatever asks is a defect, and ends. */
 const NOBODY: PythonHooks = {
+  input: new Uint8Array(0),
   onOutOfFuel: () => 'kill',
   onYield: () => Promise.resolve('kill'),
   onGrow: () => false,

@@ -4,7 +4,14 @@
  * instance that a guest left in the middle of something (a trap, an exit) is never reset: it is dropped.
  */
 
-import { GuestMemory, PREVIEW1_MODULE, type Process, preview1Imports, Streams } from '../command/index.ts';
+import {
+  BadAddressError,
+  GuestMemory,
+  PREVIEW1_MODULE,
+  type Process,
+  preview1Imports,
+  Streams,
+} from '../command/index.ts';
 import { Meter, type MeterHooks, TRACKED_PAGES_EXPORT } from '../metering/index.ts';
 import {
   captureImage,
@@ -27,6 +34,8 @@ export type PythonImage = MemoryImage<PythonEntries>;
 
 /** Whose guest a sandbox holds, and what that one decides. */
 export interface PythonHooks extends Required<MeterHooks> {
+  /** Of `given`; read by place, not as a stream. */
+  readonly input: Uint8Array;
   onOutput(stream: 'stdout' | 'stderr', bytes: Uint8Array): void;
   /** What is written to the channel; false where there is no room for more. */
   onRequest(bytes: Uint8Array): boolean;
@@ -41,6 +50,10 @@ export interface PythonHooks extends Required<MeterHooks> {
 
 const WASM_PAGE_BYTES = 65_536;
 const ERRNO_NOSYS = 52;
+const ERRNO_FAULT = 21;
+const MAX_VECTORS = 1_024;
+const CALL_FUEL = 250;
+const COPY_BYTES_PER_FUEL = 8;
 /** PyBytesObject on 32 bits: reference count, type, size, hash, then the bytes. */
 const BYTES_SIZE_AT = 8;
 const BYTES_AT = 16;
@@ -169,9 +182,38 @@ export class PythonSandbox {
     const random = calls.random_get as unknown as (address: number, length: number) => number;
     const random_get = (address: number, length: number): number =>
       this.hooks.randomAllowed() ? random(address, length) : ERRNO_NOSYS;
-    return { ...calls, random_get: random_get as never };
+    return {
+      ...calls,
+      random_get: random_get as never,
+      fd_pread: ((...args: PreadArguments) => this.#pread(...args)) as never,
+    };
+  }
+
+  /** Of the input, whatever the descriptor; a call of no other kind reads it, so that nobody is suspended for it. */
+  #pread(_fd: number, vectors: number, count: number, offset: bigint, result: number): number {
+    const memory = this.#guestMemory;
+    const { input } = this.hooks;
+    let at = Number(BigInt.asUintN(64, offset));
+    let total = 0;
+    try {
+      for (let index = 0; index < Math.min(count >>> 0, MAX_VECTORS); index++) {
+        const vector = (vectors >>> 0) + index * 8;
+        const part = input.subarray(at, at + memory.u32(vector + 4));
+        this.hooks.pay(CALL_FUEL + part.length / COPY_BYTES_PER_FUEL);
+        memory.bytes(memory.u32(vector), part.length).set(part);
+        at += part.length;
+        total += part.length;
+      }
+      memory.setU32(result, total);
+      return 0;
+    } catch (error) {
+      if (error instanceof BadAddressError) return ERRNO_FAULT;
+      throw error;
+    }
   }
 }
+
+type PreadArguments = [fd: number, vectors: number, count: number, offset: bigint, result: number];
 
 const NOTHING = new Uint8Array(0);
 

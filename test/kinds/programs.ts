@@ -50,6 +50,41 @@ export async function handler(event) {
   }
 }`;
 
+const PYTHON = `
+import os, sys
+from postern import db
+calls = 0
+
+def deeper(n):
+    return 1 + deeper(n + 1)
+
+def handler(event):
+    global calls
+    match event['do']:
+        case 'echo': return event
+        case 'remember':
+            calls += 1
+            return calls
+        case 'loop':
+            while True: pass
+        case 'fill':
+            room = bytearray(16 << 20)
+            while True: room[:] = bytes(16 << 20)
+        case 'query': return db.query('select $1::int + 1 as next', [41])[0]['next']
+        case 'wait': db.query('select pg_sleep(30)')
+        case 'grow':
+            everything = []
+            while True: everything.append(bytearray(1 << 20))
+        case 'recurse': return deeper(0)
+        case 'throw': raise TypeError('as asked')
+        case 'log': print('a line')
+        case 'flood':
+            for n in range(5000): print('line', n)
+        case 'large': return 'x' * 6_500_000
+        case 'exit': sys.exit(7)
+        case 'abort': os.abort()
+`;
+
 const JAVY = `
 import { readFileSync, STDIO, writeFileSync } from 'javy/fs';
 const answer = (value) => writeFileSync(STDIO.Stdout, new TextEncoder().encode(JSON.stringify(value)));
@@ -112,6 +147,7 @@ int main(void) {
 export const KINDS: readonly Kind[] = [
   { name: 'javascript', lacks: ['exit', 'abort'], deploy: async () => ({ source: JAVASCRIPT }) },
   { name: 'javy', lacks: ['exit', 'abort'], deploy: async () => ({ source: JAVY }) },
+  { name: 'python', lacks: [], deploy: async () => ({ source: PYTHON, language: 'python' }) },
   {
     name: 'c',
     lacks: [],

@@ -153,8 +153,9 @@ def handler(event):
     return copy.deepcopy(a)
 `);
     for (const kind of ['limitless', 'repr', 'eq', 'parse', 'compile', 'nested', 'regex', 'copy']) {
-      const { how } = await python.run(deep, { event: { kind }, limits: { memoryPages: 1_024 } });
-      expect(['exception', 'panic', 'memory'], kind).toContain(how);
+      const { how } = await python.run(deep, { event: { kind }, limits: { memoryPages: 512 } });
+      // On a slow machine the deadline may come before the memory's end.
+      expect(['exception', 'panic', 'memory', 'time'], kind).toContain(how);
       expect(await python.value(deep, { event: { kind: 'ok' } })).toBe('ok');
     }
   });
