@@ -28,6 +28,8 @@ export interface PythonProgram {
 const KINDS: Readonly<Record<string, FinishKind>> = { V: 'value', S: 'status', E: 'exception', I: 'invalid' };
 const NOTHING = Buffer.alloc(0);
 const MEMORY_ERROR = '{"name":"MemoryError"';
+/** What C code raises that found no memory for its MemoryError. */
+const SYSTEM_ERROR = '{"name":"SystemError"';
 
 export class PythonExecution implements RunningExecution, RunGuest {
   readonly hasStart = false;
@@ -39,8 +41,8 @@ export class PythonExecution implements RunningExecution, RunGuest {
   readonly #stderr: LogLines;
   #sandbox: PythonSandbox | undefined;
   #inputBytes = 0;
-  /** The guest has returned: nothing of it is on a stack. */
-  #returned = false;
+  /** The guest has returned, or was never called: nothing of it is on a stack. */
+  #returned = true;
 
   constructor(
     scheduler: Scheduler,
@@ -146,6 +148,7 @@ export class PythonExecution implements RunningExecution, RunGuest {
     if (!run.hold(sandbox.heldBytes) || !run.mayBuffer(0)) run.giveUp();
     sandbox.meter.maxMemoryPages = this.#limits.memoryPages;
     sandbox.meter.startSlice(QUANTUM_FUEL);
+    this.#returned = false;
     const address = await sandbox.call(image.entries.invoke);
     this.#returned = true;
     return this.#endOf(sandbox, address);
@@ -165,12 +168,17 @@ export class PythonExecution implements RunningExecution, RunGuest {
         finish: { ...VALUE, kind, body: text.length > this.#limits.maxResultBytes ? null : text },
       };
     }
-    if (text.toString('latin1', 0, MEMORY_ERROR.length) === MEMORY_ERROR) {
+    if (lacksMemory(text, sandbox.meter.growFailed)) {
       const reason = this.#run.breakdown();
       return { reason: reason === 'panic' ? 'memory' : reason, message: '' };
     }
     return { reason: 'finished', finish: { ...VALUE, kind, meta: text.length > MAX_META_BYTES ? null : text } };
   }
+}
+
+function lacksMemory(error: Buffer, growFailed: boolean): boolean {
+  const start = error.toString('latin1', 0, MEMORY_ERROR.length);
+  return start === MEMORY_ERROR || (growFailed && start === SYSTEM_ERROR);
 }
 
 const VALUE: Finish = { kind: 'value', meta: NOTHING, body: NOTHING, held: false };

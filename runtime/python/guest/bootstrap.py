@@ -4,6 +4,7 @@
 # File descriptor 0 is the channel to the host: what the host gives is read from it, and JSON lines that are written to
 # it are calls of host functions. 1 and 2 are the log.
 
+import binascii
 import gc
 import importlib.machinery
 import json
@@ -267,6 +268,22 @@ def describe(error):
     return {'name': type(error).__name__[:MAX_NAME], 'message': message[:MAX_MESSAGE], 'stack': stack[:MAX_TRACE]}
 
 
+def extras(error):
+    """What the author's exception says beyond its text."""
+    said = {}
+    try:
+        if isinstance(getattr(error, 'code', None), str):
+            said['code'] = error.code[:MAX_NAME]
+        if getattr(error, 'retry', None) is False:
+            said['retry'] = False
+        after = getattr(error, 'retry_after_ms', None)
+        if isinstance(after, (int, float)) and math.isfinite(after):
+            said['retryAfterMs'] = after
+    except BaseException:
+        pass
+    return said
+
+
 def summarize(error):
     summary = traceback.TracebackException.from_exception(error)
     seen = set()
@@ -296,12 +313,15 @@ def to_json(value):
 
 
 def answer_of(value):
+    is_response = isinstance(value, dict) and 'statusCode' in value
     try:
+        if is_response and isinstance(value.get('body'), (bytes, bytearray)):
+            value = {**value, 'body': binascii.b2a_base64(value['body'], newline=False).decode(), 'isBase64Encoded': True}
         body = to_json(value)
     except (TypeError, ValueError, RecursionError) as error:
         message = f'the handler returned what JSON can not say: {problem_in(value) or error}'
         return b'I' + to_json({'message': message[:MAX_MESSAGE]})
-    return (b'S' if isinstance(value, dict) and 'statusCode' in value else b'V') + body
+    return (b'S' if is_response else b'V') + body
 
 
 def problem_in(value, path='result', depth=0):
@@ -342,7 +362,7 @@ def invoke():
             result = Function.complete(result)
         answer = answer_of(result)
     except BaseException as error:
-        answer = b'E' + to_json(describe(error))
+        answer = b'E' + to_json({**describe(error), **extras(error)})
     flush()
     return answer
 

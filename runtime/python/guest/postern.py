@@ -14,7 +14,7 @@ import uuid
 
 __all__ = [
     'db', 'env', 'http', 'log', 'Context', 'HostError', 'DatabaseError', 'HttpError', 'HttpNotAllowedError', 'LimitError',
-    'RateLimitError', 'SqlNotAllowedError',
+    'NonRetryableError', 'RateLimitError', 'RetryAfterError', 'SqlNotAllowedError',
 ]
 
 _CHANNEL = 0
@@ -68,6 +68,20 @@ class HttpNotAllowedError(HostError):
 
 class RateLimitError(HostError):
     """Over the function's http.rateLimit."""
+
+
+class NonRetryableError(Exception):
+    """Raised by a handler: the event is not tried again."""
+
+    retry = False
+
+
+class RetryAfterError(Exception):
+    """Raised by a handler: the event is tried again, but not before so many milliseconds have passed."""
+
+    def __init__(self, message, retry_after_ms):
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
 
 
 _ERRORS = {

@@ -30,6 +30,11 @@ describe('the answer', () => {
     expect(ran).toMatchObject({ how: 'status', text: '{"statusCode":201,"headers":{"x-a":"b"},"body":{"id":5}}' });
   });
 
+  it('may have bytes as its body, which go as base64', async () => {
+    const ran = await run('return {"statusCode": 200, "body": b"\\x01\\x02"}');
+    expect(ran).toMatchObject({ how: 'status', text: '{"statusCode":200,"body":"AQI=","isBase64Encoded":true}' });
+  });
+
   it('is invalid where JSON has no form for it, and says where', async () => {
     const said = async (body: string) => {
       const { how, text } = await run(body, {}, 'import datetime, decimal');
@@ -81,6 +86,14 @@ Traceback (most recent call last):
     raise OutOfStock("tea is sold out") from error
 shop.OutOfStock: tea is sold out
 `);
+  });
+
+  it('says whether and when the event is to be tried again, and its code', async () => {
+    const said = async (body: string) => JSON.parse((await run(body)).text);
+    expect(await said('raise NonRetryableError("never")')).toMatchObject({ name: 'NonRetryableError', retry: false });
+    expect(await said('raise RetryAfterError("later", 5000)')).toMatchObject({ message: 'later', retryAfterMs: 5000 });
+    expect(await said('raise DatabaseError("m", "23505")')).toMatchObject({ code: '23505' });
+    expect(await said('raise ValueError("plain")')).not.toHaveProperty('retry');
   });
 
   it('that can not be described, is huge, or is no Exception is an ending as well', async () => {

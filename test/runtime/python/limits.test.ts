@@ -90,6 +90,13 @@ describe('memory', () => {
     expect(ran.usage.peakMemoryBytes).toBeLessThanOrEqual(512 * 65_536);
   });
 
+  it('of 16 MB, the least that can be asked for, is enough for a function', async () => {
+    const source =
+      'import datetime, decimal, csv\ndef handler(event):\n    return sum(len(str(n)) for n in range(10000))';
+    const { image } = await python.define(source, {}, { timeoutMs: 20_000, memoryPages: 256 });
+    expect(await python.value(image, { limits: { memoryPages: 256 } })).toBe(38_890);
+  });
+
   it('a MemoryError can be caught, and the function goes on', async () => {
     const body = 'try:\n    bytearray(10**9)\nexcept MemoryError:\n    return "caught"';
     expect(await run(body, { limits: { memoryPages: 512 } })).toMatchObject({ how: 'value', text: '"caught"' });
@@ -198,5 +205,15 @@ return os.read(0, 1000).decode()`,
     expect(forged.text).toContain('a call is JSON that begins with');
     const endless = await run("import os\nwhile True: os.write(0, b'x' * 60000)");
     expect(JSON.parse(endless.text)).toMatchObject({ name: 'OSError' });
+  });
+
+  it('ABI-05 lines by the thousand that nobody reads answers of cost no more than the invocation', async () => {
+    for (const line of ['x', '{"op":"log","level":"info","message":"m"}', '{"op":"db.query","sql":""}']) {
+      const flood = `import os\nwhile True: os.write(0, b'${line}\\n' * 1000)`;
+      const ran = await run(flood, { limits: { timeoutMs: 500 }, onHostCall: ({ answer }) => answer(true, '1') });
+      expect(['time', 'exception'], line).toContain(ran.how);
+      expect(ran.usage.durationMs).toBeLessThan(750);
+      expect(ran.log.length).toBeLessThanOrEqual(1_100);
+    }
   });
 });
