@@ -6,9 +6,9 @@ export {
   type PythonFunction,
 } from './python-builder.ts';
 export { PythonExecution, type PythonProgram } from './python-execution.ts';
+export type { PythonImage } from './python-image.ts';
 export { buildPythonSource, type PythonSource, pythonFingerprint } from './python-module.ts';
 export { DEFAULT_PYTHON_POOL_OPTIONS, PythonPool, type PythonPoolOptions } from './python-pool.ts';
-export type { PythonImage } from './python-sandbox.ts';
 export {
   decodePython,
   encodePython,

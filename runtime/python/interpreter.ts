@@ -2,6 +2,7 @@
 
 import { QUANTUM_FUEL } from '../execution.ts';
 import { asBase, type BaseMemoryImage } from '../snapshot/index.ts';
+import { imageFrom, type PythonImage } from './python-image.ts';
 import { PYTHON_EXPORTS, type PythonSource } from './python-module.ts';
 import { type PythonEntries, type PythonHooks, PythonSandbox } from './python-sandbox.ts';
 
@@ -11,6 +12,8 @@ export interface Interpreter {
   readonly module: WebAssembly.Module;
   /** The interpreter after its bootstrap: the same bytes wherever it is made. */
   readonly base: BaseMemoryImage<PythonEntries>;
+  /** The base as an image of no function. */
+  readonly bare: PythonImage;
 }
 
 /** Of PyFunctionObject on 32 bits: the table slot that a call of it goes through. */
@@ -21,7 +24,8 @@ const FLAGS = ['python', '-I', '-S', '-c'];
 /** Compiles it, and runs the bootstrap, in slices: half a second, in which the process' other guests go on. */
 export async function createInterpreter(source: PythonSource): Promise<Interpreter> {
   const module = await WebAssembly.compile(source.module as Uint8Array<ArrayBuffer>);
-  return { id: source.id, module, base: asBase(await boot(module, source)) };
+  const base = asBase(await boot(module, source));
+  return { id: source.id, module, base, bare: imageFrom(base, base) };
 }
 
 class SnapshotReached extends Error {}

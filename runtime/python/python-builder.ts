@@ -9,7 +9,8 @@ import { QUANTUM_FUEL } from '../execution.ts';
 import type { Scheduler } from '../scheduler.ts';
 import { given } from './given-input.ts';
 import type { Interpreter } from './interpreter.ts';
-import { type PythonHooks, type PythonImage, PythonSandbox } from './python-sandbox.ts';
+import { imageFrom, type PythonImage } from './python-image.ts';
+import { type PythonHooks, PythonSandbox } from './python-sandbox.ts';
 
 const MAX_DEFINITION_BYTES = 256 * 1024;
 const ERRNO_NOSYS = 52;
@@ -61,10 +62,10 @@ export async function buildPython(
   fn: PythonFunction,
   limits: PythonBuildLimits,
 ): Promise<{ image: PythonImage; definition: PythonDefinition }> {
-  const { base } = interpreter;
+  const { base, bare } = interpreter;
   const hooks = new TopLevel(fn, performance.now() + limits.timeoutMs, scheduler);
   const sandbox = new PythonSandbox(interpreter.module, hooks);
-  sandbox.restore(base);
+  sandbox.restore(bare);
   sandbox.meter.maxMemoryPages = limits.memoryPages;
   sandbox.meter.startSlice(QUANTUM_FUEL);
   let address = 0;
@@ -79,7 +80,7 @@ export async function buildPython(
   const { definition, error } = JSON.parse(json.toString()) as Answer;
   if (error?.name === 'MemoryError') throw tooLarge(limits);
   if (definition === undefined) throw refusal(error as Refused);
-  return { image: sandbox.capture(base.entries), definition };
+  return { image: imageFrom(base, sandbox.capture(base.entries)), definition };
 }
 
 function refuse(message: string, details?: Record<string, unknown>): PosternError {

@@ -15,8 +15,9 @@ import { MAX_META_BYTES } from '../javascript/index.ts';
 import type { Meter } from '../metering/index.ts';
 import type { Scheduler } from '../scheduler.ts';
 import { given } from './given-input.ts';
+import type { PythonImage } from './python-image.ts';
 import type { PythonPool } from './python-pool.ts';
-import type { PythonHooks, PythonImage, PythonSandbox } from './python-sandbox.ts';
+import type { PythonHooks, PythonSandbox } from './python-sandbox.ts';
 
 /** What invocations of a function start from. */
 export interface PythonProgram {
@@ -149,7 +150,7 @@ export class PythonExecution implements RunningExecution, RunGuest {
     sandbox.meter.maxMemoryPages = this.#limits.memoryPages;
     sandbox.meter.startSlice(QUANTUM_FUEL);
     this.#returned = false;
-    const address = await sandbox.call(image.entries.invoke);
+    const address = await sandbox.call(image.base.entries.invoke);
     this.#returned = true;
     return this.#endOf(sandbox, address);
   }

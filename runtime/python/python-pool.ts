@@ -4,7 +4,8 @@
  */
 
 import type { Interpreter } from './interpreter.ts';
-import { type PythonHooks, type PythonImage, PythonSandbox } from './python-sandbox.ts';
+import type { PythonImage } from './python-image.ts';
+import { type PythonHooks, PythonSandbox } from './python-sandbox.ts';
 
 export interface PythonPoolOptions {
   /** Idle sandboxes kept for one image; each holds as much memory as its image has. */

@@ -13,24 +13,16 @@ import {
   Streams,
 } from '../command/index.ts';
 import { Meter, type MeterHooks, TRACKED_PAGES_EXPORT } from '../metering/index.ts';
-import {
-  captureImage,
-  fillFresh,
-  type MemoryImage,
-  noteWrite,
-  restoreImage,
-  restoreWritten,
-} from '../snapshot/index.ts';
+import { captureImage, type MemoryImage, noteWrite } from '../snapshot/index.ts';
+import type { PythonImage } from './python-image.ts';
 import { PYTHON_EXPORTS } from './python-module.ts';
 
-/** Addresses of Python functions, and the table slot that Python functions are called through. */
+/** Addresses of Python functions, and the table slot that Python functions are called through: good in every sandbox. */
 export interface PythonEntries {
   readonly build: number;
   readonly invoke: number;
   readonly vectorcall: number;
 }
-
-export type PythonImage = MemoryImage<PythonEntries>;
 
 /** Whose guest a sandbox holds, and what that one decides. */
 export interface PythonHooks extends Required<MeterHooks> {
@@ -118,20 +110,23 @@ export class PythonSandbox {
     return this.#image === undefined ? 0 : this.heldBytes - this.#image.memoryBytes;
   }
 
+  /** Makes this sandbox what the image says: the same one each time. */
   restore(image: PythonImage): void {
-    const missing = image.memoryBytes - this.heldBytes;
-    if (missing > 0) this.#memory.grow(missing / WASM_PAGE_BYTES);
-    if (this.#image === undefined) fillFresh(image, this.bytes);
-    else if (this.#image === image) restoreWritten(image, this.bytes);
-    else restoreImage(image, this.bytes);
-    this.#image = image;
+    if (this.#image === undefined) {
+      const missing = image.memoryBytes - this.heldBytes;
+      if (missing > 0) this.#memory.grow(missing / WASM_PAGE_BYTES);
+      image.fillFresh(this.bytes);
+      this.#image = image;
+    } else if (this.#image === image) image.restoreWritten(this.bytes);
+    else throw new Error('the sandbox is of another image');
     this.#pages.value = image.memoryBytes / WASM_PAGE_BYTES;
-    this.#stackPointer.value = image.stackPointer;
+    // Where the host calls to is the interpreter's to say, and not what was stored of a function.
+    this.#stackPointer.value = image.base.stackPointer;
     this.#streams.reset();
     this.meter.reset();
   }
 
-  capture(entries: PythonEntries): PythonImage {
+  capture(entries: PythonEntries): MemoryImage<PythonEntries> {
     const memory = this.bytes.slice(0, this.memoryBytes);
     const stackPointer = this.#stackPointer.value;
     // The stack grows down from the stack pointer, and starts at address zero: what lies below is dead.
@@ -142,7 +137,7 @@ export class PythonSandbox {
   /** Calls a Python function without arguments; resolves to the address of the `bytes` that it returns, 0 where it threw. */
   call(entry: number): Promise<number> {
     if (this.#image === undefined) throw new Error('the sandbox holds no guest');
-    this.#vectorcall ??= this.#vectorcallAt(this.#image.entries.vectorcall);
+    this.#vectorcall ??= this.#vectorcallAt(this.#image.base.entries.vectorcall);
     return this.#vectorcall(entry, 0, 0, 0);
   }
 

@@ -24,12 +24,10 @@ interface ImageShape<Entries> {
   readonly entries: Entries;
 }
 
-interface StoredHeader<Entries> extends ImageShape<Entries> {
+interface StoredHeader<Entries> extends Omit<ImageDifference<Entries>, 'data'> {
   readonly engineId: string;
   /** Hash of the base image that the pages are a difference to. */
   readonly base: string;
-  /** `[first page, pages]` of 4 KiB, ascending, not overlapping. */
-  readonly runs: readonly (readonly [number, number])[];
 }
 
 /** An image ready to be copied into sandboxes. */
@@ -56,25 +54,67 @@ export function asBase<E>(image: MemoryImage<E>): BaseMemoryImage<E> {
   return { ...image, hash: createHash('sha256').update(image.flat).digest('hex') };
 }
 
-export function encodeImage<E>(image: MemoryImage<E>, engineId: string, base: BaseMemoryImage<E>): Uint8Array {
+/** What an image is beyond its base. */
+export interface ImageDifference<Entries = unknown> extends ImageShape<Entries> {
+  /** `[first page, pages]` of 4 KiB, ascending, not overlapping. */
+  readonly runs: readonly (readonly [number, number])[];
+  /** The pages of the runs, one after the other. */
+  readonly data: Uint8Array;
+}
+
+export function differenceTo<E>(image: MemoryImage<E>, base: BaseMemoryImage<E>): ImageDifference<E> {
   const { memoryBytes, stackPointer, entries, flat } = image;
   const basePages = base.memoryBytes / PAGE_BYTES;
   const differs = Array.from({ length: memoryBytes / PAGE_BYTES }, (_, page) =>
     page < basePages ? Buffer.compare(pageOf(flat, page), pageOf(base.flat, page)) !== 0 : !isZero(flat, page),
   );
   const runs = runsOf(differs);
+  const pages = runs.map(([page, count]) => flat.subarray(page * PAGE_BYTES, (page + count) * PAGE_BYTES));
+  return { memoryBytes, stackPointer, entries, runs, data: Buffer.concat(pages) };
+}
+
+export function encodeImage<E>(image: MemoryImage<E>, engineId: string, base: BaseMemoryImage<E>): Uint8Array {
+  return encodeDifference(differenceTo(image, base), engineId, base);
+}
+
+export function encodeDifference<E>(
+  { memoryBytes, stackPointer, entries, runs, data }: ImageDifference<E>,
+  engineId: string,
+  base: BaseMemoryImage<E>,
+): Uint8Array {
   const header: StoredHeader<E> = { engineId, base: base.hash, memoryBytes, stackPointer, entries, runs };
   const json = Buffer.from(JSON.stringify(header));
   const prefix = Buffer.alloc(PREFIX_BYTES);
   prefix.writeUInt32LE(MAGIC, 0);
   prefix.writeUInt32LE(FORMAT, 4);
   prefix.writeUInt32LE(json.length, 8);
-  const pages = runs.map(([page, count]) => flat.subarray(page * PAGE_BYTES, (page + count) * PAGE_BYTES));
-  return Buffer.concat([prefix, json, zstdCompressSync(Buffer.concat(pages))]);
+  return Buffer.concat([prefix, json, zstdCompressSync(data)]);
 }
 
 /** Throws on anything that is not an image of this engine on this base. */
 export function decodeImage<E>(stored: Uint8Array, engineId: string, base: BaseMemoryImage<E>): MemoryImage<E> {
+  const { memoryBytes, stackPointer, entries, runs, data } = decodeDifference(stored, engineId, base);
+  const flat = new Uint8Array(memoryBytes);
+  const isUsed = new Array<boolean>(memoryBytes / PAGE_BYTES).fill(false);
+  for (const { start, end, bytes: content } of base.spans) {
+    flat.set(content, start);
+    isUsed.fill(true, start / PAGE_BYTES, end / PAGE_BYTES);
+  }
+  let offset = 0;
+  for (const [page, count] of runs) {
+    flat.set(data.subarray(offset, offset + count * PAGE_BYTES), page * PAGE_BYTES);
+    offset += count * PAGE_BYTES;
+    isUsed.fill(true, page, page + count);
+  }
+  return withSpans(flat, isUsed, { memoryBytes, stackPointer, entries });
+}
+
+/** As `decodeImage`, and throws on the same. */
+export function decodeDifference<E>(
+  stored: Uint8Array,
+  engineId: string,
+  base: BaseMemoryImage<E>,
+): ImageDifference<E> {
   const bytes = Buffer.from(stored.buffer, stored.byteOffset, stored.byteLength);
   if (bytes.length < PREFIX_BYTES || bytes.readUInt32LE(0) !== MAGIC || bytes.readUInt32LE(4) !== FORMAT) {
     throw new Error('not a memory image of this format');
@@ -89,23 +129,15 @@ export function decodeImage<E>(stored: Uint8Array, engineId: string, base: BaseM
   const data = zstdDecompressSync(bytes.subarray(headerEnd), { maxOutputLength: MAX_IMAGE_BYTES });
   if (data.length !== runs.reduce((sum, run) => sum + run[1], 0) * PAGE_BYTES)
     throw new Error('the image is truncated');
-  const flat = new Uint8Array(memoryBytes);
-  const isUsed = new Array<boolean>(memoryBytes / PAGE_BYTES).fill(false);
-  for (const { start, end, bytes: content } of base.spans) {
-    flat.set(content, start);
-    isUsed.fill(true, start / PAGE_BYTES, end / PAGE_BYTES);
-  }
-  let offset = 0;
   let previousEnd = 0;
   for (const [page, count] of runs) {
     const end = page + count;
-    if (!(page >= previousEnd && end > page && end <= isUsed.length)) throw new Error('the image has bad runs');
+    if (!(page >= previousEnd && end > page && end <= memoryBytes / PAGE_BYTES)) {
+      throw new Error('the image has bad runs');
+    }
     previousEnd = end;
-    flat.set(data.subarray(offset, offset + count * PAGE_BYTES), page * PAGE_BYTES);
-    offset += count * PAGE_BYTES;
-    isUsed.fill(true, page, end);
   }
-  return withSpans(flat, isUsed, { memoryBytes, stackPointer, entries });
+  return { memoryBytes, stackPointer, entries, runs, data };
 }
 
 function withSpans<E>(flat: Uint8Array, isUsed: readonly boolean[], shape: ImageShape<E>): MemoryImage<E> {

@@ -3,11 +3,16 @@ export {
   type BaseMemoryImage,
   captureImage,
   copyIn,
+  decodeDifference,
   decodeImage,
+  differenceTo,
+  encodeDifference,
   encodeImage,
   fillFresh,
+  type ImageDifference,
   type MemoryImage,
   PAGE_BYTES,
   restoreImage,
 } from './image.ts';
+export { LayeredImage } from './layered-image.ts';
 export { MAP_ADDRESS, MAP_BYTES, noteWrite, restoreWritten, TRACKED_PAGE_BYTES } from './write-map.ts';

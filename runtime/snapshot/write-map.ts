@@ -26,12 +26,18 @@ export function noteWrite(memory: Uint8Array, address: number, length: number): 
 
 /** Makes memory what the image says, touching only what was written. Clears the map. */
 export function restoreWritten(image: MemoryImage, memory: Uint8Array): void {
+  const isKnown = takeWritten(memory, (start, end) => restoreRange(image, memory, start, end));
+  if (!isKnown) restoreImage(image, memory);
+}
+
+/**
+ * Gives the ranges that were written, and clears the map. An end may lie behind the memory's. False, and nothing given, where the
+ * map itself was written: then all of the memory may have been.
+ */
+export function takeWritten(memory: Uint8Array, restore: (start: number, end: number) => void): boolean {
   const pages = memory.length >>> TRACKED_PAGE_SHIFT;
   for (let page = FIRST_MAP_PAGE; page <= LAST_MAP_PAGE; page++) {
-    if (memory[MAP_ADDRESS + page] !== 0) {
-      restoreImage(image, memory);
-      return;
-    }
+    if (memory[MAP_ADDRESS + page] !== 0) return false;
   }
   const words = new Uint32Array(memory.buffer, MAP_ADDRESS, (pages + 3) >>> 2);
   // The first page of a run that was written; pages written often lie side by side.
@@ -39,7 +45,7 @@ export function restoreWritten(image: MemoryImage, memory: Uint8Array): void {
   for (let index = 0; index < words.length; index++) {
     const word = words[index] as number;
     if (word === 0) {
-      if (first >= 0) restorePages(image, memory, first, index << 2);
+      if (first >= 0) givePages(restore, first, index << 2);
       first = -1;
       continue;
     }
@@ -49,17 +55,18 @@ export function restoreWritten(image: MemoryImage, memory: Uint8Array): void {
       const written = ((word >>> (lane << 3)) & 0xff) !== 0;
       if (written && first < 0) first = page;
       else if (!written && first >= 0) {
-        restorePages(image, memory, first, page);
+        givePages(restore, first, page);
         first = -1;
       }
     }
   }
-  if (first >= 0) restorePages(image, memory, first, pages);
+  if (first >= 0) givePages(restore, first, pages);
+  return true;
 }
 
 /** What is noted of a page may stand as many bytes behind it. */
-function restorePages(image: MemoryImage, memory: Uint8Array, first: number, end: number): void {
-  restoreRange(image, memory, first << TRACKED_PAGE_SHIFT, (end << TRACKED_PAGE_SHIFT) + SLACK_BYTES);
+function givePages(restore: (start: number, end: number) => void, first: number, end: number): void {
+  restore(first << TRACKED_PAGE_SHIFT, (end << TRACKED_PAGE_SHIFT) + SLACK_BYTES);
 }
 
 function restoreRange(image: MemoryImage, memory: Uint8Array, start: number, end: number): void {

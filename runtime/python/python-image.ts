@@ -1,0 +1,21 @@
+/** A version's image: what its module's top level made of the interpreter's memory. */
+
+import { decodeDifference, differenceTo, encodeDifference, LayeredImage, type MemoryImage } from '../snapshot/index.ts';
+import type { Interpreter } from './interpreter.ts';
+import type { PythonEntries } from './python-sandbox.ts';
+
+export type PythonImage = LayeredImage<PythonEntries>;
+
+export function imageFrom(base: Interpreter['base'], captured: MemoryImage<PythonEntries>): PythonImage {
+  return new LayeredImage(base, differenceTo(captured, base));
+}
+
+/** The stored form, some 200 KB. */
+export function encodePythonImage({ id, base }: Interpreter, image: PythonImage): Uint8Array {
+  return encodeDifference(image.difference, id, base);
+}
+
+/** Throws on what is no image of this interpreter. A hostile executor may have written it: it says nothing but what is in memory. */
+export function decodePythonImage({ id, base }: Interpreter, stored: Uint8Array): PythonImage {
+  return new LayeredImage(base, decodeDifference(stored, id, base));
+}
