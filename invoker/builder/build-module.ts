@@ -4,7 +4,7 @@ import {
   buildCommand,
   buildPython,
   createInterpreter,
-  encodePython,
+  encodePythonImage,
   PosternError,
   packPythonSource,
   Scheduler,
@@ -36,7 +36,7 @@ export async function doTask(given: BuilderTask): Promise<BuiltProgram> {
       const fn = { source: files[main] ?? '', fileName: main, handler: handlerName, dependencies };
       const { image, definition } = await buildPython(interpreter, new Scheduler(), fn, { timeoutMs, memoryPages });
       const { configJson, names } = definition;
-      return { image: encodePython(image, interpreter), configJson, form: 'handler', exportNames: names };
+      return { image: encodePythonImage(interpreter, image), configJson, form: 'handler', exportNames: names };
     }
     default:
       return language satisfies never;

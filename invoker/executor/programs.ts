@@ -6,7 +6,7 @@ import {
   type CommandProgram,
   createInterpreter,
   decodeImage,
-  decodePython,
+  decodePythonImage,
   type Engine,
   Execution,
   type ExecutionEnd,
@@ -88,7 +88,7 @@ export function loadProgram(stored: Uint8Array, host: ProgramHost): Program | Pr
 async function loadPython(stored: Uint8Array, host: ProgramHost): Promise<Program> {
   if (host.python === undefined) throw new Error('there is no interpreter for the function');
   const { interpreter, pool } = await host.python;
-  return new Python({ image: decodePython(stored, interpreter), pool }, host);
+  return new Python({ image: decodePythonImage(interpreter, stored), pool }, host);
 }
 
 class JavaScript implements Program {

@@ -1,4 +1,5 @@
 export { createInterpreter, type Interpreter } from './interpreter.ts';
+export { packPythonSource, unpackPythonSource } from './packed-source.ts';
 export {
   buildPython,
   type PythonBuildLimits,
@@ -6,13 +7,6 @@ export {
   type PythonFunction,
 } from './python-builder.ts';
 export { PythonExecution, type PythonProgram } from './python-execution.ts';
-export type { PythonImage } from './python-image.ts';
+export { decodePythonImage, encodePythonImage, isStoredPython, type PythonImage } from './python-image.ts';
 export { buildPythonSource, type PythonSource, pythonFingerprint } from './python-module.ts';
 export { DEFAULT_PYTHON_POOL_OPTIONS, PythonPool, type PythonPoolOptions } from './python-pool.ts';
-export {
-  decodePython,
-  encodePython,
-  isStoredPython,
-  packPythonSource,
-  unpackPythonSource,
-} from './stored-python.ts';

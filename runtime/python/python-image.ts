@@ -10,12 +10,19 @@ export function imageFrom(base: Interpreter['base'], captured: MemoryImage<Pytho
   return new LayeredImage(base, differenceTo(captured, base));
 }
 
+/** Before the difference in the stored form. */
+const MAGIC = Buffer.from('PSTNPYT1');
+
+export function isStoredPython(stored: Uint8Array): boolean {
+  return MAGIC.equals(stored.subarray(0, MAGIC.length));
+}
+
 /** The stored form, some 200 KB. */
 export function encodePythonImage({ id, base }: Interpreter, image: PythonImage): Uint8Array {
-  return encodeDifference(image.difference, id, base);
+  return Buffer.concat([MAGIC, encodeDifference(image.difference, id, base)]);
 }
 
 /** Throws on what is no image of this interpreter. A hostile executor may have written it: it says nothing but what is in memory. */
 export function decodePythonImage({ id, base }: Interpreter, stored: Uint8Array): PythonImage {
-  return new LayeredImage(base, decodeDifference(stored, id, base));
+  return new LayeredImage(base, decodeDifference(stored.subarray(MAGIC.length), id, base));
 }
