@@ -1,6 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { createRedactor } from '../host-functions/index.ts';
-import { type FunctionConfig, type FunctionVersion, loadEngineSource, parseFunctionConfig } from '../invoker/index.ts';
+import {
+  type FunctionConfig,
+  type FunctionVersion,
+  type InvocationRecord,
+  loadEngineSource,
+  parseFunctionConfig,
+} from '../invoker/index.ts';
 import type { EngineSource } from '../runtime/index.ts';
 import { stopBundler } from '../runtime/javascript/bundle/index.ts';
 import type { InvokeRequest, InvokeResult, Runtime, RuntimeOptions } from '../types/runtime.d.ts';
@@ -42,6 +48,8 @@ export class EmbeddedRuntime implements Runtime {
   #hold: NodeJS.Timeout | undefined;
   #idle: NodeJS.Timeout | undefined;
   #closed: Promise<void> | undefined;
+  /** Of what is under way: whoever waits for it is told at the close, whatever it is at. */
+  readonly #giveUp = new Set<(error: Error) => void>();
 
   constructor(options: CheckedOptions, engine: EngineSource, idleMs: number) {
     this.#options = options;
@@ -64,16 +72,10 @@ export class EmbeddedRuntime implements Runtime {
   async invoke<Value = unknown>(given: InvokeRequest): Promise<InvokeResult<Value>> {
     try {
       const request = checkRequest(given);
-      const record = await this.#use(async (station) => {
-        const program = await this.#programs.get(request, station.pool);
-        this.#checkOpen();
-        return station.run(program, this.#versionOf(program, request), request.eventJson, randomUUID());
-      });
+      const record = await this.#untilClosed(this.#use((station) => this.#run(station, request)));
       return resultOf(record) as InvokeResult<Value>;
     } catch (error) {
-      const refusal = refusalOf(error);
-      const ended = this.#closed !== undefined && ENDED_BY_CLOSE.has(refusal.code);
-      throw ended ? new RuntimeClosedError(refusal) : refusal;
+      throw refusalOf(error);
     }
   }
 
@@ -88,11 +90,29 @@ export class EmbeddedRuntime implements Runtime {
 
   async #close(): Promise<void> {
     const hold = setTimeout(() => {}, HOLD_MS);
+    for (const giveUp of this.#giveUp) giveUp(new RuntimeClosedError());
     clearTimeout(this.#idle);
     this.#endStation();
     await this.#ending;
     if (--open === 0) await stopBundler();
     clearTimeout(hold);
+  }
+
+  async #run(station: Station, request: CheckedRequest): Promise<InvocationRecord> {
+    const program = await this.#programs.get(request, station.pool);
+    this.#checkOpen();
+    return station.run(program, this.#versionOf(program, request), request.eventJson, randomUUID());
+  }
+
+  async #untilClosed<T>(work: Promise<T>): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    this.#giveUp.add(reject);
+    work.then(resolve, reject);
+    try {
+      return await promise;
+    } finally {
+      this.#giveUp.delete(reject);
+    }
   }
 
   async #use<T>(work: (station: Station) => Promise<T>): Promise<T> {
@@ -155,12 +175,3 @@ export class EmbeddedRuntime implements Runtime {
     return { functionId: 1, name, version: 1, versionId: id, config, envJson: JSON.stringify(env), redact };
   }
 }
-
-/** What an invocation, or a build, says whose executor was killed or did not come up. */
-const ENDED_BY_CLOSE: ReadonlySet<string> = new Set([
-  'EXECUTOR_LOST',
-  'OVERLOADED',
-  'INVALID_FUNCTION',
-  'INTERNAL_ERROR',
-  'FUNCTION_TIMEOUT',
-]);

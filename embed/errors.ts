@@ -88,7 +88,7 @@ export class InvalidRequestError extends InvokeError {
 export class RuntimeClosedError extends InvokeError {
   override readonly name = 'RuntimeClosedError';
 
-  constructor(cause?: unknown) {
-    super('RUNTIME_CLOSED', 'the runtime is closed', { cause });
+  constructor() {
+    super('RUNTIME_CLOSED', 'the runtime is closed');
   }
 }
