@@ -110,15 +110,17 @@ test('a process that is done ends by itself, without close, and its executors wi
   const folder = new Folder();
   const main = folder.write(
     'main.ts',
-    `import { createRuntime } from ${JSON.stringify(new URL('../../embed/index.ts', import.meta.url).href)};
+    `import { createRuntime } from ${JSON.stringify(new URL('../../embed/embedded-runtime.ts', import.meta.url).href)};
     const runtime = await createRuntime({ executors: 1 });
     const { value } = await runtime.invoke({ source: 'export const handler = () => process.version;' });
-    console.log('done', typeof value);`,
+    console.log('done', typeof value, runtime.pids[0]);`,
   );
   const program = spawnCli([], { main });
-  await program.prints(/done string/);
+  await program.prints(/done string \d+\n/);
   const doneAt = performance.now();
   expect(await program.ended).toEqual({ code: 0, signal: null });
+  const pid = Number(/string (\d+)/.exec(program.text.stdout)![1]);
+  await expect.poll(() => isAlive(pid), { timeout: 10_000 }).toBe(false);
   // They would be given up after 30 s without work.
   expect(performance.now() - doneAt).toBeLessThan(20_000);
   folder.remove();
