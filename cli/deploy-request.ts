@@ -4,8 +4,10 @@ import { readFile } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { bundleLocal } from '../runtime/javascript/bundle/index.ts';
 import { OperationError } from './errors.ts';
-import { codeBeside, type FunctionFile, MODULE } from './function-files.ts';
+import { codeBeside, type FunctionFile, MODULE, PLAIN_SOURCE } from './function-files.ts';
 import { type ManifestFile, parseManifestFile } from './manifest-file.ts';
+
+const BUNDLED_LANGUAGES = ['javascript', 'js', 'typescript', 'ts'];
 
 export interface DeployRequest {
   readonly body: Readonly<Record<string, unknown>>;
@@ -20,7 +22,8 @@ export async function deployRequest(file: FunctionFile): Promise<DeployRequest> 
 }
 
 async function fromCode({ path, name }: FunctionFile): Promise<DeployRequest> {
-  if (MODULE.test(path)) return { body: await moduleFields(path), warnings: [], inputs: [path] };
+  const asItIs = await fieldsAsTheyAre(path);
+  if (asItIs !== undefined) return { body: asItIs, warnings: [], inputs: [path] };
   const { code, warnings, inputs } = await bundleLocal({ entryPath: path });
   return { body: { ...codeFields(path, name, code) }, warnings, inputs };
 }
@@ -40,9 +43,8 @@ async function fromManifest({ path, name }: FunctionFile): Promise<DeployRequest
       `${manifestName}: there is no code: give "source", "sourceFile" or "moduleFile", or put ${name}.ts beside it`,
     );
   }
-  if (manifest.moduleFile !== undefined || MODULE.test(entryPath)) {
-    return { body: { ...(await moduleFields(entryPath)), ...common }, warnings: [], inputs: [...inputs, entryPath] };
-  }
+  const asItIs = await fieldsAsTheyAre(entryPath, manifest);
+  if (asItIs !== undefined) return { body: { ...asItIs, ...common }, warnings: [], inputs: [...inputs, entryPath] };
   const bundled = await bundleLocal({
     entryPath,
     handlerName: manifest.handlerName,
@@ -61,11 +63,19 @@ function codeFields(path: string, name: string, source: string): Readonly<Record
   return { source, fileName: `${name}.js`, language };
 }
 
-async function moduleFields(path: string): Promise<Readonly<Record<string, unknown>>> {
+/** Undefined for JavaScript and TypeScript, which are bundled here. */
+async function fieldsAsTheyAre(
+  path: string,
+  { moduleFile, language }: Partial<Pick<ManifestFile, 'moduleFile' | 'language'>> = {},
+): Promise<Readonly<Record<string, unknown>> | undefined> {
+  const isModule = moduleFile !== undefined || MODULE.test(path);
+  const isPlain = PLAIN_SOURCE.test(path) || (language !== undefined && !BUNDLED_LANGUAGES.includes(language));
+  if (!isModule && !isPlain) return undefined;
   const bytes = await readFile(path).catch((cause: unknown) => {
     throw new OperationError('INVALID_FUNCTION', `the file ${path} can not be read`, { cause });
   });
-  return { module: bytes.toString('base64'), fileName: basename(path) };
+  const code = isModule ? { module: bytes.toString('base64') } : { source: bytes.toString() };
+  return { ...code, fileName: basename(path) };
 }
 
 async function readDependencies({ dependencies }: ManifestFile, path: string): Promise<Record<string, unknown>> {

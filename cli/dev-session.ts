@@ -93,7 +93,7 @@ export class DevSession {
     const files = await findFunctions(this.folder);
     if (files.length === 0)
       this.#options.output.note(
-        `there are no functions in ${shortPath(this.folder)} yet; a .ts, .js or .wasm file there is one`,
+        `there are no functions in ${shortPath(this.folder)} yet; a .ts, .js, .py or .wasm file there is one`,
       );
     for (const file of files) await this.#deploy(file);
     await this.#readDeployed();

@@ -6,9 +6,10 @@ import { OperationError, UsageError } from './errors.ts';
 import { parseManifestFile } from './manifest-file.ts';
 
 export const MANIFEST = /\.function\.jsonc?$/;
-const CODE = /\.(?:[cm]?[jt]sx?|wasm)$/;
-/** Deployed as it is. */
+const CODE = /\.(?:[cm]?[jt]sx?|py|wasm)$/;
+/** Deployed as they are: the server makes of them what runs. */
 export const MODULE = /\.wasm$/;
+export const PLAIN_SOURCE = /\.py$/;
 const NAMED_MANIFEST = /(?:\.function)?\.jsonc?$/;
 /** Code that is no function: types, tests, configuration of tools. */
 const NOT_A_FUNCTION = /\.(?:d|test|spec|config)\.[cm]?[jt]sx?$/;
@@ -61,7 +62,7 @@ export async function functionsAt(path: string): Promise<readonly FunctionFile[]
   }
   if (!CODE.test(full)) {
     throw new UsageError(
-      `${path} is no function: give a .ts, .js or .wasm file, a .function.jsonc or .jsonc manifest, or a folder of them`,
+      `${path} is no function: give a .ts, .js, .py or .wasm file, a .function.jsonc or .jsonc manifest, or a folder of them`,
     );
   }
   const name = basename(full).replace(CODE, '');
@@ -82,7 +83,7 @@ async function functionsInFolder(given: string, folder: string): Promise<readonl
   const found = await findFunctions(folder);
   if (found.length > 0) return found;
   throw new OperationError('NO_FUNCTIONS', `there are no functions in ${given}`, {
-    hint: 'a function is a .ts, .js or .wasm file, a folder with index.ts, or a .function.jsonc manifest; `postern init` makes one',
+    hint: 'a function is a .ts, .js, .py or .wasm file, a folder with index.ts, or a .function.jsonc manifest; `postern init` makes one',
   });
 }
 

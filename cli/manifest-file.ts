@@ -8,6 +8,7 @@ export interface ManifestFile {
   readonly sourceFile: string | undefined;
   readonly moduleFile: string | undefined;
   readonly handlerName: string;
+  readonly language: string | undefined;
   readonly dependencies: Readonly<Record<string, { readonly source?: string; readonly file?: string }>>;
   readonly dependencyFiles: readonly string[];
   /** Everything but where code is; checked by the server. */
@@ -24,11 +25,13 @@ export function parseManifestFile(text: string, fileName: string): ManifestFile 
     throw new OperationError('INVALID_FUNCTION', `${fileName}: a manifest is a JSON object, { "name": … }`);
   const { source, sourceFile, moduleFile, dependencies, $schema: _, ...config } = raw;
   const handler = config.handler ?? config.functionName;
+  const language = config.language ?? config.languageId;
   const modules = isRecord(dependencies) ? (dependencies as ManifestFile['dependencies']) : {};
   return {
     source: typeof source === 'string' ? source : undefined,
     sourceFile: typeof sourceFile === 'string' ? sourceFile : undefined,
     moduleFile: typeof moduleFile === 'string' ? moduleFile : undefined,
+    language: typeof language === 'string' ? language : undefined,
     handlerName: typeof handler === 'string' ? handler : 'handler',
     dependencies: modules,
     dependencyFiles: Object.values(modules).flatMap((one) =>

@@ -35,7 +35,7 @@ export const PROJECTS = {
     },
   },
   python: {
-    deployable: false,
+    deployable: true,
     files: {
       ...PLAIN,
       'python/functions/hello.py.tmpl': 'functions/hello.py',
@@ -51,7 +51,7 @@ export const PROJECTS = {
     },
   },
   c: {
-    deployable: false,
+    deployable: true,
     files: {
       'c/package.json.tmpl': 'package.json',
       ...GITIGNORE,

@@ -124,8 +124,6 @@ test('list has the ids of the callers, also after the server was ended and start
 });
 
 describe('Python', {
-  // Delete the next line when the language 'python' is accepted.
-  skip: true,
   timeout: 60_000,
 }, () => {
   test('hello, inline and from its file', async () => {

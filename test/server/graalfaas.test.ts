@@ -221,8 +221,6 @@ describe('what users had to live with there', () => {
 });
 
 describe('Python', {
-  // Delete the next line when the language 'python' is accepted.
-  skip: true,
   timeout: 60_000,
 }, () => {
   test('hello answers its text', async () => {
