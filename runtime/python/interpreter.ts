@@ -2,9 +2,9 @@
 
 import { QUANTUM_FUEL } from '../execution.ts';
 import { asBase, type BaseMemoryImage } from '../snapshot/index.ts';
-import { imageFrom, type PythonImage } from './python-image.ts';
+import { imageFrom, type PythonEntries, type PythonImage } from './python-image.ts';
 import { PYTHON_EXPORTS, type PythonSource } from './python-module.ts';
-import { type PythonEntries, type PythonHooks, PythonSandbox } from './python-sandbox.ts';
+import { type PythonHooks, PythonSandbox } from './python-sandbox.ts';
 
 export interface Interpreter {
   /** Of `PythonSource`. */

@@ -1,12 +1,30 @@
 /** A version's image: what its module's top level made of the interpreter's memory. */
 
-import { decodeDifference, differenceTo, encodeDifference, LayeredImage, type MemoryImage } from '../snapshot/index.ts';
-import type { Interpreter } from './interpreter.ts';
-import type { PythonEntries } from './python-sandbox.ts';
+import {
+  type BaseMemoryImage,
+  decodeDifference,
+  differenceTo,
+  encodeDifference,
+  LayeredImage,
+  type MemoryImage,
+} from '../snapshot/index.ts';
+
+/** Addresses of Python functions, and the table slot that Python functions are called through: good in every sandbox. */
+export interface PythonEntries {
+  readonly build: number;
+  readonly invoke: number;
+  readonly vectorcall: number;
+}
 
 export type PythonImage = LayeredImage<PythonEntries>;
 
-export function imageFrom(base: Interpreter['base'], captured: MemoryImage<PythonEntries>): PythonImage {
+/** What an image belongs to. */
+interface ImageBase {
+  readonly id: string;
+  readonly base: BaseMemoryImage<PythonEntries>;
+}
+
+export function imageFrom(base: ImageBase['base'], captured: MemoryImage<PythonEntries>): PythonImage {
   return new LayeredImage(base, differenceTo(captured, base));
 }
 
@@ -18,11 +36,11 @@ export function isStoredPython(stored: Uint8Array): boolean {
 }
 
 /** The stored form, some 200 KB. */
-export function encodePythonImage({ id, base }: Interpreter, image: PythonImage): Uint8Array {
+export function encodePythonImage({ id, base }: ImageBase, image: PythonImage): Uint8Array {
   return Buffer.concat([MAGIC, encodeDifference(image.difference, id, base)]);
 }
 
 /** Throws on what is no image of this interpreter. A hostile executor may have written it: it says nothing but what is in memory. */
-export function decodePythonImage({ id, base }: Interpreter, stored: Uint8Array): PythonImage {
+export function decodePythonImage({ id, base }: ImageBase, stored: Uint8Array): PythonImage {
   return new LayeredImage(base, decodeDifference(stored.subarray(MAGIC.length), id, base));
 }

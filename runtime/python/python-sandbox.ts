@@ -14,15 +14,8 @@ import {
 } from '../command/index.ts';
 import { Meter, type MeterHooks, TRACKED_PAGES_EXPORT } from '../metering/index.ts';
 import { captureImage, type MemoryImage, noteWrite } from '../snapshot/index.ts';
-import type { PythonImage } from './python-image.ts';
+import type { PythonEntries, PythonImage } from './python-image.ts';
 import { PYTHON_EXPORTS } from './python-module.ts';
-
-/** Addresses of Python functions, and the table slot that Python functions are called through: good in every sandbox. */
-export interface PythonEntries {
-  readonly build: number;
-  readonly invoke: number;
-  readonly vectorcall: number;
-}
 
 /** Whose guest a sandbox holds, and what that one decides. */
 export interface PythonHooks extends Required<MeterHooks> {
