@@ -6,10 +6,10 @@ import { OperationError, UsageError } from './errors.ts';
 import { parseManifestFile } from './manifest-file.ts';
 
 export const MANIFEST = /\.function\.jsonc?$/;
-const CODE = /\.(?:[cm]?[jt]sx?|py|wasm)$/;
+const CODE = /\.(?:as\.ts|[cm]?[jt]sx?|py|wasm)$/;
 /** Deployed as they are: the server makes of them what runs. */
 export const MODULE = /\.wasm$/;
-export const PLAIN_SOURCE = /\.py$/;
+export const PLAIN_SOURCE = /\.(?:as\.ts|py)$/;
 const NAMED_MANIFEST = /(?:\.function)?\.jsonc?$/;
 /** Code that is no function: types, tests, configuration of tools. */
 const NOT_A_FUNCTION = /\.(?:d|test|spec|config)\.[cm]?[jt]sx?$/;

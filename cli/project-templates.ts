@@ -43,7 +43,7 @@ export const PROJECTS = {
     },
   },
   assemblyscript: {
-    deployable: false,
+    deployable: true,
     files: {
       ...PLAIN,
       'assemblyscript/functions/hello.as.ts.tmpl': 'functions/hello.as.ts',

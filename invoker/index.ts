@@ -1,6 +1,5 @@
 export * from './admission.ts';
-export { builderCommand } from './builder/builder-command.ts';
-export { ModuleBuilder } from './builder/builder-process.ts';
+export { ModuleBuilder } from './builder/module-builder.ts';
 export * from './catalog.ts';
 export { bundlePrelude, loadEngineSource } from './engine-source.ts';
 export { executorCommand } from './executor/executor-command.ts';

@@ -1,3 +1,4 @@
+export * from './assemblyscript/index.ts';
 export * from './command/index.ts';
 export { editDistance } from './edit-distance.ts';
 export * from './errors.ts';

@@ -32,7 +32,6 @@ import {
 } from '../invoker/functions/index.ts';
 import {
   Admission,
-  builderCommand,
   DEFAULT_ADMISSION,
   ExecutorPool,
   executorCommand,
@@ -191,7 +190,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   const sync = new CatalogSync({ pool, databaseUrl, nodeId, log: (message, err) => log.warn({ err }, message) });
   const engine = await loadEngineSource();
   // The executors take images from the catalogue, and its image cache has them built by the executors.
-  const modules = new ModuleBuilder(builderCommand());
+  const modules = new ModuleBuilder();
   const builder: ProgramBuilder = {
     engineId: createHash('sha256').update(engine.id).update(pythonFingerprint()).digest('hex'),
     build: (request) => executors.build(request),

@@ -113,7 +113,7 @@ export type AuthMode = 'required' | 'optional' | 'none';
 /** What is bundled, evaluated and captured. */
 export type ScriptLanguage = 'javascript' | 'typescript';
 /** What a builder process makes ready. `wasm`: a WASI preview 1 command. */
-export type ModuleLanguage = 'wasm' | 'python';
+export type ModuleLanguage = 'wasm' | 'assemblyscript' | 'python';
 export type Language = ScriptLanguage | ModuleLanguage;
 
 export interface FunctionConfig {

@@ -39,7 +39,13 @@ const FIELDS: Names<FunctionConfig> = {
 };
 const HTTP: Names<FunctionConfig['http']> = { allow: true, secrets: true, rateLimit: true };
 const DB: Names<FunctionConfig['db']> = { role: true };
-const LANGUAGES: Readonly<Record<Language, true>> = { javascript: true, typescript: true, wasm: true, python: true };
+const LANGUAGES: Readonly<Record<Language, true>> = {
+  javascript: true,
+  typescript: true,
+  wasm: true,
+  assemblyscript: true,
+  python: true,
+};
 const AUTH: Readonly<Record<AuthMode, true>> = { required: true, optional: true, none: true };
 const TRIGGERS: TriggerNames = {
   http: { type: true },

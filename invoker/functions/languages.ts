@@ -15,6 +15,7 @@ interface LanguageFacts {
 /** The first whose `files` fit names the language of a file. */
 const LANGUAGES: Readonly<Record<Language, LanguageFacts>> = {
   wasm: { aliases: ['wasi'], files: /\.wasm$/, ending: 'wasm', builtFrom: 'module' },
+  assemblyscript: { aliases: ['as'], files: /\.as\.ts$/, ending: 'as.ts', builtFrom: 'source' },
   python: { aliases: ['py'], files: /\.py$/, ending: 'py', builtFrom: 'source' },
   typescript: { aliases: ['ts'], files: /\.[cm]?tsx?$/, ending: 'ts', builtFrom: 'script' },
   javascript: { aliases: ['js'], files: /\.[cm]?jsx?$/, ending: 'js', builtFrom: 'script' },

@@ -26,6 +26,7 @@ import { CHANNEL_FD, type Process, preview1Imports, Streams } from './preview1.t
 
 const CALL_FUEL = 3_000;
 const COPY_BYTES_PER_FUEL = 2;
+const WASM_PAGE_BYTES = 65_536;
 const NOTHING = Buffer.alloc(0);
 
 /** The part of an invocation's description that a command sees. */
@@ -112,12 +113,16 @@ export class CommandExecution implements RunningExecution, RunGuest {
   // Inside.
 
   async #enter(given: Pick<Process, 'args' | 'environ' | 'stdin'>): Promise<ExecutionEnd> {
-    if (!this.#run.hold(this.#program.memoryBytes) || !this.#run.mayBuffer(0)) this.#run.giveUp();
+    const { memoryBytes, tableBytes } = this.#program;
+    if (!this.#run.hold(memoryBytes + tableBytes) || !this.#run.mayBuffer(0)) this.#run.giveUp();
     // Its start function runs here, on the fuel that the rewriter gave it.
     const instance = new WebAssembly.Instance(this.#program.module, this.#imports(given));
     this.#memory = instance.exports.memory as WebAssembly.Memory;
     this.meter.attach(instance, START_FUEL);
     this.meter.maxMemoryPages = this.#limits.memoryPages;
+    // A start function grows the memory before anyone can be asked.
+    if (this.memoryBytes > this.#limits.memoryPages * WASM_PAGE_BYTES) return { reason: 'memory', message: '' };
+    if (!this.#run.hold(this.memoryBytes - memoryBytes)) this.#run.giveUp();
     this.meter.startSlice(QUANTUM_FUEL);
     await WebAssembly.promising(instance.exports._start as never)();
     return this.exited(0);
@@ -162,7 +167,7 @@ export class CommandExecution implements RunningExecution, RunGuest {
       this.#answer = NOTHING;
     };
     return {
-      [PREVIEW1_MODULE]: preview1Imports(process),
+      [PREVIEW1_MODULE]: preview1Imports(process, this.#program.preview1Names),
       [HOST_MODULE]: { call: new WebAssembly.Suspending(call as never) as never, take: take as never },
     };
   }

@@ -4,7 +4,8 @@ import { PosternError } from '../errors.ts';
 import { MAX_MEMORY_PAGES } from '../javascript/engine.ts';
 import { type MeteredModule, type ModuleImport, ModuleRefusedError, meter } from '../metering/index.ts';
 import { type FunctionType, parseModule } from '../wasm/module-parser.ts';
-import { PREVIEW1_SIGNATURES } from './preview1-signatures.ts';
+import { tableBytes, tooCostly } from './instance-limits.ts';
+import { PREVIEW1_SIGNATURES, type Preview1Name } from './preview1-signatures.ts';
 
 export const PREVIEW1_MODULE = 'wasi_snapshot_preview1';
 /** Host functions for languages that can import functions of their own choice. */
@@ -20,7 +21,9 @@ const OFFERED: ReadonlyMap<string, ReadonlyMap<string, string>> = new Map([
 ]);
 /** A start function can't be suspended: 3 ms. What languages do there is to set their variables. */
 export const START_FUEL = 10_000_000;
+const WASM_PAGE_BYTES = 65_536;
 const PAGES_PER_MB = 16;
+const MAX_NAME = 100;
 const KEPT_EXPORTS: ReadonlySet<string> = new Set(['_start', 'memory']);
 
 /** Before the metered module in the stored form. */
@@ -28,33 +31,22 @@ const MAGIC = Buffer.from('PSTNCMD1');
 /** Bytes of memory that a module's code takes once it is compiled, for one of its own (Go and C, measured: 3 to 5). */
 const COMPILED_FACTOR = 4;
 const SHORT_TYPES: Readonly<Record<string, string>> = { i32: 'i', i64: 'I' };
-const WASM_PAGE_BYTES = 65_536;
 
 export interface CommandProgram {
   readonly module: WebAssembly.Module;
   /** What it takes while nobody runs it. */
   readonly residentBytes: number;
-  /** Of its memory, when an instance begins. */
+  /** Of its memory, and of its tables, when an instance begins. */
   readonly memoryBytes: number;
+  readonly tableBytes: number;
   /** Whether code of its own runs while an instance is made. */
   readonly hasStart: boolean;
+  /** What it imports of preview 1. */
+  readonly preview1Names: readonly Preview1Name[];
 }
 
 export function isStoredCommand(stored: Uint8Array): boolean {
   return MAGIC.equals(stored.subarray(0, MAGIC.length));
-}
-
-/** Compiles what `buildCommand` made, beside the event loop. */
-export async function loadCommand(stored: Uint8Array): Promise<CommandProgram> {
-  // A copy: the compiler reads while the frame that these came in is given back.
-  const bytes = Uint8Array.from(stored.subarray(MAGIC.length));
-  const { memory, hasStart } = parseModule(bytes);
-  return {
-    module: await WebAssembly.compile(bytes),
-    residentBytes: bytes.length * COMPILED_FACTOR,
-    memoryBytes: (memory?.min ?? 0) * WASM_PAGE_BYTES,
-    hasStart,
-  };
 }
 
 /**
@@ -63,6 +55,8 @@ export async function loadCommand(stored: Uint8Array): Promise<CommandProgram> {
  */
 export function buildCommand(bytes: Uint8Array, maxPages: number): Uint8Array {
   const { memory, imports, exports, bytes: built } = meterUploaded(bytes);
+  const costly = tooCostly(parseModule(bytes));
+  if (costly !== undefined) throw refuse(costly);
   if (!exports.some(({ name, kind }) => name === '_start' && kind === 'function')) {
     throw refuse(
       exports.some(({ name }) => name === '_initialize')
@@ -87,13 +81,35 @@ export function buildCommand(bytes: Uint8Array, maxPages: number): Uint8Array {
   return Buffer.concat([MAGIC, built]);
 }
 
+/** Compiles what `buildCommand` made, beside the event loop. */
+export async function loadCommand(stored: Uint8Array): Promise<CommandProgram> {
+  // A copy: the compiler reads while the frame that these came in is given back.
+  const bytes = Uint8Array.from(stored.subarray(MAGIC.length));
+  const parsed = parseModule(bytes);
+  const { hasStart, imports } = parsed;
+  const names = imports.filter(({ module }) => module === PREVIEW1_MODULE).map(({ name }) => name as Preview1Name);
+  return {
+    module: await WebAssembly.compile(bytes),
+    residentBytes: bytes.length * COMPILED_FACTOR,
+    memoryBytes: (parsed.memory?.min ?? 0) * WASM_PAGE_BYTES,
+    tableBytes: tableBytes(parsed),
+    hasStart,
+    preview1Names: [...new Set(names)],
+  };
+}
+
 function signatureOf({ params, results }: FunctionType): string {
   const short = (types: FunctionType['params']): string => types.map((type) => SHORT_TYPES[type] ?? type).join('');
   return `${short(params)}->${short(results)}`;
 }
 
+/** A name may be of any length. */
+function quoted(name: string): string {
+  return JSON.stringify(name.length > MAX_NAME ? `${name.slice(0, MAX_NAME)}…` : name);
+}
+
 function whatIsImported({ module, name, kind }: ModuleImport): string {
-  return `the module imports ${kind} ${JSON.stringify(name)} from ${JSON.stringify(module)}`;
+  return `the module imports ${kind} ${quoted(name)} from ${quoted(module)}`;
 }
 
 function meterUploaded(bytes: Uint8Array): MeteredModule {

@@ -1,3 +1,4 @@
+export { buildCommandApart } from './command-compiler.ts';
 export { CommandExecution } from './command-execution.ts';
 export {
   buildCommand,
@@ -11,3 +12,4 @@ export { GuestRun, type RunGuest } from './guest-run.ts';
 export { HostChannel } from './host-channel.ts';
 export { LogLines } from './log-lines.ts';
 export { type Process, preview1Imports, Streams } from './preview1.ts';
+export { PREVIEW1_NAMES } from './preview1-signatures.ts';

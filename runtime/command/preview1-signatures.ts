@@ -50,6 +50,8 @@ const PARAMETERS = {
 
 export type Preview1Name = keyof typeof PARAMETERS;
 
+export const PREVIEW1_NAMES = Object.keys(PARAMETERS) as readonly Preview1Name[];
+
 /** As `iIi->i`, by name. */
 export const PREVIEW1_SIGNATURES: ReadonlyMap<string, string> = new Map(
   Object.entries(PARAMETERS).map(([name, parameters]) => [name, `${parameters}->${name === 'proc_exit' ? '' : 'i'}`]),

@@ -9,11 +9,6 @@ import { ERRNO } from './errno.ts';
 import { BadAddressError, type GuestMemory } from './guest-memory.ts';
 import type { Preview1Name } from './preview1-signatures.ts';
 
-export const CHANNEL_FD = 3;
-const STDIN = 0;
-const STDOUT = 1;
-const STDERR = 2;
-
 export interface Process {
   readonly args: readonly Uint8Array[];
   readonly environ: readonly Uint8Array[];
@@ -34,6 +29,11 @@ export interface Process {
   /** Never returns: it throws through the guest. */
   exit(code: number): never;
 }
+
+export const CHANNEL_FD = 3;
+const STDIN = 0;
+const STDOUT = 1;
+const STDERR = 2;
 
 /** What becomes of a process's streams while it runs: all of its state that is not in its memory. */
 export class Streams {
@@ -81,7 +81,6 @@ const NS_PER_MS = 1_000_000n;
 const MAX_SLEEP_MS = 2 ** 31 - 1;
 
 type Answer = number | Promise<number>;
-type Call = (...args: never[]) => Answer;
 
 /** Those that suspend the guest. */
 const SUSPENDING = ['fd_read', 'poll_oneoff', 'sched_yield'] as const satisfies Preview1Name[];
@@ -136,35 +135,56 @@ const NOT_THERE = [
   'sock_shutdown',
 ] as const satisfies Preview1Name[];
 
-const WORKING = [
-  'args_get',
-  'args_sizes_get',
-  'environ_get',
-  'environ_sizes_get',
-  'clock_res_get',
-  'clock_time_get',
-  'random_get',
-  'fd_close',
-  'fd_fdstat_get',
-  'fd_fdstat_set_flags',
-  'fd_filestat_get',
-  'fd_read',
-  'fd_write',
-  'poll_oneoff',
-  'sched_yield',
-  'proc_exit',
-] as const satisfies Preview1Name[];
+/** An instance's face of preview 1: what its process gives, and what its calls have changed. */
+class Preview1State {
+  readonly process: Process;
+  readonly memory: GuestMemory;
+  readonly streams: Streams;
 
-export function preview1Imports(process: Process): Record<string, WebAssembly.ImportValue> {
-  const calls: Record<string, Call> = {};
-  for (const name of NOT_CAPABLE) calls[name] = () => ERRNO.notcapable;
-  for (const name of NO_FILE) calls[name] = () => ERRNO.badf;
-  for (const name of NOT_THERE) calls[name] = () => ERRNO.nosys;
-  Object.assign(calls, working(process));
+  constructor(process: Process) {
+    this.process = process;
+    this.memory = process.memory;
+    this.streams = process.streams;
+  }
+
+  list(items: readonly Uint8Array[], pointers: number, buffer: number): number {
+    let at = buffer >>> 0;
+    for (const [index, item] of items.entries()) {
+      this.memory.setU32((pointers >>> 0) + index * 4, at);
+      this.memory.bytes(at, item.length).set(item);
+      this.memory.setU8(at + item.length, 0);
+      at += item.length + 1;
+      this.process.pay(CALL_FUEL + item.length);
+    }
+    return ERRNO.success;
+  }
+
+  sizes(items: readonly Uint8Array[], count: number, size: number): number {
+    this.memory.setU32(count, items.length);
+    this.memory.setU32(
+      size,
+      items.reduce((sum, item) => sum + item.length + 1, 0),
+    );
+    return ERRNO.success;
+  }
+}
+
+type Call = (state: Preview1State, ...args: never[]) => Answer;
+/** As an instance imports it; no function has more parameters that matter here. */
+type Import = (a?: unknown, b?: unknown, c?: unknown, d?: unknown) => Answer;
+
+/** Of those that a module imports: making all 46 for each invocation would cost more than a small program. */
+export function preview1Imports(
+  process: Process,
+  names: readonly Preview1Name[],
+): Record<string, WebAssembly.ImportValue> {
+  const state = new Preview1State(process);
   const imports: Record<string, unknown> = {};
-  for (const [name, call] of Object.entries(calls)) {
-    const checked = withErrno(call as (...args: unknown[]) => Answer);
-    imports[name] = isSuspending(name) ? new WebAssembly.Suspending(inTurns(process, checked) as never) : checked;
+  for (const name of names) {
+    const call = WORKING[name] as ((state: Preview1State, ...args: unknown[]) => Answer) | undefined;
+    if (call === undefined) imports[name] = REFUSING[name];
+    else if (isSuspending(name)) imports[name] = new WebAssembly.Suspending(inTurns(state, call) as never);
+    else imports[name] = withErrno((a, b, c, d) => call(state, a, b, c, d));
   }
   return imports as Record<string, WebAssembly.ImportValue>;
 }
@@ -173,10 +193,11 @@ export function preview1Imports(process: Process): Record<string, WebAssembly.Im
  * The engine suspends the guest in such a call whatever is returned, until the next microtask. That would be a turn of
  * which the scheduler knows nothing, and a loop of them would keep the event loop from its own: so it takes one.
  */
-function inTurns(process: Process, call: (...args: unknown[]) => Answer): (...args: unknown[]) => Promise<number> {
-  return (...args) => {
-    const answer = call(...args);
-    return typeof answer === 'number' ? process.sleep(0, () => answer) : answer;
+function inTurns(state: Preview1State, call: (state: Preview1State, ...args: unknown[]) => Answer): Import {
+  const checked = withErrno((a, b, c, d) => call(state, a, b, c, d));
+  return (a, b, c, d) => {
+    const answer = checked(a, b, c, d);
+    return typeof answer === 'number' ? state.process.sleep(0, () => answer) : answer;
   };
 }
 
@@ -196,120 +217,110 @@ function withErrno<Args extends unknown[], T>(call: (...args: Args) => T): (...a
   };
 }
 
-function working(process: Process): Record<(typeof WORKING)[number], Call> {
-  const { memory, streams } = process;
-  const { channelFd } = streams;
-  const isOpen = (fd: number): boolean => streams.isOpen(fd);
+const WORKING: Partial<Record<Preview1Name, Call>> = {
+  args_get: (state: Preview1State, pointers: number, buffer: number) =>
+    state.list(state.process.args, pointers, buffer),
+  args_sizes_get: (state: Preview1State, count: number, size: number) => state.sizes(state.process.args, count, size),
+  environ_get: (state: Preview1State, pointers: number, buffer: number) =>
+    state.list(state.process.environ, pointers, buffer),
+  environ_sizes_get: (state: Preview1State, count: number, size: number) =>
+    state.sizes(state.process.environ, count, size),
 
-  const list = (items: readonly Uint8Array[], pointers: number, buffer: number): number => {
-    let at = buffer >>> 0;
-    for (const [index, item] of items.entries()) {
-      memory.setU32((pointers >>> 0) + index * 4, at);
-      memory.bytes(at, item.length).set(item);
-      memory.setU8(at + item.length, 0);
-      at += item.length + 1;
-      process.pay(CALL_FUEL + item.length);
+  clock_res_get: (state: Preview1State, clock: number, result: number) => {
+    if (clock >>> 0 >= CLOCKS) return ERRNO.inval;
+    state.memory.setU64(result, RESOLUTION_NS);
+    return ERRNO.success;
+  },
+  clock_time_get: (state: Preview1State, clock: number, _precision: bigint, result: number) => {
+    if (clock >>> 0 >= CLOCKS) return ERRNO.inval;
+    state.process.pay(CALL_FUEL);
+    state.memory.setU64(result, nowNs(clock));
+    return ERRNO.success;
+  },
+  random_get: (state: Preview1State, address: number, length: number) => {
+    if (length >>> 0 > MAX_RANDOM_BYTES) return ERRNO.inval;
+    const bytes = state.memory.bytes(address, length);
+    state.process.pay(CALL_FUEL + bytes.length * RANDOM_BYTE_FUEL);
+    fillRandom(bytes, 0, bytes.length);
+    return ERRNO.success;
+  },
+
+  fd_close: (state: Preview1State, fd: number) => {
+    if (!state.streams.isOpen(fd)) return ERRNO.badf;
+    state.streams.close(fd);
+    return ERRNO.success;
+  },
+  fd_fdstat_get: (state: Preview1State, fd: number, result: number) => {
+    if (!state.streams.isOpen(fd)) return ERRNO.badf;
+    state.memory.bytes(result, 24).fill(0);
+    state.memory.setU8(result, FILETYPE_CHARACTER_DEVICE);
+    const { channelFd } = state.streams;
+    const reads = fd === STDIN || fd === channelFd ? RIGHT_FD_READ : 0n;
+    const writes = fd === STDIN && fd !== channelFd ? 0n : RIGHT_FD_WRITE;
+    state.memory.setU64(result + 8, reads | writes);
+    return ERRNO.success;
+  },
+  fd_fdstat_set_flags: (state: Preview1State, fd: number) => (state.streams.isOpen(fd) ? ERRNO.success : ERRNO.badf),
+  fd_filestat_get: (state: Preview1State, fd: number, result: number) => {
+    if (!state.streams.isOpen(fd)) return ERRNO.badf;
+    state.memory.bytes(result, 64).fill(0);
+    state.memory.setU8(result + 16, FILETYPE_CHARACTER_DEVICE);
+    return ERRNO.success;
+  },
+
+  fd_read: (state: Preview1State, fd: number, vectors: number, count: number, result: number) => {
+    if (!state.streams.isOpen(fd) || (fd !== STDIN && fd !== state.streams.channelFd)) return ERRNO.badf;
+    if (count >>> 0 > MAX_VECTORS) return ERRNO.inval;
+    const room = roomOf(state.memory, vectors, count);
+    state.process.pay((count >>> 0) * VECTOR_FUEL);
+    if (fd !== state.streams.channelFd) {
+      const { streams } = state;
+      const bytes = state.process.stdin.subarray(streams.stdinAt, streams.stdinAt + room);
+      streams.stdinAt += bytes.length;
+      state.process.pay(bytes.length / COPY_BYTES_PER_FUEL);
+      return scatter(state.memory, vectors, count, result, bytes);
     }
-    return ERRNO.success;
-  };
-  const sizes = (items: readonly Uint8Array[], count: number, size: number): number => {
-    memory.setU32(count, items.length);
-    memory.setU32(
-      size,
-      items.reduce((sum, item) => sum + item.length + 1, 0),
+    return state.process.readChannel(
+      room,
+      withErrno((bytes: Uint8Array) => {
+        state.process.pay(bytes.length * CHANNEL_BYTE_FUEL);
+        return scatter(state.memory, vectors, count, result, bytes);
+      }),
     );
-    return ERRNO.success;
-  };
-
-  return {
-    args_get: (pointers: number, buffer: number) => list(process.args, pointers, buffer),
-    args_sizes_get: (count: number, size: number) => sizes(process.args, count, size),
-    environ_get: (pointers: number, buffer: number) => list(process.environ, pointers, buffer),
-    environ_sizes_get: (count: number, size: number) => sizes(process.environ, count, size),
-
-    clock_res_get: (clock: number, result: number) => {
-      if (clock >>> 0 >= CLOCKS) return ERRNO.inval;
-      memory.setU64(result, RESOLUTION_NS);
-      return ERRNO.success;
-    },
-    clock_time_get: (clock: number, _precision: bigint, result: number) => {
-      if (clock >>> 0 >= CLOCKS) return ERRNO.inval;
-      process.pay(CALL_FUEL);
-      memory.setU64(result, nowNs(clock));
-      return ERRNO.success;
-    },
-    random_get: (address: number, length: number) => {
-      if (length >>> 0 > MAX_RANDOM_BYTES) return ERRNO.inval;
-      const bytes = memory.bytes(address, length);
-      process.pay(CALL_FUEL + bytes.length * RANDOM_BYTE_FUEL);
-      fillRandom(bytes, 0, bytes.length);
-      return ERRNO.success;
-    },
-
-    fd_close: (fd: number) => {
-      if (!isOpen(fd)) return ERRNO.badf;
-      streams.close(fd);
-      return ERRNO.success;
-    },
-    fd_fdstat_get: (fd: number, result: number) => {
-      if (!isOpen(fd)) return ERRNO.badf;
-      memory.bytes(result, 24).fill(0);
-      memory.setU8(result, FILETYPE_CHARACTER_DEVICE);
-      const reads = fd === STDIN || fd === channelFd ? RIGHT_FD_READ : 0n;
-      const writes = fd === STDIN && fd !== channelFd ? 0n : RIGHT_FD_WRITE;
-      memory.setU64(result + 8, reads | writes);
-      return ERRNO.success;
-    },
-    fd_fdstat_set_flags: (fd: number) => (isOpen(fd) ? ERRNO.success : ERRNO.badf),
-    fd_filestat_get: (fd: number, result: number) => {
-      if (!isOpen(fd)) return ERRNO.badf;
-      memory.bytes(result, 64).fill(0);
-      memory.setU8(result + 16, FILETYPE_CHARACTER_DEVICE);
-      return ERRNO.success;
-    },
-
-    fd_read: (fd: number, vectors: number, count: number, result: number) => {
-      if (!isOpen(fd) || (fd !== STDIN && fd !== channelFd)) return ERRNO.badf;
-      if (count >>> 0 > MAX_VECTORS) return ERRNO.inval;
-      const room = roomOf(memory, vectors, count);
-      process.pay((count >>> 0) * VECTOR_FUEL);
-      if (fd !== channelFd) {
-        const bytes = process.stdin.subarray(streams.stdinAt, streams.stdinAt + room);
-        streams.stdinAt += bytes.length;
-        process.pay(bytes.length / COPY_BYTES_PER_FUEL);
-        return scatter(memory, vectors, count, result, bytes);
-      }
-      return process.readChannel(
-        room,
-        withErrno((bytes: Uint8Array) => {
-          process.pay(bytes.length * CHANNEL_BYTE_FUEL);
-          return scatter(memory, vectors, count, result, bytes);
-        }),
+  },
+  fd_write: (state: Preview1State, fd: number, vectors: number, count: number, result: number) => {
+    const { channelFd } = state.streams;
+    if (!state.streams.isOpen(fd) || (fd === STDIN && fd !== channelFd)) return ERRNO.badf;
+    if (count >>> 0 > MAX_VECTORS) return ERRNO.inval;
+    state.process.pay((count >>> 0) * VECTOR_FUEL);
+    let written = 0;
+    for (let index = 0; index < count; index++) {
+      const at = (vectors >>> 0) + index * 8;
+      const bytes = state.memory.bytes(
+        state.memory.u32(at),
+        Math.min(state.memory.u32(at + 4), MAX_WRITE_BYTES - written),
       );
-    },
-    fd_write: (fd: number, vectors: number, count: number, result: number) => {
-      if (!isOpen(fd) || (fd === STDIN && fd !== channelFd)) return ERRNO.badf;
-      if (count >>> 0 > MAX_VECTORS) return ERRNO.inval;
-      process.pay((count >>> 0) * VECTOR_FUEL);
-      let written = 0;
-      for (let index = 0; index < count; index++) {
-        const at = (vectors >>> 0) + index * 8;
-        const bytes = memory.bytes(memory.u32(at), Math.min(memory.u32(at + 4), MAX_WRITE_BYTES - written));
-        process.pay(CALL_FUEL + bytes.length * (fd === channelFd ? CHANNEL_BYTE_FUEL : WRITTEN_BYTE_FUEL[fd])!);
-        if (fd === STDERR) process.onStderr(bytes);
-        else if (!(fd === STDOUT ? process.onStdout(bytes) : process.onChannel(bytes))) return ERRNO.fbig;
-        written += bytes.length;
-      }
-      memory.setU32(result, written);
-      return ERRNO.success;
-    },
+      state.process.pay(CALL_FUEL + bytes.length * (fd === channelFd ? CHANNEL_BYTE_FUEL : WRITTEN_BYTE_FUEL[fd])!);
+      if (fd === STDERR) state.process.onStderr(bytes);
+      else if (!(fd === STDOUT ? state.process.onStdout(bytes) : state.process.onChannel(bytes))) return ERRNO.fbig;
+      written += bytes.length;
+    }
+    state.memory.setU32(result, written);
+    return ERRNO.success;
+  },
 
-    poll_oneoff: (subscriptions: number, events: number, count: number, result: number) =>
-      poll(process, subscriptions, events, count, result),
-    sched_yield: () => process.sleep(0, () => ERRNO.success),
-    proc_exit: (code: number) => process.exit(code >>> 0),
-  };
-}
+  poll_oneoff: (state: Preview1State, subscriptions: number, events: number, count: number, result: number) =>
+    poll(state.process, subscriptions, events, count, result),
+  sched_yield: (state: Preview1State) => state.process.sleep(0, () => ERRNO.success),
+  proc_exit: (state: Preview1State, code: number) => state.process.exit(code >>> 0),
+};
+
+/** Functions that answer with an error, whatever they are given. */
+const REFUSING: Readonly<Record<string, () => number>> = Object.fromEntries([
+  ...NOT_CAPABLE.map((name) => [name, () => ERRNO.notcapable]),
+  ...NO_FILE.map((name) => [name, () => ERRNO.badf]),
+  ...NOT_THERE.map((name) => [name, () => ERRNO.nosys]),
+]);
 
 function nowNs(clock: number): bigint {
   const ms = clock === CLOCK_REALTIME ? Date.now() : Math.floor(performance.now());

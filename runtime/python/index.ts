@@ -6,6 +6,7 @@ export {
   type PythonDefinition,
   type PythonFunction,
 } from './python-builder.ts';
+export { buildInterpreterApart, buildPythonApart } from './python-compiler.ts';
 export { PythonExecution, type PythonProgram } from './python-execution.ts';
 export { decodePythonImage, encodePythonImage, isStoredPython, type PythonImage } from './python-image.ts';
 export { buildPythonSource, type PythonSource, pythonFingerprint } from './python-module.ts';

@@ -8,6 +8,7 @@ import {
   BadAddressError,
   GuestMemory,
   PREVIEW1_MODULE,
+  PREVIEW1_NAMES,
   type Process,
   preview1Imports,
   Streams,
@@ -150,7 +151,7 @@ export class PythonSandbox {
   }
 
   #preview1(args: readonly Uint8Array[]): Imports {
-    const calls = preview1Imports({
+    const process: Process = {
       args,
       environ: [],
       stdin: NOTHING,
@@ -166,7 +167,8 @@ export class PythonSandbox {
       sleep: (ms, then) => this.hooks.sleep(ms, then),
       pay: (fuel) => this.hooks.pay(fuel),
       exit: (code) => this.hooks.exit(code),
-    });
+    };
+    const calls = preview1Imports(process, PREVIEW1_NAMES);
     const random = calls.random_get as unknown as (address: number, length: number) => number;
     const random_get = (address: number, length: number): number =>
       this.hooks.randomAllowed() ? random(address, length) : ERRNO_NOSYS;

@@ -85,6 +85,38 @@ def handler(event):
         case 'abort': os.abort()
 `;
 
+const ASSEMBLYSCRIPT = `
+import { db, Json, log } from 'postern';
+let calls: i32 = 0;
+
+function deeper(n: i32): i32 {
+  return n < 0 ? 0 : 1 + deeper(n + 1);
+}
+
+export function handler(event: Json): Json {
+  const task = event.get('do').asString();
+  if (task == 'echo') return event;
+  if (task == 'remember') return Json.number(++calls);
+  if (task == 'loop') while (true) {}
+  if (task == 'fill') {
+    const room = new Uint8Array(16 << 20);
+    while (true) memory.fill(room.dataStart, 1, 16 << 20);
+  }
+  if (task == 'query') return db.query('select $1::int + 1 as next', Json.array().push(Json.integer(41))).at(0).get('next');
+  if (task == 'wait') db.query('select pg_sleep(30)');
+  if (task == 'grow') {
+    const all = new Array<Uint8Array>();
+    while (true) all.push(new Uint8Array(1 << 20));
+  }
+  if (task == 'recurse') return Json.number(deeper(0));
+  if (task == 'throw') throw new Error('as asked');
+  if (task == 'log') log.info('a line');
+  if (task == 'flood') for (let n = 0; n < 5000; n++) log.info('line ' + n.toString());
+  if (task == 'large') return Json.string('x'.repeat(6_500_000));
+  if (task == 'abort') unreachable();
+  return Json.null();
+}`;
+
 const JAVY = `
 import { readFileSync, STDIO, writeFileSync } from 'javy/fs';
 const answer = (value) => writeFileSync(STDIO.Stdout, new TextEncoder().encode(JSON.stringify(value)));
@@ -148,6 +180,11 @@ export const KINDS: readonly Kind[] = [
   { name: 'javascript', lacks: ['exit', 'abort'], deploy: async () => ({ source: JAVASCRIPT }) },
   { name: 'javy', lacks: ['exit', 'abort'], deploy: async () => ({ source: JAVY }) },
   { name: 'python', lacks: [], deploy: async () => ({ source: PYTHON, language: 'python' }) },
+  {
+    name: 'assemblyscript',
+    lacks: ['exit'],
+    deploy: async () => ({ source: ASSEMBLYSCRIPT, language: 'assemblyscript' }),
+  },
   {
     name: 'c',
     lacks: [],

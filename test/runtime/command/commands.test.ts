@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { compileC } from '../../support/compile-c.ts';
 import { logged, programOf, type Ran, run, value } from './support/commands.ts';
@@ -357,4 +359,13 @@ test('the header compiles without a warning, by imports and over file descriptor
       ]);
     }
   }
+});
+
+test('the C program of docs/webassembly.md works', async () => {
+  const page = await readFile(join(import.meta.dirname, '../../../docs/webassembly.md'), 'utf8');
+  const [, source] = /```c\n(.*?)```/s.exec(page) as unknown as [string, string];
+  const ran = await run(programOf(await compileC(source, ['-Werror'])), {
+    onHostCall: ({ answer }) => answer(true, '{"rows":[[1]]}'),
+  });
+  expect(JSON.parse(ran.text)).toEqual({ ok: true, value: { rows: [[1]] } });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { PREVIEW1_SIGNATURES } from '../../../runtime/command/preview1-signatures.ts';
-import { END, forever, get, I32, i32, set, VOID } from '../metering/wasm-builder.ts';
+import { END, forever, get, I32, i32, set, u32, VOID } from '../metering/wasm-builder.ts';
 import { logged, programOf, type Ran, type RunOptions, run } from './support/commands.ts';
 import { data, parametersOf, store, type WasiSource, wasiModule } from './support/wasi-module.ts';
 
@@ -399,6 +399,15 @@ describe('start functions', () => {
     expect(await runModule(waits, { limits: { timeoutMs: 50 } })).toMatchObject({ how: 'time', frees: 1 });
   });
 
+  test('what one grows the memory by is counted, and bounded by the limit', async () => {
+    const grows = own([...i32(100), 0x40, 0, DROP]);
+    const ran = await runModule(grows);
+    expect(ran.heldBytes).toBeGreaterThan(102 * 65_536);
+    expect(ran.freedBytes).toBe(ran.heldBytes);
+    expect(await runModule(grows, { limits: { memoryPages: 50 } })).toMatchObject({ how: 'memory', frees: 1 });
+    expect(await runModule(grows, { mayHold: (bytes) => bytes < 6_000_000 })).toMatchObject({ how: 'overloaded' });
+  });
+
   test('one may exit', async () => {
     expect(await runModule(own([...i32(9), 0x10, 0]))).toMatchObject({ how: 'exception' });
     expect(await runModule(own([...i32(0), 0x10, 0], { code: () => [UNREACHABLE] }))).toMatchObject({ how: 'value' });
@@ -471,6 +480,34 @@ describe('odd modules', () => {
     const tell = [...name('wasi_snapshot_preview1'), ...name('fd_tell'), 0, 0];
     const global = [...name('postern'), ...name('call'), 3, I32, 0];
     expect(refusal({ raw: { 2: [2, ...tell, ...global] } })).toMatch(/global "call" from "postern"/);
+  });
+
+  test('one whose instances would take long to make, or much memory beside its own, is refused', () => {
+    const vector = (count: number, item: readonly number[]): number[] => [
+      ...u32(count),
+      ...Array.from({ length: count }, () => item).flat(),
+    ];
+    const build =
+      (raw: Record<number, number[]>, rest: Partial<WasiSource> = {}) =>
+      () =>
+        programOf(wasiModule({ uses: ['fd_tell'], code: () => [], raw, ...rest }));
+    const name = (text: string): number[] => [text.length, ...Buffer.from(text)];
+    const tell = [...name('wasi_snapshot_preview1'), ...name('fd_tell'), 0, 0];
+    const exports = (start: number) => [2, ...name('memory'), 2, 0, ...name('_start'), 0, ...u32(start)];
+    expect(build({ 2: vector(1_001, tell), 7: exports(1_001) })).toThrow('1001 imports; 1000 are allowed');
+    expect(build({ 4: vector(5, [0x70, 0, ...u32(100_000)]) })).toThrow('5 tables; 4 are allowed');
+    const elements = [0, 0x41, 0, END, ...vector(60_000, [1])];
+    expect(build({ 9: vector(9, elements) }, { table: { min: 60_000 } })).toThrow('bytes of element segments; 524288');
+    expect(build({ 6: vector(220_000, [I32, 1, 0x41, 0, END]) })).toThrow('bytes of globals; 1048576');
+    const long = build({ 2: [1, ...u32(50_000), ...Buffer.from('x'.repeat(50_000)), ...name('f'), 0, 0] });
+    expect(long).toThrow(/imports function "f" from "x{100}…", which is not offered/);
+  });
+
+  test('what its tables hold counts as its memory', async () => {
+    const small = await runModule({ uses: ['fd_tell'], code: () => [] });
+    const large = await runModule({ uses: ['fd_tell'], code: () => [], table: { min: 100_000 } });
+    expect(large.heldBytes - small.heldBytes).toBeGreaterThan(1_000_000);
+    expect(large.freedBytes).toBe(large.heldBytes);
   });
 
   test('an import with other types than the function has is refused', () => {

@@ -22,6 +22,8 @@ export interface HostCall {
 
 export interface RunOptions {
   readonly event?: unknown;
+  /** In place of `event`, as it is. */
+  readonly eventText?: string;
   readonly env?: Record<string, string>;
   readonly functionName?: string;
   readonly limits?: Partial<ExecutionLimits>;
@@ -108,7 +110,8 @@ function runLoaded(program: CommandProgram, options: RunOptions): Promise<Ran> {
     },
   });
   const meta = { functionName: options.functionName ?? 'test', env: options.env ?? {} };
-  execution.start(Buffer.from(JSON.stringify(options.event ?? {})), Buffer.from(JSON.stringify(meta)));
+  const text = options.eventText ?? JSON.stringify(options.event ?? {});
+  execution.start(Buffer.from(text), Buffer.from(JSON.stringify(meta)));
   options.onStart?.(execution);
   return promise;
 }

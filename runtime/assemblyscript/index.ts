@@ -1,0 +1,1 @@
+export { compileAssemblyScript } from './compile.ts';

@@ -1,0 +1,2 @@
+export type { CompilerKind } from './compilers.ts';
+export { runCompiler } from './run-compiler.ts';
