@@ -1,4 +1,5 @@
 export * from './assemblyscript/index.ts';
+export { buildCommandApart } from './command/build-apart.ts';
 export * from './command/index.ts';
 export { editDistance } from './edit-distance.ts';
 export * from './errors.ts';

@@ -1,4 +1,3 @@
-export { buildCommandApart } from './command-compiler.ts';
 export { CommandExecution } from './command-execution.ts';
 export {
   buildCommand,

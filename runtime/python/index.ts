@@ -1,3 +1,4 @@
+export { buildInterpreterApart, buildPythonApart } from './build-apart.ts';
 export { createInterpreter, type Interpreter } from './interpreter.ts';
 export { packPythonSource, unpackPythonSource } from './packed-source.ts';
 export {
@@ -6,7 +7,6 @@ export {
   type PythonDefinition,
   type PythonFunction,
 } from './python-builder.ts';
-export { buildInterpreterApart, buildPythonApart } from './python-compiler.ts';
 export { PythonExecution, type PythonProgram } from './python-execution.ts';
 export { decodePythonImage, encodePythonImage, isStoredPython, type PythonImage } from './python-image.ts';
 export { buildPythonSource, type PythonSource, pythonFingerprint } from './python-module.ts';
