@@ -1,0 +1,517 @@
+/**
+ * One invocation of a component, in a fresh instance of each of its core modules.
+ *
+ * The guest runs in slices, as every guest. It can be suspended only while nothing of the glue lies between it and the call
+ * that entered it (JSPI can't suspend a JavaScript frame): start functions, `cabi_realloc`, post-return and what the guest is
+ * called back for within an import run in one piece, and not for long (`MAX_PIECE_MS`).
+ */
+
+import { ByteSink } from '../command/byte-sink.ts';
+import { LogLines } from '../command/log-lines.ts';
+import {
+  type EndReason,
+  type ExecutionEnd,
+  type ExecutionLimits,
+  type ExecutionUsage,
+  type Finish,
+  type GuestListener,
+  QUANTUM_FUEL,
+  type RunningExecution,
+} from '../execution.ts';
+import { Meter, type MeterHooks } from '../metering/index.ts';
+import type { Scheduler } from '../scheduler.ts';
+import type { ComponentProgram, GlueExports } from './component-program.ts';
+import { exceptionFinish, httpFinish, jsonFinish, stdoutFinish } from './finishes.ts';
+import { glueGlobals } from './glue-globals.ts';
+import { requestFromEvent } from './http-event.ts';
+import { type Offered, offerImports } from './offered-imports.ts';
+import { START_FUEL } from './stored-component.ts';
+import { type ComponentHost, Unwind } from './wasi/host.ts';
+
+const MAX_HOST_CALLS = 1_000;
+/** Calls of imports of any kind: the glue keeps some hundred bytes of each, and they are not metered. */
+const MAX_IMPORT_CALLS = 250_000;
+/** Of what the host keeps for the guest: resources, header fields, bodies. */
+const MAX_KEPT_BYTES = 64 * 1024 * 1024;
+/** Somewhat more than the log's own caps (1,000 lines, 256 KB). */
+const MAX_CASTS = 1_100;
+const MAX_CAST_BYTES = 512 * 1024;
+const MAX_LINE_CHARACTERS = 8_000;
+const MAX_FIELDS_CHARACTERS = 6_000;
+const MAX_SLICE_MS = 0.5;
+const MAX_PIECE_MS = 100;
+const WASM_PAGE_BYTES = 65_536;
+
+type Callable = (...args: unknown[]) => unknown;
+
+/** The part of an invocation's description that a component sees. */
+interface ComponentMeta {
+  readonly functionName: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly bodyAt?: number;
+}
+
+interface HostCall {
+  readonly done: (ok: boolean, answer: string) => void;
+}
+
+export class ComponentExecution implements MeterHooks, RunningExecution {
+  readonly #scheduler: Scheduler;
+  readonly #lane: string;
+  readonly #limits: ExecutionLimits;
+  readonly #program: ComponentProgram;
+  readonly #listener: GuestListener;
+  readonly #meter = new Meter(this);
+  readonly #stderr: LogLines;
+  readonly #startedAt = performance.now();
+  readonly #deadline: number;
+  readonly #deadlineTimer: NodeJS.Timeout;
+  readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #calls = new Map<number, HostCall>();
+  /** Each ends a suspension now: the guest goes on, to be trapped. */
+  readonly #interrupts = new Set<() => void>();
+  readonly #stdout = new ByteSink();
+  #stdoutBytes = 0;
+  #instances = 0;
+  #heldBytes = 0;
+  #keptBytes = 0;
+  /** Guest stacks that were entered and have not returned, suspended ones too. */
+  #stacks = 0;
+  /** The guest runs, and may be suspended. */
+  #isSuspendable = false;
+  #isEntered = false;
+  #isRunning = false;
+  #isFreed = false;
+  #ended = false;
+  #exitCode: number | undefined;
+  #refusedForOthers = false;
+  #cpuMs = 0;
+  #sliceStartedAt = 0;
+  #hostCalls = 0;
+  #importCalls = 0;
+  #casts = 0;
+  #castBytes = 0;
+
+  constructor(
+    scheduler: Scheduler,
+    lane: string,
+    limits: ExecutionLimits,
+    program: ComponentProgram,
+    listener: GuestListener,
+  ) {
+    this.#scheduler = scheduler;
+    this.#lane = lane;
+    this.#limits = limits;
+    this.#program = program;
+    this.#listener = listener;
+    this.#deadline = this.#startedAt + limits.timeoutMs;
+    this.#deadlineTimer = setTimeout(() => this.end('time', ''), limits.timeoutMs);
+    this.#stderr = new LogLines((message) => this.#log('info', message, ''));
+  }
+
+  start(event: Uint8Array, meta: Uint8Array): void {
+    const given = JSON.parse(Buffer.from(meta).toString()) as ComponentMeta;
+    const text = Buffer.from(event).toString();
+    this.#scheduler.enqueue(this.#lane, () => {
+      this.#isEntered = true;
+      if (this.#ended) this.#freeWhenIdle();
+      else void this.#run(text, given);
+    });
+  }
+
+  /** A host call's answer; ignored when the invocation is over. */
+  settle(callId: number, ok: boolean, payload: Uint8Array): void {
+    const call = this.#calls.get(callId);
+    this.#calls.delete(callId);
+    if (this.#ended || call === undefined) return;
+    try {
+      call.done(ok, Buffer.from(payload).toString());
+    } catch (error) {
+      // It is over: what it would have the host keep was too much.
+      if (!(error instanceof Unwind)) throw error;
+    }
+  }
+
+  /** Ends the invocation from outside; a suspended guest is trapped at once. */
+  end(reason: EndReason, message: string): void {
+    if (this.#ended) return;
+    this.#conclude({ reason, message });
+    for (const interrupt of [...this.#interrupts]) interrupt();
+    this.#freeWhenIdle();
+  }
+
+  // What the meter asks.
+
+  onOutOfFuel(): 'continue' | 'kill' | 'yield' {
+    if (this.#ended || this.#exitCode !== undefined || this.#isOver()) return 'kill';
+    if (this.#isSuspendable) return 'yield';
+    this.#meter.startSlice(QUANTUM_FUEL);
+    return 'continue';
+  }
+
+  onYield(): Promise<'continue' | 'kill'> {
+    return new Promise((resolve) => {
+      this.#isSuspendable = false;
+      const go = this.#suspend(() => {
+        this.#isSuspendable = true;
+        resolve(this.#ended ? 'kill' : 'continue');
+      });
+      go();
+    });
+  }
+
+  onGrow(_currentPages: number, deltaPages: number): boolean {
+    return this.#hold(deltaPages);
+  }
+
+  // Inside.
+
+  async #run(event: string, meta: ComponentMeta): Promise<void> {
+    this.#onTurn();
+    try {
+      const offered = offerImports(this.#host(event, meta));
+      const exports = this.#instantiate(offered);
+      const finish = await this.#call(exports, offered, event, meta);
+      if (!this.#ended) this.#conclude({ reason: 'finished', finish });
+    } catch (error) {
+      this.#onThrown(error);
+    }
+    this.#pause();
+    this.#freeWhenIdle();
+  }
+
+  /** Synchronous, and never awaited: an export may be called `then`. */
+  #instantiate({ imports }: Offered): GlueExports {
+    const globals = glueGlobals(this.#program, {
+      promising: (fn) => this.#promising(fn),
+      suspending: (fn) => this.#suspending(fn),
+      instantiate: (module, given) => this.#newInstance(module, given),
+      timers: this.#timers,
+    });
+    const { coreModules } = this.#program;
+    const pages = new Map<WebAssembly.Module, number>();
+    const getCoreModule = (name: string): WebAssembly.Module => {
+      const { module, minPages } = coreModules.get(name) as { module: WebAssembly.Module; minPages: number };
+      pages.set(module, minPages);
+      return module;
+    };
+    const exports = this.#program.bindGlue(globals)(getCoreModule, imports, (module, given = {}) => {
+      if (this.#ended || this.#isOver()) throw new Unwind();
+      if (!this.#hold(pages.get(module) ?? 0))
+        this.#unwind(this.#refusedForOthers ? 'overloaded' : 'memory', 'no room for its memory');
+      const instance = this.#newInstance(module, given);
+      this.#meter.attach(instance, START_FUEL);
+      return instance;
+    });
+    if (exports instanceof Promise) throw new Error('the component waits while it is instantiated');
+    this.#meter.startSlice(QUANTUM_FUEL);
+    return exports;
+  }
+
+  async #call(exports: GlueExports, offered: Offered, event: string, meta: ComponentMeta): Promise<Finish> {
+    const { maxResultBytes } = this.#limits;
+    const { world, entry } = this.#program;
+    if (world === 'handler') return jsonFinish(await (exports[entry] as Callable)(event), maxResultBytes);
+    const instance = exports[entry] as Readonly<Record<string, Callable>>;
+    if (world === 'http') {
+      const { args, answer } = offered.http.serve(requestFromEvent(event, meta.bodyAt ?? -1));
+      await (instance.handle as Callable)(...args);
+      return httpFinish(answer(), maxResultBytes);
+    }
+    await (instance.run as Callable)();
+    return stdoutFinish(0, this.#stdoutTaken());
+  }
+
+  #host(event: string, { functionName, env }: ComponentMeta): ComponentHost {
+    const isCommand = this.#program.world === 'command';
+    return {
+      args: [functionName],
+      environ: Object.entries(env),
+      stdin: isCommand ? Buffer.from(event) : NOTHING,
+      onStdout: (bytes) => (isCommand ? this.#onStdout(bytes) : this.#onOutput(bytes)),
+      onStderr: (bytes) => this.#onOutput(bytes),
+      exit: (code) => {
+        this.#exitCode ??= code;
+        throw new Unwind();
+      },
+      log: (level, message, fields) => this.#log(level, message, fields),
+      ask: (operation, payload, done) => this.#ask(operation, payload, done),
+      wait: (begin, then) => this.#wait(begin, then),
+      keep: (bytes) => this.#keep(bytes),
+    };
+  }
+
+  // Between the glue and the guest.
+
+  #newInstance(module: WebAssembly.Module, imports: WebAssembly.Imports): WebAssembly.Instance {
+    const known = this.#program.glueImports;
+    const order = this.#instances++;
+    known[order] ??= glueFunctionsOf(imports);
+    for (const [from, name] of known[order]) {
+      const fields = imports[from] as Record<string, unknown>;
+      fields[name] = this.#guarded(fields[name] as Callable);
+    }
+    return new WebAssembly.Instance(module, imports);
+  }
+
+  /** A function of the glue that the guest calls, and that may call the guest. */
+  #guarded(fn: Callable): Callable {
+    return (...args) => {
+      if (this.#ended) throw new Unwind();
+      this.#countCall();
+      const before = this.#isSuspendable;
+      this.#isSuspendable = false;
+      try {
+        return fn(...args);
+      } finally {
+        this.#isSuspendable = before;
+        // Its time is not metered: the guest's next charge hands on the thread.
+        if (performance.now() - this.#sliceStartedAt > MAX_SLICE_MS) this.#meter.startSlice(1);
+      }
+    };
+  }
+
+  #suspending(fn: Callable): Callable {
+    return async (...args) => {
+      this.#isSuspendable = false;
+      try {
+        this.#countCall();
+        return await fn(...args);
+      } finally {
+        this.#isSuspendable = true;
+      }
+    };
+  }
+
+  /** Made at the first call: most are never called. */
+  #promising(fn: Callable): Callable {
+    let entered: Callable | undefined;
+    return async (...args) => {
+      entered ??= WebAssembly.promising(fn as WebAssembly.ExportValue) as Callable;
+      const before = this.#isSuspendable;
+      this.#stacks++;
+      this.#isSuspendable = true;
+      const returned = entered(...args);
+      this.#isSuspendable = before;
+      try {
+        return await returned;
+      } finally {
+        this.#isSuspendable = false;
+        this.#stacks--;
+        this.#freeWhenIdle();
+      }
+    };
+  }
+
+  #countCall(): void {
+    if (++this.#importCalls > MAX_IMPORT_CALLS) this.#unwind('panic', `more than ${MAX_IMPORT_CALLS} calls of imports`);
+  }
+
+  // Waiting.
+
+  #wait<T>(begin: (done: () => void) => () => void, then: () => T): Promise<T> {
+    return new Promise((resolve, reject) => {
+      let forget = (): void => {};
+      const go = this.#suspend(() => {
+        forget();
+        if (this.#ended) return reject(new Unwind());
+        try {
+          resolve(then());
+        } catch (error) {
+          reject(error);
+        }
+      });
+      forget = begin(go);
+    });
+  }
+
+  /** Returns what queues the guest's next turn, in which `resume` is called, once; an interruption calls it at once. */
+  #suspend(resume: () => void): () => void {
+    this.#pause();
+    let isOver = false;
+    const once = (): void => {
+      if (isOver) return;
+      isOver = true;
+      this.#interrupts.delete(once);
+      this.#onTurn();
+      if (!this.#ended) this.#meter.startSlice(QUANTUM_FUEL);
+      resume();
+    };
+    this.#interrupts.add(once);
+    return () => this.#scheduler.enqueue(this.#lane, once);
+  }
+
+  #onTurn(): void {
+    this.#isRunning = true;
+    this.#sliceStartedAt = performance.now();
+  }
+
+  #pause(): void {
+    if (this.#isRunning) this.#cpuMs += performance.now() - this.#sliceStartedAt;
+    this.#isRunning = false;
+  }
+
+  // Limits.
+
+  /** Whether a limit is reached: the invocation is concluded then. */
+  #isOver(): boolean {
+    const now = performance.now();
+    if (now >= this.#deadline) this.#conclude({ reason: 'time', message: '' });
+    else if (this.#meter.fuelUsed > this.#limits.fuel) this.#conclude({ reason: 'cpu', message: '' });
+    else if (!this.#isSuspendable && now - this.#sliceStartedAt > MAX_PIECE_MS) {
+      const message = `a start function, cabi_realloc or post-return ran for more than ${MAX_PIECE_MS} ms`;
+      this.#conclude({ reason: 'panic', message });
+    }
+    return this.#ended;
+  }
+
+  /** All memories of the component together. */
+  #hold(pages: number): boolean {
+    const bytes = pages * WASM_PAGE_BYTES;
+    if (this.#heldBytes + bytes > this.#limits.memoryPages * WASM_PAGE_BYTES) return false;
+    if (!this.#listener.mayHold(bytes)) {
+      this.#refusedForOthers = true;
+      return false;
+    }
+    this.#heldBytes += bytes;
+    return true;
+  }
+
+  #keep(bytes: number): void {
+    this.#keptBytes += bytes;
+    if (this.#keptBytes > MAX_KEPT_BYTES) this.#unwind('memory', 'too many resources of the host');
+  }
+
+  #unwind(reason: EndReason, message: string): never {
+    this.#conclude({ reason, message });
+    throw new Unwind();
+  }
+
+  // What the guest does outside.
+
+  #ask(operation: string, payload: string, done: HostCall['done']): void {
+    if (this.#ended) return;
+    if (this.#hostCalls >= MAX_HOST_CALLS) {
+      done(false, TOO_MANY_CALLS);
+      return;
+    }
+    const id = ++this.#hostCalls;
+    this.#calls.set(id, { done });
+    this.#listener.onHostCall(id, operation, Buffer.from(payload));
+  }
+
+  #log(level: string, message: string, fields: string): void {
+    const shown = message.slice(0, MAX_LINE_CHARACTERS);
+    const rest = isSmallObject(fields) ? `,"fields":${fields}` : '';
+    const payload = Buffer.from(`{"level":${JSON.stringify(level)},"message":${JSON.stringify(shown)}${rest}}`);
+    this.#casts++;
+    this.#castBytes += payload.length;
+    if (this.#ended || this.#casts > MAX_CASTS || this.#castBytes > MAX_CAST_BYTES) return;
+    this.#listener.onCast('log', payload);
+  }
+
+  #onOutput(bytes: Uint8Array): void {
+    if (this.#casts <= MAX_CASTS) this.#stderr.write(bytes);
+  }
+
+  #onStdout(bytes: Uint8Array): void {
+    this.#stdoutBytes += bytes.length;
+    if (this.#stdoutBytes <= this.#limits.maxResultBytes) this.#stdout.append(bytes);
+  }
+
+  #stdoutTaken(): Buffer | null {
+    return this.#stdoutBytes > this.#limits.maxResultBytes ? null : this.#stdout.take();
+  }
+
+  // The end.
+
+  #onThrown(error: unknown): void {
+    if (this.#ended) return;
+    if (this.#exitCode !== undefined) this.#concludeExited(this.#exitCode);
+    else if (this.#program.world === 'command' && error === undefined) this.#concludeExited(1);
+    // What WIT calls an error is thrown as it is: the handler's own text.
+    else if (typeof error === 'string') this.#conclude({ reason: 'finished', finish: exceptionFinish('Error', error) });
+    else this.#onTrap(error);
+  }
+
+  #concludeExited(code: number): void {
+    const reason = this.#breakdown();
+    if (code !== 0 && reason !== 'panic') this.#conclude({ reason, message: '' });
+    else if (this.#program.world === 'command')
+      this.#conclude({ reason: 'finished', finish: stdoutFinish(code, this.#stdoutTaken()) });
+    else {
+      const message = `the component ended itself with exit code ${code} before it answered`;
+      this.#conclude({ reason: 'finished', finish: exceptionFinish('ExitError', message) });
+    }
+  }
+
+  #onTrap(error: unknown): void {
+    const isUnmade = error instanceof RangeError && error.message.startsWith('WebAssembly.Instance');
+    const message = error instanceof Error ? error.message : 'the component gave up';
+    this.#conclude(
+      isUnmade
+        ? { reason: 'overloaded', message: 'no instance could be made' }
+        : { reason: this.#breakdown(), message },
+    );
+  }
+
+  /** What a guest that gave up had reason to. */
+  #breakdown(): EndReason {
+    if (this.#refusedForOthers) return 'overloaded';
+    return this.#meter.growFailed ? 'memory' : 'panic';
+  }
+
+  #conclude(end: ExecutionEnd): void {
+    if (this.#ended) return;
+    this.#stderr.flush();
+    this.#ended = true;
+    clearTimeout(this.#deadlineTimer);
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#calls.clear();
+    this.#listener.onEnd(end, this.#usage());
+  }
+
+  #usage(): ExecutionUsage {
+    const now = performance.now();
+    return {
+      durationMs: now - this.#startedAt,
+      cpuMs: this.#cpuMs + (this.#isRunning ? now - this.#sliceStartedAt : 0),
+      fuel: this.#meter.fuelUsed,
+      peakMemoryBytes: this.#heldBytes,
+      hostCalls: this.#hostCalls,
+    };
+  }
+
+  /** Nothing of the guest is on a stack, and nothing will be. */
+  #freeWhenIdle(): void {
+    if (!this.#ended || !this.#isEntered || this.#stacks > 0 || this.#isFreed) return;
+    this.#isFreed = true;
+    this.#listener.onFree(this.#heldBytes);
+  }
+}
+
+const NOTHING: Uint8Array = new Uint8Array();
+const TOO_MANY_CALLS = JSON.stringify({
+  name: 'HostFunctionError',
+  message: 'the invocation may make no more host calls',
+  code: 'HOST_CALL_LIMIT',
+});
+
+/** Functions that are no export of a module: those of WebAssembly are called by their index. */
+function glueFunctionsOf(imports: WebAssembly.Imports): (readonly [string, string])[] {
+  return Object.entries(imports).flatMap(([from, fields]) =>
+    Object.entries(fields)
+      .filter(([, value]) => typeof value === 'function' && !/^\d+$/.test(value.name))
+      .map(([name]) => [from, name] as const),
+  );
+}
+
+function isSmallObject(json: string): boolean {
+  if (json === '' || json.length > MAX_FIELDS_CHARACTERS) return false;
+  try {
+    const value: unknown = JSON.parse(json);
+    return typeof value === 'object' && value !== null && !Array.isArray(value);
+  } catch {
+    return false;
+  }
+}

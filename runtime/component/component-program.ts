@@ -1,0 +1,64 @@
+/** A stored component, made ready: its core modules compiled, its glue evaluated. Many invocations start from one. */
+
+import { GIVEN_GLOBALS, SHADOWED_GLOBALS } from './glue-check.ts';
+import { type ComponentWorld, unpackComponent } from './stored-component.ts';
+
+export type GlueExports = Readonly<Record<string, unknown>>;
+
+/** What the glue finds in place of the process's globals. */
+export type GlueGlobals = Readonly<Record<(typeof GIVEN_GLOBALS)[number], unknown>>;
+
+export type InstantiateCore = (module: WebAssembly.Module, imports?: WebAssembly.Imports) => WebAssembly.Instance;
+
+/** The glue's one function. With a synchronous `instantiateCore` it returns the exports and not a promise of them. */
+export type Instantiate = (
+  getCoreModule: (name: string) => WebAssembly.Module,
+  imports: Readonly<Record<string, unknown>>,
+  instantiateCore: InstantiateCore,
+) => GlueExports;
+
+export interface CoreModule {
+  readonly module: WebAssembly.Module;
+  readonly minPages: number;
+}
+
+export interface ComponentProgram {
+  readonly world: ComponentWorld;
+  readonly entry: string;
+  readonly coreModules: ReadonlyMap<string, CoreModule>;
+  /** The glue with these globals: a closure, which costs next to nothing. */
+  readonly bindGlue: (globals: GlueGlobals) => Instantiate;
+  /**
+   * Of each instantiation, in their order: which imports are functions of the glue and not of another module. Found out
+   * by the first invocation, since it is the same in all.
+   */
+  readonly glueImports: (readonly (readonly [module: string, name: string])[])[];
+  /** Modules that the glue brings along, by their bytes. */
+  readonly helperModules: Map<string, WebAssembly.Module>;
+}
+
+const EXPORT = 'export ';
+const START = 'export function instantiate(';
+const END = 'export const _util';
+
+/** Takes what `transpileComponent` made. Throws where it is something else. */
+export function loadComponent(stored: Uint8Array): ComponentProgram {
+  const { world, entry, glue, modules } = unpackComponent(stored);
+  const coreModules = new Map<string, CoreModule>();
+  for (const { name, bytes, minPages } of modules) {
+    coreModules.set(name, { module: new WebAssembly.Module(bytes), minPages });
+  }
+  return { world, entry, coreModules, bindGlue: evaluate(glue), glueImports: [], helperModules: new Map() };
+}
+
+/** A module's text as the body of a function, in which every global that the glue has no use for is undefined. */
+function evaluate(glue: string): ComponentProgram['bindGlue'] {
+  const start = glue.indexOf(START);
+  const end = glue.lastIndexOf(END);
+  if (start === -1 || end < start) throw new Error('a stored component without glue');
+  const source = glue.slice(start + EXPORT.length, end).replaceAll('import.meta.url', '""');
+  const bind = `return function (${GIVEN_GLOBALS.join(', ')}) { 'use strict';\n${source}\nreturn instantiate; };`;
+  const outer = new Function(...SHADOWED_GLOBALS, bind) as () => (...globals: unknown[]) => Instantiate;
+  const inner = outer();
+  return (globals) => inner(...GIVEN_GLOBALS.map((name) => globals[name]));
+}

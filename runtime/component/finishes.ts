@@ -1,0 +1,63 @@
+/** From what a component gave back to what the node reads of an invocation that finished. */
+
+import { isUtf8 } from 'node:buffer';
+import type { Finish } from '../execution.ts';
+import type { HttpAnswer } from './wasi/http.ts';
+
+const NOTHING = Buffer.alloc(0);
+const VALUE = { kind: 'value', meta: NOTHING, body: NOTHING, held: false } as const;
+const MAX_MESSAGE_CHARACTERS = 8_000;
+
+/** The `handler`'s text, which has to be JSON. */
+export function jsonFinish(text: unknown, maxBytes: number): Finish {
+  if (typeof text !== 'string') return invalidFinish('the handler does not return text');
+  const body = Buffer.from(text);
+  if (body.length > maxBytes) return { ...VALUE, body: null };
+  try {
+    return valueFinish(body, JSON.parse(text));
+  } catch {
+    return invalidFinish('the handler returned text that is no JSON');
+  }
+}
+
+export function httpFinish(answer: HttpAnswer | undefined, maxBytes: number): Finish {
+  if (answer === undefined) return exceptionFinish('Error', 'the handler set no response');
+  if ('error' in answer) return exceptionFinish('HttpError', answer.error);
+  const { status, headers, body } = answer.response;
+  const isText = isUtf8(body);
+  const meta = json(isText ? { status, headers } : { status, headers, base64: true });
+  const sent = isText ? body : Buffer.from(body.toString('base64'));
+  return { ...VALUE, kind: 'http', meta, body: sent.length > maxBytes ? null : sent };
+}
+
+/** stdout: null where it was over its limit. A program that prints what is no JSON means that text. */
+export function stdoutFinish(exitCode: number, stdout: Buffer | null): Finish {
+  if (exitCode !== 0) return exceptionFinish('ExitError', `the program ended with exit code ${exitCode}`);
+  if (stdout === null) return { ...VALUE, body: null };
+  if (!isUtf8(stdout)) return invalidFinish('stdout is not UTF-8');
+  const text = stdout.toString();
+  if (text.trim() === '') return { ...VALUE, body: json(null) };
+  try {
+    return valueFinish(stdout, JSON.parse(text));
+  } catch {
+    return { ...VALUE, body: json(text) };
+  }
+}
+
+export function exceptionFinish(name: string, message: string): Finish {
+  const shown = message.slice(0, MAX_MESSAGE_CHARACTERS);
+  return { ...VALUE, kind: 'exception', meta: json({ name, message: shown, stack: '' }) };
+}
+
+function valueFinish(body: Buffer, value: unknown): Finish {
+  const isStatus = typeof value === 'object' && value !== null && 'statusCode' in value;
+  return { ...VALUE, kind: isStatus ? 'status' : 'value', body };
+}
+
+function invalidFinish(message: string): Finish {
+  return { ...VALUE, kind: 'invalid', meta: json({ message }) };
+}
+
+function json(value: unknown): Buffer {
+  return Buffer.from(JSON.stringify(value));
+}

@@ -1,0 +1,135 @@
+/**
+ * From an uploaded component to what is stored of it: JavaScript glue and metered core modules.
+ *
+ * The transpiler panics on odd input, and every later call in the same isolate then fails: this runs in a process that is
+ * thrown away. It reads `@bytecodealliance/jco-transpile/vendor/js-component-bindgen-component` (`.js`, `.core.wasm` and
+ * `.core2.wasm`) and `@bytecodealliance/preview2-shim/dist/browser`, with their `package.json`, and nothing else.
+ */
+
+import { registerHooks } from 'node:module';
+import { PosternError } from '../errors.ts';
+import { MAX_MEMORY_PAGES } from '../javascript/engine.ts';
+import { type MeteredModule, meter } from '../metering/index.ts';
+import { type ComponentBinary, readComponent } from './component-binary.ts';
+import { checkCoreNames } from './core-names.ts';
+import { checkGlue, type GlueFacts } from './glue-check.ts';
+import { GlueError } from './glue-lexer.ts';
+import { problemOfImport, problemOfNames, SUSPENDING_IMPORTS } from './offered-imports.ts';
+import { type ComponentWorld, packComponent, START_FUEL, type StoredModule } from './stored-component.ts';
+
+const SHIM = '@bytecodealliance/preview2-shim/';
+const GLUE_NAME = 'function';
+/** Of the JavaScript that is made: what is written by hand needs a tenth. */
+const MAX_GLUE_BYTES = 8 * 1024 * 1024;
+/** Exports that make a component a function, in the order in which they are looked for. */
+const ENTRIES: readonly { readonly world: ComponentWorld; readonly name: string; readonly asyncName: string }[] = [
+  { world: 'handler', name: 'handler', asyncName: 'handler' },
+  { world: 'http', name: 'wasi:http/incoming-handler', asyncName: 'wasi:http/incoming-handler#handle' },
+  { world: 'command', name: 'wasi:cli/run', asyncName: 'wasi:cli/run#run' },
+];
+
+/** Throws INVALID_FUNCTION with what is wrong and what would be right. */
+export async function transpileComponent(bytes: Uint8Array): Promise<Uint8Array> {
+  const binary = readComponent(bytes);
+  const entry = entryOf(binary);
+  for (const name of binary.imports) refuseWhere(problemOfImport(name));
+  // As uploaded: what is invalid must not become valid, and no name may become code.
+  for (const module of binary.coreModules) {
+    checkUploaded(module);
+    checkCoreNames(module);
+  }
+  const files = await transpile(bytes, entry.asyncName);
+  const glue = Buffer.from(files[`${GLUE_NAME}.js`] as Uint8Array).toString();
+  const facts = factsOf(glue);
+  for (const [name, taken] of facts.imports) refuseWhere(problemOfNames(name, taken));
+  const modules = Object.entries(files)
+    .filter(([name]) => name.endsWith('.wasm'))
+    .map(([name, module]) => meterModule(name, module, facts.coreExports));
+  return packComponent({ world: entry.world, entry: entry.exported, glue, modules });
+}
+
+function entryOf({ exports }: ComponentBinary): { world: ComponentWorld; exported: string; asyncName: string } {
+  for (const { world, name, asyncName } of ENTRIES) {
+    const exported = exports.find((one) => one.split('@', 1)[0] === name);
+    if (exported !== undefined) return { world, exported, asyncName };
+  }
+  const wanted = ENTRIES.map(({ name }) => name).join(', ');
+  throw refusal(`the component exports none of ${wanted}; it exports ${exports.join(', ') || 'nothing'}`);
+}
+
+function checkUploaded(module: Uint8Array): void {
+  meter(module, { maxMemoryPages: MAX_MEMORY_PAGES });
+}
+
+async function transpile(bytes: Uint8Array, asyncExport: string): Promise<Record<string, Uint8Array>> {
+  const { $init, generate } = await loadTranspiler();
+  await $init;
+  try {
+    const { files } = generate(bytes, {
+      name: GLUE_NAME,
+      instantiation: { tag: 'async' },
+      asyncMode: { tag: 'jspi', val: { imports: [...SUSPENDING_IMPORTS], exports: [asyncExport] } },
+      map: [],
+      noTypescript: true,
+      noNodejsCompat: true,
+      noComponentErrorWrapping: true,
+      base64Cutoff: 0,
+    });
+    return Object.fromEntries(files);
+  } catch (error) {
+    throw refusal(`the component can not be read: ${firstLine(error)}`);
+  }
+}
+
+/**
+ * Loaded at the first call, since it reads its files at once and executors that only run components have no use for it. It is
+ * a component itself, on WASI; of that it gets the browser's build: Node's starts a thread and loads a native addon.
+ */
+async function loadTranspiler(): Promise<typeof import('@bytecodealliance/jco-transpile/component')> {
+  const hooks = registerHooks({
+    resolve: (specifier, context, next) =>
+      specifier.startsWith(SHIM)
+        ? next(specifier, { ...context, conditions: context.conditions.filter((condition) => condition !== 'node') })
+        : next(specifier, context),
+  });
+  try {
+    return await import('@bytecodealliance/jco-transpile/component');
+  } finally {
+    hooks.deregister();
+  }
+}
+
+function factsOf(glue: string): GlueFacts {
+  if (glue.length > MAX_GLUE_BYTES)
+    throw refusal(`the component's interfaces are too many: ${glue.length} bytes of glue`);
+  try {
+    return checkGlue(glue);
+  } catch (error) {
+    if (!(error instanceof GlueError)) throw error;
+    throw refusal(`the component has a name that can not be used here: ${error.message}`);
+  }
+}
+
+/** What the glue does not reach for is not exported: an instance is made for each invocation, and each export costs. */
+function meterModule(name: string, bytes: Uint8Array, keepExports: ReadonlySet<string>): StoredModule {
+  const metered: MeteredModule = meter(bytes, {
+    maxMemoryPages: MAX_MEMORY_PAGES,
+    keepExports,
+    startFuel: START_FUEL,
+  });
+  const { memory } = metered;
+  return { name, bytes: metered.bytes, minPages: memory === null || memory.imported ? 0 : memory.minPages };
+}
+
+function refuseWhere(problem: string | undefined): void {
+  if (problem !== undefined) throw refusal(problem);
+}
+
+function refusal(message: string): PosternError {
+  return new PosternError('INVALID_FUNCTION', message);
+}
+
+function firstLine(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.split('\n', 1)[0]?.slice(0, 500) ?? '';
+}

@@ -1,0 +1,32 @@
+/** What WASI and the host functions ask of the invocation that they serve. */
+
+/** Ends the guest from within an import. One that catches it is ended at its next charge. */
+export class Unwind extends Error {}
+
+export interface ComponentHost {
+  readonly args: readonly string[];
+  readonly environ: readonly (readonly [name: string, value: string])[];
+  readonly stdin: Uint8Array;
+  onStdout(bytes: Uint8Array): void;
+  onStderr(bytes: Uint8Array): void;
+  /** Never returns: it throws through the guest. */
+  exit(code: number): never;
+  log(level: string, message: string, fields: string): void;
+  /** JSON text in and out; of a failed call the answer is a HostRefusal. `done` is called once, or never after the end. */
+  ask(operation: string, payload: string, done: (ok: boolean, answer: string) => void): void;
+  /** Suspends the guest: `begin` is given what ends the wait, and returns what is to be undone then. */
+  wait<T>(begin: (done: () => void) => () => void, then: () => T): Promise<T>;
+  /** Takes `bytes` off what the guest may have the host keep for it; throws where that is used up. */
+  keep(bytes: number): void;
+}
+
+/** The error of a host call, as its payload has it. */
+export interface HostRefusal {
+  readonly name: string;
+  readonly message: string;
+  readonly code: string;
+}
+
+export type ImportedInterface = Readonly<Record<string, unknown>>;
+/** By the interface's name without version. */
+export type ImportedInterfaces = Readonly<Record<string, ImportedInterface>>;
