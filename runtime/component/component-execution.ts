@@ -29,6 +29,7 @@ import { START_FUEL } from './stored-component.ts';
 import { type ComponentHost, Unwind } from './wasi/host.ts';
 
 const MAX_HOST_CALLS = 1_000;
+const MAX_CONCURRENT_HOST_CALLS = 32;
 /** Calls of imports of any kind: the glue keeps some hundred bytes of each, and they are not metered. */
 const MAX_IMPORT_CALLS = 250_000;
 /** Of what the host keeps for the guest: resources, header fields, bodies. */
@@ -52,6 +53,9 @@ interface ComponentMeta {
 }
 
 interface HostCall {
+  readonly id: number;
+  readonly operation: string;
+  readonly payload: string;
   readonly done: (ok: boolean, answer: string) => void;
 }
 
@@ -67,7 +71,9 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
   readonly #deadline: number;
   readonly #deadlineTimer: NodeJS.Timeout;
   readonly #timers = new Set<NodeJS.Timeout>();
-  readonly #calls = new Map<number, HostCall>();
+  /** Sent and not answered. */
+  readonly #openCalls = new Map<number, HostCall>();
+  readonly #waitingCalls: HostCall[] = [];
   /** Each ends a suspension now: the guest goes on, to be trapped. */
   readonly #interrupts = new Set<() => void>();
   readonly #stdout = new ByteSink();
@@ -121,9 +127,10 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
 
   /** A host call's answer; ignored when the invocation is over. */
   settle(callId: number, ok: boolean, payload: Uint8Array): void {
-    const call = this.#calls.get(callId);
-    this.#calls.delete(callId);
+    const call = this.#openCalls.get(callId);
+    this.#openCalls.delete(callId);
     if (this.#ended || call === undefined) return;
+    this.#sendWaitingCalls();
     try {
       call.done(ok, Buffer.from(payload).toString());
     } catch (error) {
@@ -395,9 +402,17 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
       done(false, TOO_MANY_CALLS);
       return;
     }
-    const id = ++this.#hostCalls;
-    this.#calls.set(id, { done });
-    this.#listener.onHostCall(id, operation, Buffer.from(payload));
+    this.#waitingCalls.push({ id: ++this.#hostCalls, operation, payload, done });
+    this.#sendWaitingCalls();
+  }
+
+  #sendWaitingCalls(): void {
+    while (this.#openCalls.size < MAX_CONCURRENT_HOST_CALLS) {
+      const call = this.#waitingCalls.shift();
+      if (call === undefined) return;
+      this.#openCalls.set(call.id, call);
+      this.#listener.onHostCall(call.id, call.operation, Buffer.from(call.payload));
+    }
   }
 
   #log(level: string, message: string, fields: string): void {
@@ -467,7 +482,8 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
     this.#ended = true;
     clearTimeout(this.#deadlineTimer);
     for (const timer of this.#timers) clearTimeout(timer);
-    this.#calls.clear();
+    this.#openCalls.clear();
+    this.#waitingCalls.length = 0;
     this.#listener.onEnd(end, this.#usage());
   }
 

@@ -117,7 +117,7 @@ export function checkGlue(source: string): GlueFacts {
   for (let at = 0; at < tokens.length; at++) {
     const { kind, text } = tokens[at] as Token;
     if (kind !== 'word') {
-      if (NEVER.has(text)) throw new GlueError(`the text ${JSON.stringify(text)}`);
+      if (NEVER.has(text) || text === 'constructor') throw new GlueError(`the text ${JSON.stringify(text)}`);
       continue;
     }
     checkWord(tokens, at, text);
