@@ -76,6 +76,8 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
   readonly #waitingCalls: HostCall[] = [];
   /** Each ends a suspension now: the guest goes on, to be trapped. */
   readonly #interrupts = new Set<() => void>();
+  /** Of calls that suspended the guest. */
+  readonly #suspensions = new Set<(error: Unwind) => void>();
   readonly #stdout = new ByteSink();
   #stdoutBytes = 0;
   #instances = 0;
@@ -245,6 +247,7 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
       ask: (operation, payload, done) => this.#ask(operation, payload, done),
       wait: (begin, then) => this.#wait(begin, then),
       keep: (bytes) => this.#keep(bytes),
+      trap: (message) => this.#unwind('panic', message),
     };
   }
 
@@ -278,13 +281,18 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
     };
   }
 
+  /** At the end the guest goes on at once: the glue does not hand on every error to it. */
   #suspending(fn: Callable): Callable {
     return async (...args) => {
       this.#isSuspendable = false;
+      const { promise: end, reject } = Promise.withResolvers<never>();
+      this.#suspensions.add(reject);
       try {
+        if (this.#ended) throw new Unwind();
         this.#countCall();
-        return await fn(...args);
+        return await Promise.race([fn(...args), end]);
       } finally {
+        this.#suspensions.delete(reject);
         this.#isSuspendable = true;
       }
     };
@@ -294,6 +302,8 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
   #promising(fn: Callable): Callable {
     let entered: Callable | undefined;
     return async (...args) => {
+      // The glue may have been between two of its promises when it ended.
+      if (this.#ended) throw new Unwind();
       entered ??= WebAssembly.promising(fn as WebAssembly.ExportValue) as Callable;
       const before = this.#isSuspendable;
       this.#stacks++;
@@ -482,6 +492,7 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
     this.#ended = true;
     clearTimeout(this.#deadlineTimer);
     for (const timer of this.#timers) clearTimeout(timer);
+    for (const reject of this.#suspensions) reject(new Unwind());
     this.#openCalls.clear();
     this.#waitingCalls.length = 0;
     this.#listener.onEnd(end, this.#usage());

@@ -18,6 +18,8 @@ export interface ComponentHost {
   wait<T>(begin: (done: () => void) => () => void, then: () => T): Promise<T>;
   /** Takes `bytes` off what the guest may have the host keep for it; throws where that is used up. */
   keep(bytes: number): void;
+  /** Ends the invocation, for what no guest of a compiler does. */
+  trap(message: string): never;
 }
 
 /** The error of a host call, as its payload has it. */

@@ -122,7 +122,7 @@ export class OutputStream {
   blockingFlush(): void {}
 
   writeZeroes(length: bigint): void {
-    if (length > WRITE_PERMIT) throw new RangeError(`writes ${length} bytes, and ${WRITE_PERMIT} are permitted`);
+    if (length > WRITE_PERMIT) this.#host.trap(`writes ${length} zeroes, and ${WRITE_PERMIT} bytes are permitted`);
     this.write(new Uint8Array(Number(length)));
   }
 
@@ -155,8 +155,8 @@ export function ioImports(host: ComponentHost): ImportedInterfaces {
 
 /** The places of those that are ready, one at least. */
 function poll(host: ComponentHost, pollables: readonly Pollable[]): Uint32Array | Promise<Uint32Array> {
-  if (pollables.length === 0) throw new RangeError('poll of nothing');
-  if (pollables.length > MAX_POLLABLES) throw new RangeError(`poll of more than ${MAX_POLLABLES}`);
+  if (pollables.length === 0) host.trap('poll of nothing');
+  if (pollables.length > MAX_POLLABLES) host.trap(`poll of more than ${MAX_POLLABLES}`);
   const occurrences = pollables.map((pollable) => Pollable.occurrenceOf(pollable));
   const ready = (): Uint32Array =>
     Uint32Array.from([...occurrences.keys()].filter((index) => occurrences[index]?.isThere()));

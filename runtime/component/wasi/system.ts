@@ -16,7 +16,7 @@ class Descriptor {}
 class DirectoryEntryStream {}
 
 export function systemImports(host: ComponentHost): ImportedInterfaces {
-  return { ...cliImports(host), ...clockImports(host), ...RANDOM, ...FILESYSTEM };
+  return { ...cliImports(host), ...clockImports(host), ...randomImports(host), ...FILESYSTEM };
 }
 
 function cliImports(host: ComponentHost): ImportedInterfaces {
@@ -71,30 +71,35 @@ function instant(ms: number): Occurrence {
   };
 }
 
-const RANDOM: ImportedInterfaces = {
-  'wasi:random/random': { getRandomBytes: randomBytes, getRandomU64: randomU64 },
-  'wasi:random/insecure': { getInsecureRandomBytes: randomBytes, getInsecureRandomU64: randomU64 },
-  'wasi:random/insecure-seed': {
-    insecureSeed: () => [randomU64(), randomU64()],
-    getInsecureSeed: () => [randomU64(), randomU64()],
-  },
-};
+function randomImports(host: ComponentHost): ImportedInterfaces {
+  const bytes = (length: bigint): Uint8Array => {
+    if (length > MAX_RANDOM_BYTES) host.trap(`${length} random bytes, and ${MAX_RANDOM_BYTES} are given at once`);
+    return randomBytes(Number(length));
+  };
+  return {
+    'wasi:random/random': { getRandomBytes: bytes, getRandomU64: randomU64 },
+    'wasi:random/insecure': { getInsecureRandomBytes: bytes, getInsecureRandomU64: randomU64 },
+    'wasi:random/insecure-seed': { insecureSeed: randomSeed, getInsecureSeed: randomSeed },
+  };
+}
 
 const FILESYSTEM: ImportedInterfaces = {
   'wasi:filesystem/preopens': { getDirectories: () => [] },
   'wasi:filesystem/types': { Descriptor, DirectoryEntryStream, filesystemErrorCode: nothing },
 };
 
-function randomBytes(length: bigint): Uint8Array {
-  if (length > MAX_RANDOM_BYTES)
-    throw new RangeError(`${length} random bytes, and ${MAX_RANDOM_BYTES} are given at once`);
-  const bytes = new Uint8Array(Number(length));
-  fillRandom(bytes, 0, bytes.length);
+function randomBytes(length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  fillRandom(bytes, 0, length);
   return bytes;
 }
 
 function randomU64(): bigint {
-  return new DataView(randomBytes(8n).buffer).getBigUint64(0);
+  return new DataView(randomBytes(8).buffer).getBigUint64(0);
+}
+
+function randomSeed(): [bigint, bigint] {
+  return [randomU64(), randomU64()];
 }
 
 function nothing(): undefined {

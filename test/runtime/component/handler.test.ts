@@ -103,7 +103,7 @@ test('ENV-02 environment has the variables that the function may read, and none 
 test('logging writes lines with fields; fields that are no JSON object are left out', async () => {
   const ran = await components.run(
     guest,
-    script(String.raw`log.log("warn", "one", '{"a":1}'); log.log("error", 'tw"o', '{"a":1},"level":"debug"')`),
+    script(`log.log("warn", "one", '{"a":1}'); log.log("error", 'tw"o', '{"a":1},"level":"debug"')`),
   );
   expect(ran.casts).toEqual([
     { level: 'warn', message: 'one', fields: { a: 1 } },

@@ -27,13 +27,17 @@ export async function componentFrom(jsSource: string): Promise<Uint8Array> {
   return component;
 }
 
-/** JavaScript as a component of a world of the test's own. */
+/**
+ * JavaScript as a component of a world of the test's own. componentize-qjs has WASI of its own while it makes a component, and
+ * knows no wasi:http beside that: so WASI goes by another name of the same length meanwhile.
+ */
 export async function componentOf(wit: string, world: string, jsSource: string): Promise<Uint8Array> {
   const folder = mkdtempSync(join(tmpdir(), 'postern-wit-'));
   try {
-    writeFileSync(join(folder, 'world.wit'), wit);
-    const { component } = await componentize({ witPath: folder, world, jsSource, sync: true });
-    return component;
+    writeFileSync(join(folder, 'world.wit'), wit.replaceAll('wasi:', 'wasx:'));
+    const source = jsSource.replaceAll('wasi:', 'wasx:');
+    const { component } = await componentize({ witPath: folder, world, jsSource: source, sync: true });
+    return Buffer.from(component.toString('latin1').replaceAll('wasx:', 'wasi:'), 'latin1');
   } finally {
     rmSync(folder, { recursive: true });
   }
