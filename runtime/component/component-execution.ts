@@ -3,7 +3,7 @@
  *
  * The guest runs in slices, as every guest. It can be suspended only while nothing of the glue lies between it and the call
  * that entered it (JSPI can't suspend a JavaScript frame): start functions, `cabi_realloc`, post-return and what the guest is
- * called back for within an import run in one piece, and not for long (`MAX_PIECE_MS`).
+ * called back for within an import run in one piece, and not for long (`MAX_PIECE_FUEL`).
  */
 
 import { ByteSink } from '../command/byte-sink.ts';
@@ -30,8 +30,6 @@ import { type ComponentHost, Unwind } from './wasi/host.ts';
 
 const MAX_HOST_CALLS = 1_000;
 const MAX_CONCURRENT_HOST_CALLS = 32;
-/** Calls of imports of any kind: the glue keeps some hundred bytes of each, and they are not metered. */
-const MAX_IMPORT_CALLS = 250_000;
 /** Of what the host keeps for the guest: resources, header fields, bodies. */
 const MAX_KEPT_BYTES = 64 * 1024 * 1024;
 /** Somewhat more than the log's own caps (1,000 lines, 256 KB). */
@@ -40,7 +38,10 @@ const MAX_CAST_BYTES = 512 * 1024;
 const MAX_LINE_CHARACTERS = 8_000;
 const MAX_FIELDS_CHARACTERS = 6_000;
 const MAX_SLICE_MS = 0.5;
-const MAX_PIECE_MS = 100;
+/** Of a stretch in which the guest could not be suspended: about a tenth of a second each. */
+const MAX_PIECE_FUEL = 300 * QUANTUM_FUEL;
+const MAX_PIECE_CALLS = 10_000;
+const PIECE_TOO_LONG = 'a start function, cabi_realloc or post-return runs for too long';
 const WASM_PAGE_BYTES = 65_536;
 
 type Callable = (...args: unknown[]) => unknown;
@@ -95,8 +96,9 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
   #refusedForOthers = false;
   #cpuMs = 0;
   #sliceStartedAt = 0;
+  #pieceFuel = 0;
+  #pieceCalls = 0;
   #hostCalls = 0;
-  #importCalls = 0;
   #casts = 0;
   #castBytes = 0;
 
@@ -154,6 +156,11 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
   onOutOfFuel(): 'continue' | 'kill' | 'yield' {
     if (this.#ended || this.#exitCode !== undefined || this.#isOver()) return 'kill';
     if (this.#isSuspendable) return 'yield';
+    this.#pieceFuel += QUANTUM_FUEL;
+    if (this.#pieceFuel > MAX_PIECE_FUEL) {
+      this.#conclude({ reason: 'panic', message: PIECE_TOO_LONG });
+      return 'kill';
+    }
     this.#meter.startSlice(QUANTUM_FUEL);
     return 'continue';
   }
@@ -206,6 +213,7 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
     };
     const exports = this.#program.bindGlue(globals)(getCoreModule, imports, (module, given = {}) => {
       if (this.#ended || this.#isOver()) throw new Unwind();
+      if (this.#meter.fuelUsed > MAX_PIECE_FUEL) this.#unwind('panic', PIECE_TOO_LONG);
       if (!this.#hold(pages.get(module) ?? 0))
         this.#unwind(this.#refusedForOthers ? 'overloaded' : 'memory', 'no room for its memory');
       const instance = this.#newInstance(module, given);
@@ -223,7 +231,7 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
     if (world === 'handler') return jsonFinish(await (exports[entry] as Callable)(event), maxResultBytes);
     const instance = exports[entry] as Readonly<Record<string, Callable>>;
     if (world === 'http') {
-      const { args, answer } = offered.http.serve(requestFromEvent(event, meta.bodyAt ?? -1));
+      const { args, answer } = offered.serveHttp(requestFromEvent(event, meta.bodyAt ?? -1));
       await (instance.handle as Callable)(...args);
       return httpFinish(answer(), maxResultBytes);
     }
@@ -268,15 +276,15 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
   #guarded(fn: Callable): Callable {
     return (...args) => {
       if (this.#ended) throw new Unwind();
-      this.#countCall();
       const before = this.#isSuspendable;
+      if (!before && ++this.#pieceCalls > MAX_PIECE_CALLS) this.#unwind('panic', PIECE_TOO_LONG);
       this.#isSuspendable = false;
       try {
         return fn(...args);
       } finally {
         this.#isSuspendable = before;
         // Its time is not metered: the guest's next charge hands on the thread.
-        if (performance.now() - this.#sliceStartedAt > MAX_SLICE_MS) this.#meter.startSlice(1);
+        if (before && performance.now() - this.#sliceStartedAt > MAX_SLICE_MS) this.#meter.startSlice(1);
       }
     };
   }
@@ -289,7 +297,6 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
       this.#suspensions.add(reject);
       try {
         if (this.#ended) throw new Unwind();
-        this.#countCall();
         return await Promise.race([fn(...args), end]);
       } finally {
         this.#suspensions.delete(reject);
@@ -318,10 +325,6 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
         this.#freeWhenIdle();
       }
     };
-  }
-
-  #countCall(): void {
-    if (++this.#importCalls > MAX_IMPORT_CALLS) this.#unwind('panic', `more than ${MAX_IMPORT_CALLS} calls of imports`);
   }
 
   // Waiting.
@@ -360,6 +363,8 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
 
   #onTurn(): void {
     this.#isRunning = true;
+    this.#pieceFuel = 0;
+    this.#pieceCalls = 0;
     this.#sliceStartedAt = performance.now();
   }
 
@@ -372,13 +377,8 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
 
   /** Whether a limit is reached: the invocation is concluded then. */
   #isOver(): boolean {
-    const now = performance.now();
-    if (now >= this.#deadline) this.#conclude({ reason: 'time', message: '' });
+    if (performance.now() >= this.#deadline) this.#conclude({ reason: 'time', message: '' });
     else if (this.#meter.fuelUsed > this.#limits.fuel) this.#conclude({ reason: 'cpu', message: '' });
-    else if (!this.#isSuspendable && now - this.#sliceStartedAt > MAX_PIECE_MS) {
-      const message = `a start function, cabi_realloc or post-return ran for more than ${MAX_PIECE_MS} ms`;
-      this.#conclude({ reason: 'panic', message });
-    }
     return this.#ended;
   }
 

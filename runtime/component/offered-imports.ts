@@ -8,13 +8,29 @@ import { systemImports } from './wasi/system.ts';
 
 export interface Offered {
   readonly imports: ImportedInterfaces;
-  readonly http: HttpFace;
+  readonly serveHttp: HttpFace['serve'];
 }
 
 /** For one invocation: nothing in it is shared with another. */
 export function offerImports(host: ComponentHost): Offered {
-  const http = httpFace(host);
-  return { imports: { ...ioImports(host), ...systemImports(host), ...posternImports(host), ...http.imports }, http };
+  let face: HttpFace | undefined;
+  // Most components have no use for its classes.
+  const http = (): HttpFace => {
+    face ??= httpFace(host);
+    return face;
+  };
+  const imports = {
+    ...ioImports(host),
+    ...systemImports(host),
+    ...posternImports(host),
+    get 'wasi:http/types'() {
+      return http().types;
+    },
+    get 'wasi:http/outgoing-handler'() {
+      return http().outgoingHandler;
+    },
+  };
+  return { imports, serveHttp: (request) => http().serve(request) };
 }
 
 /** Those that may suspend the guest, as the transpiler wants to be told. */

@@ -6,7 +6,7 @@
 import { ByteSink } from '../../command/byte-sink.ts';
 import { fetchPayload, readResponse } from '../postern-imports.ts';
 import { type Fields, fieldsClass, pairsOf } from './fields.ts';
-import type { ComponentHost, HostRefusal, ImportedInterfaces } from './host.ts';
+import type { ComponentHost, HostRefusal, ImportedInterface } from './host.ts';
 import { InputStream, KEPT_BYTES, type Occurrence, OutputStream, Pollable } from './io.ts';
 
 export interface GuestHttpRequest {
@@ -24,7 +24,8 @@ export interface GuestHttpResponse {
 
 /** wasi:http as one invocation imports it, and what its handler is called with. */
 export interface HttpFace {
-  readonly imports: ImportedInterfaces;
+  readonly types: ImportedInterface;
+  readonly outgoingHandler: ImportedInterface;
   /** The two arguments of `wasi:http/incoming-handler`, and what was answered then. */
   serve(request: GuestHttpRequest): {
     readonly args: [unknown, unknown];
@@ -366,12 +367,8 @@ export function httpFace(host: ComponentHost): HttpFace {
     httpErrorCode: () => undefined,
   };
   return {
-    imports: {
-      'wasi:http/types': types,
-      'wasi:http/outgoing-handler': {
-        handle: (request: OutgoingRequest) => new FutureIncomingResponse(request),
-      },
-    },
+    types,
+    outgoingHandler: { handle: (request: OutgoingRequest) => new FutureIncomingResponse(request) },
     serve(request) {
       const param = new ResponseOutparam();
       return { args: [new IncomingRequest(request), param], answer: () => answerOf(ResponseOutparam.answerOf(param)) };

@@ -102,6 +102,16 @@ describe('names', () => {
 });
 
 describe('uploads', () => {
+  test('whatever is uploaded is taken or refused, and nothing of it runs in the host', async () => {
+    const whole = component({ modules: [core()] });
+    for (let at = 8; at < whole.length; at += 3) {
+      const odd = Uint8Array.from(whole);
+      odd[at] = (odd[at] as number) ^ 0x15;
+      const stored = await transpileComponent(odd).catch((error: unknown) => error);
+      if (!(stored instanceof Uint8Array)) expect(stored, `byte ${at}`).toMatchObject({ code: 'INVALID_FUNCTION' });
+    }
+  });
+
   test('what is no component is refused, saying what it is', async () => {
     expect(await refused(core())).toContain('a core module, not a component');
     expect(await refused(new Uint8Array(100))).toContain('no WebAssembly component');
@@ -140,6 +150,15 @@ describe('endless loops', () => {
     expect(ran.usage.durationMs).toBeLessThan(timeoutMs + 250);
   });
 
+  test('CPU-02 of memory.fill over 64 MB: ended at the deadline', async () => {
+    const fill = [...i32(0), ...i32(1), ...i32(64 * 2 ** 20), 0xfc, 0x0b, 0];
+    const handler = [...forever(...fill), ...i32(0)];
+    const guest = await program(component({ modules: [core({ handler, pages: 1_024 })] }));
+    const ran = await components.run(guest, { limits: { timeoutMs } });
+    expect(ran).toMatchObject({ how: 'time', afterEnd: [] });
+    expect(ran.usage.durationMs).toBeLessThan(timeoutMs + 250);
+  });
+
   test('CPU-01 in the handler: ended at the CPU limit', async () => {
     const guest = await program(component({ modules: [core({ handler: [...forever(), ...i32(0)] })] }));
     const ran = await components.run(guest, { limits: { fuel: 20_000_000 } });
@@ -150,12 +169,12 @@ describe('endless loops', () => {
   test.each([
     ['cabi_realloc', core({ realloc: [...forever(), ...i32(0)] })],
     ['post-return', core({ postReturn: forever() })],
-  ])('in %s, which can not be suspended: ended after a tenth of a second', async (_, module) => {
+  ])('in %s, which can not be suspended: ended after about a tenth of a second', async (_, module) => {
     const guest = await program(component({ modules: [module] }));
     const ran = await components.run(guest, { limits: { timeoutMs: 10_000 } });
     expect(ran).toMatchObject({ how: 'panic', afterEnd: [] });
-    expect(ran.text).toContain('for more than 100 ms');
-    expect(ran.usage.cpuMs).toBeLessThan(400);
+    expect(ran.text).toContain('runs for too long');
+    expect(ran.usage.fuel).toBeLessThan(330_000_000);
   });
 
   test('in the start functions of many modules: ended at the first', async () => {
@@ -167,12 +186,12 @@ describe('endless loops', () => {
   });
 
   test('in start functions that each end in time: ended as soon as they are too many', async () => {
-    const busy = [...i32(3_000_000), 0x21, 0, 0x03, 0x40, 0x20, 0, ...i32(1), 0x6b, 0x22, 0, 0x0d, 0, END];
+    const busy = [...i32(1_500_000), 0x21, 0, 0x03, 0x40, 0x20, 0, ...i32(1), 0x6b, 0x22, 0, 0x0d, 0, END];
     const starting = wasm({ functions: [{ locals: [I32], code: busy }], start: 0 });
     const guest = await program(component({ modules: [...Array(60).fill(starting), core()] }));
     const ran = await components.run(guest, { limits: { timeoutMs: 10_000 } });
-    expect(ran).toMatchObject({ how: 'panic' });
-    expect(ran.usage.durationMs).toBeLessThan(500);
+    expect(ran).toMatchObject({ how: 'panic', text: expect.stringContaining('runs for too long') });
+    expect(ran.usage.fuel).toBeLessThan(330_000_000);
   });
 
   test('CPU-12 runaways leave the thread to a short one', async () => {
@@ -288,10 +307,10 @@ describe('a script', () => {
     expect(ran.casts.length).toBeLessThanOrEqual(1_100);
   });
 
-  test('a flood of calls that never wait hands on the thread, and ends', async () => {
+  test('CPU-12 a flood of calls that never wait hands on the thread, and ends at the deadline', async () => {
     const order: string[] = [];
     const flood = components
-      .run(guest, { ...script('for (;;) env.get("A")'), lane: 'flood', limits: { timeoutMs: 20_000 } })
+      .run(guest, { ...script('for (;;) env.get("A")'), lane: 'flood', limits: { timeoutMs: 2_000 } })
       .then((ran) => {
         order.push('flood');
         return ran;
@@ -299,9 +318,11 @@ describe('a script', () => {
     const short = await components.run(guest, { ...script('return 1'), lane: 'short' });
     order.push('short');
     expect(short.how).toBe('value');
-    expect(['panic', 'time']).toContain((await flood).how);
+    const { how, usage } = await flood;
+    expect(how).toBe('time');
+    expect(usage.durationMs).toBeLessThan(2_250);
     expect(order[0]).toBe('short');
-  }, 40_000);
+  });
 
   test('ISO-15 a guest that is ended in the middle leaves the next one as it should be', async () => {
     for (const code of ['for (;;);', 'throw {}', 'return 1']) {

@@ -107,7 +107,7 @@ test('status and headers of the response are those that were set', async () => {
   });
 });
 
-test('HTTP-05 a header that would end its line is refused to the guest', async () => {
+test('HTTP-07 a header that would end its line is refused to the guest', async () => {
   const code =
     'try { answer(200, "", [["x\\r\\ny", "1"]]) } catch (error) { answer(500, JSON.stringify(error.payload)) }';
   expect(await components.run(guest, event(code))).toMatchObject({ text: '{"tag":"invalid-syntax"}' });
@@ -153,7 +153,7 @@ test('requests that go out are host calls, several at once', async () => {
   );
 });
 
-test("SSRF nothing but the host call reaches out: a refusal is the guest's to see", async () => {
+test("nothing but the host call reaches out: a refusal is the guest's to see", async () => {
   const { fetch } = globalThis;
   let reached = 0;
   globalThis.fetch = () => {
