@@ -198,11 +198,12 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
 
   /** Synchronous, and never awaited: an export may be called `then`. */
   #instantiate({ imports }: Offered): GlueExports {
-    const globals = glueGlobals(this.#program, {
+    const globals = glueGlobals(this.#program, this.#timers, {
       promising: (fn) => this.#promising(fn),
       suspending: (fn) => this.#suspending(fn),
       instantiate: (module, given) => this.#newInstance(module, given),
-      timers: this.#timers,
+      isOver: () => this.#ended,
+      onThrown: (error) => this.#onThrown(error),
     });
     const { coreModules } = this.#program;
     const pages = new Map<WebAssembly.Module, number>();

@@ -9,14 +9,21 @@ export interface GlueHooks {
   promising(fn: Callable): Callable;
   /** The guest calls a function of the glue that may suspend it. */
   suspending(fn: Callable): Callable;
-  /** The guest calls a function of the glue. */
   instantiate(module: WebAssembly.Module, imports: WebAssembly.Imports): WebAssembly.Instance;
-  timers: Set<NodeJS.Timeout>;
+  /** Nothing that the glue puts off is done any more. */
+  isOver(): boolean;
+  /** What was put off threw: nobody else would know. */
+  onThrown(error: unknown): void;
 }
 
 const QUIET = Object.freeze({ debug: () => {}, error: () => {}, log: () => {}, trace: () => {}, warn: () => {} });
 
-export function glueGlobals({ helperModules }: ComponentProgram, hooks: GlueHooks): GlueGlobals {
+/** timers: those that the glue has started, to be cleared at the end. */
+export function glueGlobals(
+  { helperModules }: ComponentProgram,
+  timers: Set<NodeJS.Timeout>,
+  hooks: GlueHooks,
+): GlueGlobals {
   const { Global, RuntimeError } = WebAssembly;
   const { SuspendError } = WebAssembly as unknown as { SuspendError: unknown };
   // Called with `new`: a constructor that returns an object gives that object.
@@ -33,14 +40,25 @@ export function glueGlobals({ helperModules }: ComponentProgram, hooks: GlueHook
     return new WebAssembly.Suspending(hooks.suspending(fn) as never);
   }
   const assembly = { Global, Instance, Module, RuntimeError, SuspendError, Suspending, promising: hooks.promising };
-  const started = (start: typeof setTimeout | typeof setInterval) => (call: () => void, ms: number) => {
-    const timer = start(call, ms);
-    hooks.timers.add(timer);
+  const later = (call: () => unknown) => (): void => {
+    if (hooks.isOver()) return;
+    try {
+      const returned = call();
+      if (returned instanceof Promise) returned.catch(hooks.onThrown);
+    } catch (error) {
+      hooks.onThrown(error);
+    }
+  };
+  // Of an invocation that is over none keeps the process, and none is restarted: the glue polls with them.
+  const started = (start: typeof setTimeout | typeof setInterval) => (call: () => unknown, ms: number) => {
+    if (hooks.isOver()) return undefined;
+    const timer = start(later(call), ms);
+    timers.add(timer);
     return timer;
   };
   const stopped = (timer: NodeJS.Timeout): void => {
     clearTimeout(timer);
-    hooks.timers.delete(timer);
+    timers.delete(timer);
   };
   return {
     WebAssembly: assembly,
@@ -49,7 +67,7 @@ export function glueGlobals({ helperModules }: ComponentProgram, hooks: GlueHook
     console: QUIET,
     fetch: undefined,
     globalThis: { WebAssembly: assembly },
-    queueMicrotask,
+    queueMicrotask: (call: () => unknown) => queueMicrotask(later(call)),
     setInterval: started(setInterval),
     setTimeout: started(setTimeout),
   };

@@ -16,7 +16,7 @@ export interface ComponentHost {
   ask(operation: string, payload: string, done: (ok: boolean, answer: string) => void): void;
   /** Suspends the guest: `begin` is given what ends the wait, and returns what is to be undone then. */
   wait<T>(begin: (done: () => void) => () => void, then: () => T): Promise<T>;
-  /** Takes `bytes` off what the guest may have the host keep for it; throws where that is used up. */
+  /** Takes `bytes` off what the guest may have the host keep for it, or gives them back; throws where that is used up. */
   keep(bytes: number): void;
   /** Ends the invocation, for what no guest of a compiler does. */
   trap(message: string): never;

@@ -8,6 +8,9 @@ const MAX_READ_BYTES = 1024 * 1024;
 const WRITE_PERMIT = 64n * 1024n;
 const MAX_POLLABLES = 1_024;
 
+/** What an object costs the host at most, with its place in the glue's tables. */
+export const KEPT_BYTES = 1_024;
+
 /** Something that will have happened. */
 export interface Occurrence {
   isThere(): boolean;
@@ -45,14 +48,15 @@ export class Pollable {
     );
   }
 
+  [Symbol.dispose](): void {
+    this.#host.keep(-KEPT_BYTES);
+  }
+
   /** Not for the guest: it holds no promise and no listener. */
   static occurrenceOf(pollable: Pollable): Occurrence {
     return pollable.#occurrence;
   }
 }
-
-/** What an object costs the host, roughly. */
-export const KEPT_BYTES = 256;
 
 class IoError {
   toDebugString(): string {
@@ -92,6 +96,10 @@ export class InputStream {
 
   subscribe(): Pollable {
     return new Pollable(this.#host);
+  }
+
+  [Symbol.dispose](): void {
+    this.#host.keep(-KEPT_BYTES);
   }
 }
 
@@ -142,6 +150,10 @@ export class OutputStream {
 
   subscribe(): Pollable {
     return new Pollable(this.#host);
+  }
+
+  [Symbol.dispose](): void {
+    this.#host.keep(-KEPT_BYTES);
   }
 }
 

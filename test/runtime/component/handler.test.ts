@@ -2,7 +2,7 @@
 
 import { beforeAll, expect, test } from 'vitest';
 import type { ComponentProgram } from '../../../runtime/component/index.ts';
-import { type HostCall, TestComponents } from './support/components.ts';
+import { componentFrom, type HostCall, program, TestComponents } from './support/components.ts';
 import { script, scriptComponent } from './support/script-component.ts';
 
 const components = new TestComponents();
@@ -173,3 +173,18 @@ test('an invocation that waits for ever ends at its deadline', async () => {
   expect(ran.usage.durationMs).toBeLessThan(1_250);
   expect(ran.usage.cpuMs).toBeLessThan(900);
 });
+
+test('a component of the asynchronous ABI runs as well, and ends at its deadline', async () => {
+  const source = `import { query } from 'postern:function/database@0.1.0';
+    export function handler(event) {
+      const answer = query(event, '');
+      if (event === '"loop"') for (;;);
+      return answer;
+    }`;
+  const asynchronous = await program(await componentFrom(source, false));
+  const onHostCall = (call: HostCall): void => call.answer(true, { rows: [] });
+  expect(await components.run(asynchronous, { onHostCall })).toMatchObject({ how: 'value', text: '{"rows":[]}' });
+  const limits = { timeoutMs: 1_000 };
+  expect(await components.run(asynchronous, { event: '"loop"', limits, onHostCall })).toMatchObject({ how: 'time' });
+  expect(await components.run(asynchronous, { limits })).toMatchObject({ how: 'time', afterEnd: [] });
+}, 60_000);

@@ -114,6 +114,12 @@ test('resources that are never dropped end the invocation before they fill the h
   expect(ran).toMatchObject({ how: 'memory', text: 'too many resources of the host' });
 });
 
+test('resources that are dropped cost nothing', async () => {
+  const code = `const drop = Symbol.dispose in wasi.stdout.getStdout() ? Symbol.dispose : undefined;
+    for (let i = 0; i < 70000; i++) wasi.stdout.getStdout()[drop]?.(); return typeof drop`;
+  expect(await components.value(system, script(code))).toBe('symbol');
+});
+
 test('a command reads the event on stdin, and its stdout is the result', async () => {
   expect(await components.run(command, script('print(input.slice(0, 8)); print(input.slice(8))'))).toMatchObject({
     how: 'value',

@@ -21,9 +21,9 @@ export const LIMITS: ExecutionLimits = {
 
 const WIT = join(import.meta.dirname, '../../../../wit');
 
-/** JavaScript as a component of the world `function`. */
-export async function componentFrom(jsSource: string): Promise<Uint8Array> {
-  const { component } = await componentize({ witPath: WIT, world: 'function', jsSource, sync: true });
+/** JavaScript as a component of the world `function`; sync: whether of the ABI without `async`. */
+export async function componentFrom(jsSource: string, sync = true): Promise<Uint8Array> {
+  const { component } = await componentize({ witPath: WIT, world: 'function', jsSource, sync });
   return component;
 }
 
