@@ -4,6 +4,7 @@
  * Run: `npm run bench -- component`.
  */
 
+import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { componentize } from 'componentize-qjs';
@@ -73,5 +74,8 @@ publish({
     { name: 'load', value: loadMs, unit: 'ms' },
     { name: 'stored', value: stored.length / 1024, unit: 'KB' },
   ],
-  notes: [`${SAMPLES} samples one after the other, after ${WARM_UP}`],
+  notes: [
+    `${SAMPLES} samples one after the other, after ${WARM_UP}`,
+    `load average of the machine: ${loadavg()[0]?.toFixed(1)}`,
+  ],
 });
