@@ -30,6 +30,10 @@ import { type ComponentHost, Unwind } from './wasi/host.ts';
 
 const MAX_HOST_CALLS = 1_000;
 const MAX_CONCURRENT_HOST_CALLS = 32;
+/** Of one call; above what the node takes of any operation, below what it takes of an executor in one frame. */
+const MAX_PAYLOAD_BYTES = 16 * 1024 * 1024;
+/** Of all calls that wait to be sent. */
+const MAX_WAITING_PAYLOAD_BYTES = 32 * 1024 * 1024;
 /** Of what the host keeps for the guest: resources, header fields, bodies. */
 const MAX_KEPT_BYTES = 64 * 1024 * 1024;
 /** Somewhat more than the log's own caps (1,000 lines, 256 KB). */
@@ -56,7 +60,7 @@ interface ComponentMeta {
 interface HostCall {
   readonly id: number;
   readonly operation: string;
-  readonly payload: string;
+  readonly payload: Buffer;
   readonly done: (ok: boolean, answer: string) => void;
 }
 
@@ -75,6 +79,7 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
   /** Sent and not answered. */
   readonly #openCalls = new Map<number, HostCall>();
   readonly #waitingCalls: HostCall[] = [];
+  #waitingBytes = 0;
   /** Each ends a suspension now: the guest goes on, to be trapped. */
   readonly #interrupts = new Set<() => void>();
   /** Of calls that suspended the guest. */
@@ -409,11 +414,13 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
 
   #ask(operation: string, payload: string, done: HostCall['done']): void {
     if (this.#ended) return;
-    if (this.#hostCalls >= MAX_HOST_CALLS) {
-      done(false, TOO_MANY_CALLS);
-      return;
-    }
-    this.#waitingCalls.push({ id: ++this.#hostCalls, operation, payload, done });
+    const bytes = Buffer.from(payload);
+    if (this.#hostCalls >= MAX_HOST_CALLS) return done(false, TOO_MANY_CALLS);
+    const waitingBytes = this.#waitingBytes + bytes.length;
+    if (bytes.length > MAX_PAYLOAD_BYTES || waitingBytes > MAX_WAITING_PAYLOAD_BYTES)
+      return done(false, TOO_LARGE_CALL);
+    this.#waitingBytes = waitingBytes;
+    this.#waitingCalls.push({ id: ++this.#hostCalls, operation, payload: bytes, done });
     this.#sendWaitingCalls();
   }
 
@@ -421,8 +428,9 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
     while (this.#openCalls.size < MAX_CONCURRENT_HOST_CALLS) {
       const call = this.#waitingCalls.shift();
       if (call === undefined) return;
+      this.#waitingBytes -= call.payload.length;
       this.#openCalls.set(call.id, call);
-      this.#listener.onHostCall(call.id, call.operation, Buffer.from(call.payload));
+      this.#listener.onHostCall(call.id, call.operation, call.payload);
     }
   }
 
@@ -519,11 +527,15 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
 }
 
 const NOTHING: Uint8Array = new Uint8Array();
-const TOO_MANY_CALLS = JSON.stringify({
-  name: 'HostFunctionError',
-  message: 'the invocation may make no more host calls',
-  code: 'HOST_CALL_LIMIT',
-});
+const TOO_MANY_CALLS = refusal('the invocation may make no more host calls', 'HOST_CALL_LIMIT');
+const TOO_LARGE_CALL = refusal(
+  `a host call has more than ${MAX_PAYLOAD_BYTES} bytes, or with those that wait ${MAX_WAITING_PAYLOAD_BYTES}`,
+  'HOST_CALL_SIZE_LIMIT',
+);
+
+function refusal(message: string, code: string): string {
+  return JSON.stringify({ name: 'HostFunctionError', message, code });
+}
 
 /** Functions that are no export of a module: those of WebAssembly are called by their index. */
 function glueFunctionsOf(imports: WebAssembly.Imports): (readonly [string, string])[] {

@@ -2,6 +2,7 @@
 
 import { isUtf8 } from 'node:buffer';
 import type { Finish } from '../execution.ts';
+import { MAX_META_BYTES } from '../javascript/host-door.ts';
 import type { HttpAnswer } from './wasi/http.ts';
 
 const NOTHING = Buffer.alloc(0);
@@ -27,6 +28,7 @@ export function httpFinish(answer: HttpAnswer | undefined, maxBytes: number): Fi
   const isText = isUtf8(body);
   const meta = json(isText ? { status, headers } : { status, headers, base64: true });
   const sent = isText ? body : Buffer.from(body.toString('base64'));
+  if (meta.length > MAX_META_BYTES) return { ...VALUE, kind: 'http', meta: null };
   return { ...VALUE, kind: 'http', meta, body: sent.length > maxBytes ? null : sent };
 }
 

@@ -301,6 +301,12 @@ describe('a script', () => {
     expect(ran.hostCalls).toHaveLength(1_000);
   });
 
+  test('a host call that is larger than a frame may be is refused to the guest', async () => {
+    const code = 'try { db.query("x".repeat(2 ** 24), "") } catch (error) { return error.payload.code }';
+    const ran = await components.run(guest, { ...script(code), limits: { memoryPages: 2_048 } });
+    expect(ran).toMatchObject({ text: '"HOST_CALL_SIZE_LIMIT"', hostCalls: [] });
+  });
+
   test('MEM-06 a flood of log lines costs no more than the log takes', async () => {
     const ran = await components.run(guest, script('for (let i = 0; i < 20000; i++) log.log("info", "line", "")'));
     expect(ran.how).toBe('value');

@@ -186,3 +186,8 @@ test('a response over its limit is not handed on', async () => {
   });
   expect(ran.end).toMatchObject({ reason: 'finished', finish: { kind: 'http', body: null } });
 });
+
+test('headers over their limit are not handed on', async () => {
+  const ran = await components.run(guest, event('answer(200, "", [["x", "y".repeat(300000)]])'));
+  expect(ran.end).toMatchObject({ reason: 'finished', finish: { kind: 'http', meta: null } });
+});
