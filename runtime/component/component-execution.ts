@@ -23,17 +23,12 @@ import type { Scheduler } from '../scheduler.ts';
 import type { ComponentProgram, GlueExports } from './component-program.ts';
 import { exceptionFinish, httpFinish, jsonFinish, stdoutFinish } from './finishes.ts';
 import { glueGlobals } from './glue-globals.ts';
+import { HostCalls } from './host-calls.ts';
 import { requestFromEvent } from './http-event.ts';
 import { type Offered, offerImports } from './offered-imports.ts';
 import { START_FUEL } from './stored-component.ts';
 import { type ComponentHost, Unwind } from './wasi/host.ts';
 
-const MAX_HOST_CALLS = 1_000;
-const MAX_CONCURRENT_HOST_CALLS = 32;
-/** Of one call; above what the node takes of any operation, below what it takes of an executor in one frame. */
-const MAX_PAYLOAD_BYTES = 16 * 1024 * 1024;
-/** Of all calls that wait to be sent. */
-const MAX_WAITING_PAYLOAD_BYTES = 32 * 1024 * 1024;
 /** Of what the host keeps for the guest: resources, header fields, bodies. */
 const MAX_KEPT_BYTES = 64 * 1024 * 1024;
 /** Somewhat more than the log's own caps (1,000 lines, 256 KB). */
@@ -57,13 +52,6 @@ interface ComponentMeta {
   readonly bodyAt?: number;
 }
 
-interface HostCall {
-  readonly id: number;
-  readonly operation: string;
-  readonly payload: Buffer;
-  readonly done: (ok: boolean, answer: string) => void;
-}
-
 export class ComponentExecution implements MeterHooks, RunningExecution {
   readonly #scheduler: Scheduler;
   readonly #lane: string;
@@ -76,10 +64,7 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
   readonly #deadline: number;
   readonly #deadlineTimer: NodeJS.Timeout;
   readonly #timers = new Set<NodeJS.Timeout>();
-  /** Sent and not answered. */
-  readonly #openCalls = new Map<number, HostCall>();
-  readonly #waitingCalls: HostCall[] = [];
-  #waitingBytes = 0;
+  readonly #hostCalls: HostCalls;
   /** Each ends a suspension now: the guest goes on, to be trapped. */
   readonly #interrupts = new Set<() => void>();
   /** Of calls that suspended the guest. */
@@ -103,7 +88,6 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
   #sliceStartedAt = 0;
   #pieceFuel = 0;
   #pieceCalls = 0;
-  #hostCalls = 0;
   #casts = 0;
   #castBytes = 0;
 
@@ -121,6 +105,7 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
     this.#listener = listener;
     this.#deadline = this.#startedAt + limits.timeoutMs;
     this.#deadlineTimer = setTimeout(() => this.end('time', ''), limits.timeoutMs);
+    this.#hostCalls = new HostCalls((id, operation, payload) => listener.onHostCall(id, operation, payload));
     this.#stderr = new LogLines((message) => this.#log('info', message, ''));
   }
 
@@ -136,12 +121,9 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
 
   /** A host call's answer; ignored when the invocation is over. */
   settle(callId: number, ok: boolean, payload: Uint8Array): void {
-    const call = this.#openCalls.get(callId);
-    this.#openCalls.delete(callId);
-    if (this.#ended || call === undefined) return;
-    this.#sendWaitingCalls();
+    if (this.#ended) return;
     try {
-      call.done(ok, Buffer.from(payload).toString());
+      this.#hostCalls.settle(callId, ok, payload);
     } catch (error) {
       // It is over: what it would have the host keep was too much.
       if (!(error instanceof Unwind)) throw error;
@@ -258,7 +240,9 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
         throw new Unwind();
       },
       log: (level, message, fields) => this.#log(level, message, fields),
-      ask: (operation, payload, done) => this.#ask(operation, payload, done),
+      ask: (operation, payload, done) => {
+        if (!this.#ended) this.#hostCalls.ask(operation, payload, done);
+      },
       wait: (begin, then) => this.#wait(begin, then),
       keep: (bytes) => this.#keep(bytes),
       trap: (message) => this.#unwind('panic', message),
@@ -412,28 +396,6 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
 
   // What the guest does outside.
 
-  #ask(operation: string, payload: string, done: HostCall['done']): void {
-    if (this.#ended) return;
-    const bytes = Buffer.from(payload);
-    if (this.#hostCalls >= MAX_HOST_CALLS) return done(false, TOO_MANY_CALLS);
-    const waitingBytes = this.#waitingBytes + bytes.length;
-    if (bytes.length > MAX_PAYLOAD_BYTES || waitingBytes > MAX_WAITING_PAYLOAD_BYTES)
-      return done(false, TOO_LARGE_CALL);
-    this.#waitingBytes = waitingBytes;
-    this.#waitingCalls.push({ id: ++this.#hostCalls, operation, payload: bytes, done });
-    this.#sendWaitingCalls();
-  }
-
-  #sendWaitingCalls(): void {
-    while (this.#openCalls.size < MAX_CONCURRENT_HOST_CALLS) {
-      const call = this.#waitingCalls.shift();
-      if (call === undefined) return;
-      this.#waitingBytes -= call.payload.length;
-      this.#openCalls.set(call.id, call);
-      this.#listener.onHostCall(call.id, call.operation, call.payload);
-    }
-  }
-
   #log(level: string, message: string, fields: string): void {
     const shown = message.slice(0, MAX_LINE_CHARACTERS);
     const rest = isSmallObject(fields) ? `,"fields":${fields}` : '';
@@ -502,8 +464,7 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
     clearTimeout(this.#deadlineTimer);
     for (const timer of this.#timers) clearTimeout(timer);
     for (const reject of this.#suspensions) reject(new Unwind());
-    this.#openCalls.clear();
-    this.#waitingCalls.length = 0;
+    this.#hostCalls.stop();
     this.#listener.onEnd(end, this.#usage());
   }
 
@@ -514,7 +475,7 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
       cpuMs: this.#cpuMs + (this.#isRunning ? now - this.#sliceStartedAt : 0),
       fuel: this.#meter.fuelUsed,
       peakMemoryBytes: this.#heldBytes,
-      hostCalls: this.#hostCalls,
+      hostCalls: this.#hostCalls.count,
     };
   }
 
@@ -527,16 +488,6 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
 }
 
 const NOTHING: Uint8Array = new Uint8Array();
-const TOO_MANY_CALLS = refusal('the invocation may make no more host calls', 'HOST_CALL_LIMIT');
-const TOO_LARGE_CALL = refusal(
-  `a host call has more than ${MAX_PAYLOAD_BYTES} bytes, or with those that wait ${MAX_WAITING_PAYLOAD_BYTES}`,
-  'HOST_CALL_SIZE_LIMIT',
-);
-
-function refusal(message: string, code: string): string {
-  return JSON.stringify({ name: 'HostFunctionError', message, code });
-}
-
 /** Functions that are no export of a module: those of WebAssembly are called by their index. */
 function glueFunctionsOf(imports: WebAssembly.Imports): (readonly [string, string])[] {
   return Object.entries(imports).flatMap(([from, fields]) =>
