@@ -1,6 +1,8 @@
 export * from './assemblyscript/index.ts';
 export { buildCommandApart } from './command/build-apart.ts';
 export * from './command/index.ts';
+export { isComponent, transpileComponentApart } from './component/build-apart.ts';
+export { ComponentExecution, type ComponentProgram, isStoredComponent, loadComponent } from './component/index.ts';
 export { editDistance } from './edit-distance.ts';
 export * from './errors.ts';
 export * from './execution.ts';

@@ -8,7 +8,9 @@ import {
   buildInterpreterApart,
   buildPythonApart,
   compileAssemblyScript,
+  isComponent,
   PosternError,
+  transpileComponentApart,
 } from '../../runtime/index.ts';
 import type { StoredSource } from '../functions/config-types.ts';
 import type { BuiltProgram, ModuleBuildRequest } from '../sandboxes.ts';
@@ -25,7 +27,7 @@ export class ModuleBuilder {
     const { language, code } = request;
     switch (language) {
       case 'wasm':
-        return command('module' in code ? code.module : noCode(), request);
+        return fromModule('module' in code ? code.module : noCode(), request);
       case 'assemblyscript': {
         const { files, main } = sourceOf(code);
         return command(await compileAssemblyScript(files, main, request.handlerName), request);
@@ -49,6 +51,12 @@ export class ModuleBuilder {
     const { image, definition } = await buildPythonApart(await this.python(), fn, limits);
     return { image, configJson: definition.configJson, form: 'handler', exportNames: definition.names };
   }
+}
+
+async function fromModule(module: Uint8Array, request: ModuleBuildRequest): Promise<BuiltProgram> {
+  if (!isComponent(module)) return command(module, request);
+  const image = await transpileComponentApart(module);
+  return { image, configJson: null, form: 'handler', exportNames: [] };
 }
 
 async function command(module: Uint8Array, request: ModuleBuildRequest): Promise<BuiltProgram> {

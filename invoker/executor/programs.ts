@@ -4,6 +4,8 @@ import {
   type BaseImage,
   CommandExecution,
   type CommandProgram,
+  ComponentExecution,
+  type ComponentProgram,
   createInterpreter,
   decodeImage,
   decodePythonImage,
@@ -17,8 +19,10 @@ import {
   type Image,
   type Interpreter,
   isStoredCommand,
+  isStoredComponent,
   isStoredPython,
   loadCommand,
+  loadComponent,
   type MemoryBudget,
   PythonExecution,
   PythonPool,
@@ -81,6 +85,7 @@ export interface Program {
 /** Throws, or rejects, on what no builder of this version made. */
 export function loadProgram(stored: Uint8Array, host: ProgramHost): Program | Promise<Program> {
   if (isStoredCommand(stored)) return loadCommand(stored).then((command) => new Command(command, host));
+  if (isStoredComponent(stored)) return new Component(loadComponent(Buffer.from(stored)), host);
   if (isStoredPython(stored)) return loadPython(Buffer.from(stored), host);
   return new JavaScript(decodeImage(stored, host.engine.id, host.base), host);
 }
@@ -142,6 +147,27 @@ class Command implements Program {
   start({ lane, limits, event, meta }: Invocation, listener: InvocationListener): RunningExecution {
     const { scheduler, budget } = this.#host;
     const execution = new CommandExecution(scheduler, lane, limits, this.#command, withinBudget(budget, listener));
+    execution.start(event, meta);
+    return execution;
+  }
+
+  forget(): void {}
+}
+
+class Component implements Program {
+  readonly residentBytes: number;
+  readonly #component: ComponentProgram;
+  readonly #host: ProgramHost;
+
+  constructor(component: ComponentProgram, host: ProgramHost) {
+    this.#component = component;
+    this.#host = host;
+    this.residentBytes = component.residentBytes;
+  }
+
+  start({ lane, limits, event, meta }: Invocation, listener: InvocationListener): RunningExecution {
+    const { scheduler, budget } = this.#host;
+    const execution = new ComponentExecution(scheduler, lane, limits, this.#component, withinBudget(budget, listener));
     execution.start(event, meta);
     return execution;
   }

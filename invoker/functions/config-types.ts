@@ -112,7 +112,7 @@ export interface WebhookTriggerConfig extends FailureConfig {
 export type AuthMode = 'required' | 'optional' | 'none';
 /** What is bundled, evaluated and captured. */
 export type ScriptLanguage = 'javascript' | 'typescript';
-/** What a builder process makes ready. `wasm`: a WASI preview 1 command. */
+/** What a builder process makes ready. `wasm`: a WASI preview 1 command, or a component. */
 export type ModuleLanguage = 'wasm' | 'assemblyscript' | 'python';
 export type Language = ScriptLanguage | ModuleLanguage;
 

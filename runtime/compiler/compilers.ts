@@ -28,6 +28,11 @@ export const COMPILERS = {
     packages: [],
     load: async () => (await import('../python/python-compiler.ts')).compilePython,
   },
+  /** A component as it was uploaded; its stored form. */
+  component: {
+    packages: ['@bytecodealliance/jco-transpile', '@bytecodealliance/preview2-shim'],
+    load: async () => (await import('../component/transpile-component.ts')).transpileComponent,
+  },
   assemblyscript: {
     packages: ['assemblyscript', 'binaryen', 'long'],
     load: async () => (await import('../assemblyscript/asc.ts')).compileWithAsc,

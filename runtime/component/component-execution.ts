@@ -106,7 +106,10 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
     this.#deadline = this.#startedAt + limits.timeoutMs;
     this.#deadlineTimer = setTimeout(() => this.end('time', ''), limits.timeoutMs);
     this.#hostCalls = new HostCalls((id, operation, payload) => listener.onHostCall(id, operation, payload));
-    this.#stderr = new LogLines((message) => this.#log('info', message, ''));
+    this.#stderr = new LogLines((message) => {
+      this.#log('info', message, '');
+      return this.#casts < MAX_CASTS && this.#castBytes < MAX_CAST_BYTES;
+    });
   }
 
   start(event: Uint8Array, meta: Uint8Array): void {
@@ -426,8 +429,15 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
     if (this.#exitCode !== undefined) this.#concludeExited(this.#exitCode);
     else if (this.#program.world === 'command' && error === undefined) this.#concludeExited(1);
     // What WIT calls an error is thrown as it is: the handler's own text.
-    else if (typeof error === 'string') this.#conclude({ reason: 'finished', finish: exceptionFinish('Error', error) });
+    else if (typeof error === 'string') this.#concludeFailed(error);
     else this.#onTrap(error);
+  }
+
+  /** A language that finds no memory says so with an error of its own. */
+  #concludeFailed(message: string): void {
+    const reason = this.#breakdown();
+    if (reason !== 'panic') this.#conclude({ reason, message: '' });
+    else this.#conclude({ reason: 'finished', finish: exceptionFinish('Error', message) });
   }
 
   #concludeExited(code: number): void {

@@ -22,7 +22,12 @@ export interface CoreModule {
   readonly minPages: number;
 }
 
+/** Bytes of memory that a module's code takes once it is compiled, for one of its own. */
+const COMPILED_FACTOR = 4;
+
 export interface ComponentProgram {
+  /** What it takes while nobody runs it. */
+  readonly residentBytes: number;
   readonly world: ComponentWorld;
   readonly entry: string;
   readonly coreModules: ReadonlyMap<string, CoreModule>;
@@ -48,7 +53,16 @@ export function loadComponent(stored: Uint8Array): ComponentProgram {
   for (const { name, bytes, minPages } of modules) {
     coreModules.set(name, { module: new WebAssembly.Module(bytes), minPages });
   }
-  return { world, entry, coreModules, bindGlue: evaluate(glue), glueImports: [], helperModules: new Map() };
+  const residentBytes = modules.reduce((sum, { bytes }) => sum + bytes.length * COMPILED_FACTOR, glue.length);
+  return {
+    residentBytes,
+    world,
+    entry,
+    coreModules,
+    bindGlue: evaluate(glue),
+    glueImports: [],
+    helperModules: new Map(),
+  };
 }
 
 /** A module's text as the body of a function, in which every global that the glue has no use for is undefined. */

@@ -1,5 +1,5 @@
 /**
- * A component as it is stored: a length, a JSON header, then the glue and the core modules one after the other.
+ * A component as it is stored: what it is, a length, a JSON header, then the glue and the core modules one after the other.
  * The same upload gives the same bytes.
  */
 
@@ -39,6 +39,11 @@ interface Header {
 
 const FORMAT = 1;
 const LENGTH_BYTES = 4;
+const MAGIC = Buffer.from('PSTNCMP1');
+
+export function isStoredComponent(stored: Uint8Array): boolean {
+  return MAGIC.equals(stored.subarray(0, MAGIC.length));
+}
 
 export function packComponent({ world, entry, glue, modules }: StoredComponent): Uint8Array {
   const glueBytes = Buffer.from(glue);
@@ -52,12 +57,13 @@ export function packComponent({ world, entry, glue, modules }: StoredComponent):
   const headerBytes = Buffer.from(JSON.stringify(header));
   const length = Buffer.alloc(LENGTH_BYTES);
   length.writeUInt32LE(headerBytes.length);
-  return Buffer.concat([length, headerBytes, glueBytes, ...modules.map(({ bytes }) => bytes)]);
+  return Buffer.concat([MAGIC, length, headerBytes, glueBytes, ...modules.map(({ bytes }) => bytes)]);
 }
 
 /** Throws where the bytes are no component of this format. */
 export function unpackComponent(bytes: Uint8Array): StoredComponent {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  if (!isStoredComponent(bytes)) throw new Error('no stored component');
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).subarray(MAGIC.length);
   let at = LENGTH_BYTES + buffer.readUInt32LE(0);
   const header = JSON.parse(buffer.toString('utf8', LENGTH_BYTES, at)) as Header;
   if (header.format !== FORMAT) throw new Error(`a stored component of format ${header.format}, not ${FORMAT}`);

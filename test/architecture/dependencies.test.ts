@@ -42,7 +42,7 @@ test('DEP-02 everything that is installed comes from the registry, and has a has
   expect(elsewhere.map(([path]) => path)).toEqual([]);
   const unchecked = installed.filter(([, { integrity = '' }]) => !/^sha512-\S{80,}/.test(integrity));
   // A tool's binaries for other platforms, which npm locks without a hash where it does not fetch them.
-  const tools = /^node_modules\/(?:@biomejs\/cli|@cloudflare\/workerd)-/;
+  const tools = /^node_modules\/(?:@biomejs\/cli|@cloudflare\/workerd|@andreiltd\/componentize-qjs-binding)-/;
   expect(unchecked.filter(([path, { dev, optional }]) => !(dev && optional && tools.test(path)))).toEqual([]);
 });
 

@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createSystemPool } from '../../database/index.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
@@ -14,7 +13,7 @@ test('F2 a connection that is lost between two queries of its borrower ends no p
   const client = await pool.connect();
   const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
   // An error event that nobody listens to would throw in the socket's callback, and fail this run.
-  const lost = once(client, 'end');
+  const lost = new Promise((resolve) => client.once('end', resolve));
   await db.pool.query('select pg_terminate_backend($1)', [rows[0]?.pid]);
   await lost;
   await expect(client.query('select 1')).rejects.toThrow();

@@ -3,6 +3,7 @@
  * the conformance suite says that it was.
  */
 
+import { componentFrom } from '../runtime/component/support/components.ts';
 import { compileC } from '../support/compile-c.ts';
 
 export const TASKS = [
@@ -117,6 +118,31 @@ export function handler(event: Json): Json {
   return Json.null();
 }`;
 
+const COMPONENT = `
+import * as db from 'postern:function/database@0.1.0';
+import * as log from 'postern:function/logging@0.1.0';
+let calls = 0;
+const query = (sql, params) => JSON.parse(db.query(sql, JSON.stringify(params)));
+const run = (event) => {
+  switch (event.do) {
+    case 'echo': return event;
+    case 'remember': return ++calls;
+    case 'loop': for (;;);
+    case 'fill': { const room = new Uint8Array(16 << 20); for (;;) room.fill(1); }
+    case 'query': return query('select $1::int + 1 as next', [41]).rows[0][0];
+    case 'wait': query('select pg_sleep(30)', []); return null;
+    case 'grow': { const all = []; for (;;) all.push(new Uint8Array(1 << 20)); }
+    case 'recurse': { const deeper = (n) => 1 + deeper(n + 1); return deeper(0); }
+    case 'throw': throw new TypeError('as asked');
+    case 'log': log.log('info', 'a line', ''); return null;
+    case 'flood': for (let i = 0; i < 5000; i++) log.log('info', 'line ' + i, ''); return null;
+    case 'large': return 'x'.repeat(6_500_000);
+  }
+};
+export function handler(event) {
+  return JSON.stringify(run(JSON.parse(event)) ?? null);
+}`;
+
 const JAVY = `
 import { readFileSync, STDIO, writeFileSync } from 'javy/fs';
 const answer = (value) => writeFileSync(STDIO.Stdout, new TextEncoder().encode(JSON.stringify(value)));
@@ -176,6 +202,9 @@ int main(void) {
   return 0;
 }`;
 
+/** Made once: it takes seconds. */
+let component: Promise<Uint8Array> | undefined;
+
 export const KINDS: readonly Kind[] = [
   { name: 'javascript', lacks: ['exit', 'abort'], deploy: async () => ({ source: JAVASCRIPT }) },
   { name: 'javy', lacks: ['exit', 'abort'], deploy: async () => ({ source: JAVY }) },
@@ -184,6 +213,14 @@ export const KINDS: readonly Kind[] = [
     name: 'assemblyscript',
     lacks: ['exit'],
     deploy: async () => ({ source: ASSEMBLYSCRIPT, language: 'assemblyscript' }),
+  },
+  {
+    name: 'component',
+    lacks: ['exit', 'abort'],
+    deploy: async () => {
+      component ??= componentFrom(COMPONENT);
+      return { module: Buffer.from(await component).toString('base64') };
+    },
   },
   {
     name: 'c',

@@ -124,9 +124,9 @@ describe('deploying and calling', () => {
   test.each([
     [{ timout: '5s' }, "did you mean 'timeout'?"],
     [{ timeout: '400s' }, 'a duration from 1 s to 300 s'],
-    [{ language: 'python' }, 'not supported yet'],
+    [{ language: 'cobol' }, 'one of'],
     [{ trigger: { type: 'schedule', cron: '60 * * * *' } }, "its minute has '60'"],
-    [{ module: 'AGFzbQ==' }, 'not supported yet'],
+    [{ module: 'AGFzbQ==' }, 'one of the two'],
   ])('the configuration %j is refused with 422', async (config, text) => {
     const { status, body } = await postern.deploy('refused', HELLO, config);
     expect(status).toBe(422);
