@@ -5,6 +5,7 @@ import {
   type FunctionVersion,
   type InvocationRecord,
   loadEngineSource,
+  ModuleBuilder,
   parseFunctionConfig,
 } from '../invoker/index.ts';
 import type { EngineSource } from '../runtime/index.ts';
@@ -42,6 +43,7 @@ export class EmbeddedRuntime implements Runtime {
   readonly #engine: EngineSource;
   readonly #idleMs: number;
   readonly #programs: Programs;
+  readonly #modules = new ModuleBuilder();
   #station: { readonly station: Station; readonly up: Promise<void> } | undefined;
   #ending: Promise<void> = Promise.resolve();
   #uses = 0;
@@ -99,7 +101,10 @@ export class EmbeddedRuntime implements Runtime {
   }
 
   async #run(station: Station, request: CheckedRequest): Promise<InvocationRecord> {
-    const program = await this.#programs.get(request, station.pool);
+    const program = await this.#programs.get(request, {
+      build: (build) => station.pool.build(build),
+      buildModule: (build) => this.#modules.build(build),
+    });
     this.#checkOpen();
     return station.run(program, this.#versionOf(program, request), request.eventJson, randomUUID());
   }
@@ -132,7 +137,7 @@ export class EmbeddedRuntime implements Runtime {
   }
 
   #startStation() {
-    const station = new Station(this.#engine, this.#options.executors);
+    const station = new Station(this.#engine, this.#modules, this.#options.executors);
     const up = station.start();
     // Where none came up, the next invocation tries again.
     up.catch(() => this.#endStation());

@@ -3,7 +3,13 @@
 import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import { SourceLocator } from '../invoker/functions/index.ts';
-import type { ProgramBuilder } from '../invoker/index.ts';
+import {
+  isScript,
+  languageFile,
+  type ModuleLanguage,
+  type ProgramBuilder,
+  type ScriptLanguage,
+} from '../invoker/index.ts';
 import { PosternError } from '../runtime/index.ts';
 import { bundle } from '../runtime/javascript/bundle/index.ts';
 import { InvalidSourceError, type SourcePlace } from './errors.ts';
@@ -16,12 +22,16 @@ export interface Program {
   readonly locator: SourceLocator;
 }
 
+/** Of languages whose errors name the author's lines as they are. */
+const NO_SOURCE_MAP = '{"version":3,"sources":[],"names":[],"mappings":""}';
 const MAX_PROGRAMS = 1_000;
 /** Of images and source maps; an image of a small function has some 50 KB. */
 const MAX_BYTES = 128 * 2 ** 20;
 /** The top level runs once for many invocations, and in no hurry: a short timeout is not meant for it. */
 const MIN_TOP_LEVEL_MS = 1_000;
 const MAX_TOP_LEVEL_MS = 10_000;
+
+type Builder = Omit<ProgramBuilder, 'engineId'>;
 
 export class Programs {
   readonly #engineId: string;
@@ -39,7 +49,7 @@ export class Programs {
   }
 
   /** Rejects with InvalidSourceError. */
-  async get(request: CheckedRequest, builder: Pick<ProgramBuilder, 'build'>): Promise<Program> {
+  async get(request: CheckedRequest, builder: Builder): Promise<Program> {
     const id = this.#idOf(request);
     const known = this.#kept.get(id);
     if (known !== undefined) return known;
@@ -47,7 +57,7 @@ export class Programs {
     return building;
   }
 
-  #start(id: string, request: CheckedRequest, builder: Pick<ProgramBuilder, 'build'>): Promise<Program> {
+  #start(id: string, request: CheckedRequest, builder: Builder): Promise<Program> {
     const building = build(id, request, builder)
       .then(({ program, size }) => {
         this.#kept.set(id, program, { size });
@@ -72,36 +82,67 @@ export class Programs {
   }
 }
 
-async function build(
-  id: string,
-  { language, source, handler, memoryBytes, timeoutMs, dependencies }: CheckedRequest,
-  builder: Pick<ProgramBuilder, 'build'>,
-): Promise<{ readonly program: Program; readonly size: number }> {
-  const entry = language === 'typescript' ? 'function.ts' : 'function.js';
-  const files = { [entry]: source };
+interface Made {
+  readonly program: Program;
+  readonly size: number;
+}
+
+async function build(id: string, request: CheckedRequest, builder: Builder): Promise<Made> {
+  const { language } = request;
   try {
-    const made = await bundle({ entry, files, language, handlerName: handler, dependencies });
-    const locator = new SourceLocator(made.sourceMap, files);
-    const built = await builder
-      .build({
-        bundle: made.code,
-        handlerName: handler,
-        timeoutMs: Math.min(MAX_TOP_LEVEL_MS, Math.max(MIN_TOP_LEVEL_MS, timeoutMs)),
-        memoryBytes,
-      })
-      .catch((error: unknown) => {
-        throw placed(error, locator);
-      });
-    if (built.form === 'fetch') {
-      const what = 'exports only fetch(), which answers HTTP requests';
-      throw new InvalidSourceError(`the function ${what}: export a function named '${handler}'`, undefined);
-    }
-    // A large one is kept alone: it would be built for every invocation otherwise.
-    const size = Math.min(MAX_BYTES, built.image.length + made.sourceMap.length);
-    return { program: { id, image: built.image, locator }, size };
+    return isScript(language)
+      ? await buildScript(id, { ...request, language }, builder)
+      : await buildModule(id, { ...request, language }, builder);
   } catch (error) {
     throw refused(error);
   }
+}
+
+async function buildScript(
+  id: string,
+  { language, source, handler, memoryBytes, timeoutMs, dependencies }: CheckedRequest & { language: ScriptLanguage },
+  builder: Builder,
+): Promise<Made> {
+  const entry = languageFile('function', language);
+  const files = { [entry]: source };
+  const made = await bundle({ entry, files, language, handlerName: handler, dependencies });
+  const locator = new SourceLocator(made.sourceMap, files);
+  const built = await builder
+    .build({ bundle: made.code, handlerName: handler, timeoutMs: topLevelMs(timeoutMs), memoryBytes })
+    .catch((error: unknown) => {
+      throw placed(error, locator);
+    });
+  if (built.form === 'fetch') {
+    const what = 'exports only fetch(), which answers HTTP requests';
+    throw new InvalidSourceError(`the function ${what}: export a function named '${handler}'`, undefined);
+  }
+  // A large one is kept alone: it would be built for every invocation otherwise.
+  const size = Math.min(MAX_BYTES, built.image.length + made.sourceMap.length);
+  return { program: { id, image: built.image, locator }, size };
+}
+
+async function buildModule(
+  id: string,
+  { language, source, handler, memoryBytes, timeoutMs, dependencies }: CheckedRequest & { language: ModuleLanguage },
+  builder: Builder,
+): Promise<Made> {
+  const main = languageFile('function', language);
+  const modules = Object.entries(dependencies).map(([name, module]) => [name, module.source]);
+  const { image } = await builder.buildModule({
+    language,
+    code: { source: { main, files: { [main]: source }, dependencies: Object.fromEntries(modules) } },
+    handlerName: handler,
+    timeoutMs: topLevelMs(timeoutMs),
+    memoryBytes,
+  });
+  return {
+    program: { id, image, locator: new SourceLocator(NO_SOURCE_MAP, {}) },
+    size: Math.min(MAX_BYTES, image.length),
+  };
+}
+
+function topLevelMs(timeoutMs: number): number {
+  return Math.min(MAX_TOP_LEVEL_MS, Math.max(MIN_TOP_LEVEL_MS, timeoutMs));
 }
 
 /** What the sandbox said of a position in the bundle, as one in the source. */

@@ -2,17 +2,22 @@
 
 import { z } from 'zod';
 import { parseAllowEntry } from '../host-functions/index.ts';
-import type { ScriptLanguage } from '../invoker/index.ts';
+import type { Language } from '../invoker/index.ts';
 import type { InvokeRequest, RuntimeOptions } from '../types/runtime.d.ts';
 import { InvalidRequestError } from './errors.ts';
 
 const MB = 2 ** 20;
 const MAX_EXECUTORS = 256;
-const LANGUAGES: Readonly<Record<string, ScriptLanguage>> = {
+/** Those whose functions are source. */
+const LANGUAGES: Readonly<Record<string, Language>> = {
   javascript: 'javascript',
   js: 'javascript',
   typescript: 'typescript',
   ts: 'typescript',
+  python: 'python',
+  py: 'python',
+  assemblyscript: 'assemblyscript',
+  as: 'assemblyscript',
 };
 
 /** As a configuration's (`invoker/function-config.ts`), but that a timeout may be as short as its caller's patience. */
@@ -29,7 +34,7 @@ const requestSchema = z.strictObject({
   language: z
     .string()
     .refine((name) => Object.hasOwn(LANGUAGES, name))
-    .transform((name) => LANGUAGES[name] as ScriptLanguage)
+    .transform((name) => LANGUAGES[name] as Language)
     .default('javascript'),
   source: z.string({ error: SOURCE_TEXT }).min(1, { error: SOURCE_TEXT }),
   handler: z.string({ error: 'has to be the name of an export' }).default('handler'),

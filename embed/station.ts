@@ -13,6 +13,7 @@ import {
   type FunctionVersion,
   type InvocationRecord,
   type InvocationRequest,
+  type ModuleBuilder,
   machineMemoryBytes,
 } from '../invoker/index.ts';
 import { ANONYMOUS, type EngineSource, PosternError } from '../runtime/index.ts';
@@ -33,13 +34,14 @@ export class Station {
   readonly #http = createHttpHostFunction();
   readonly #running = new Map<string, Running>();
 
-  constructor(engine: EngineSource, executors = availableParallelism()) {
+  constructor(engine: EngineSource, modules: ModuleBuilder, executors = availableParallelism()) {
     this.pool = new ExecutorPool({
       executors,
       engine,
       command: executorCommand(),
       // Half of the machine's memory for what guests grow beyond their images.
       maxGrownBytes: Math.floor(machineMemoryBytes() / 2 / executors),
+      loadPython: () => modules.python(),
       loadImage: (versionId) => this.#programOf(versionId).image,
       // Who lost an invocation is told so by its rejection.
       log: { executorStarted: () => {}, executorLost: () => {} },

@@ -11,6 +11,7 @@ export {
   type FunctionInvokerOptions,
   type InvocationLog,
 } from './function-invoker.ts';
+export { isScript, languageFile } from './functions/languages.ts';
 export * from './invocation.ts';
 export { type InvocationRecord, InvocationRecorder, type RecorderOptions } from './invocation-recorder.ts';
 export { machineMemoryBytes } from './machine-memory.ts';

@@ -11,7 +11,7 @@ export interface RuntimeOptions {
   readonly http?: { readonly allow?: readonly string[] };
 }
 
-export type RuntimeLanguage = 'javascript' | 'js' | 'typescript' | 'ts';
+export type RuntimeLanguage = 'javascript' | 'js' | 'typescript' | 'ts' | 'python' | 'py' | 'assemblyscript' | 'as';
 
 export interface InvokeRequest {
   /** 'javascript' where absent. */

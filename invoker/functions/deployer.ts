@@ -25,7 +25,7 @@ import type { CatalogSync } from './catalog-sync.ts';
 import { invalidConfig, spell } from './config-errors.ts';
 import type { ModuleLanguage, StoredSource } from './config-types.ts';
 import type { Change, FunctionStore } from './function-store.ts';
-import { endingOf, isModule, isScript, languageNamed } from './languages.ts';
+import { isModule, isScript, languageFile, languageNamed } from './languages.ts';
 import { type DependencySource, parseManifest, splitManifest } from './manifest.ts';
 import { collectSource } from './source-files.ts';
 import { SourceLocator } from './source-locator.ts';
@@ -267,7 +267,10 @@ function draftOf(request: DeployRequest): Draft {
       main: request.main ?? (given === undefined ? manifest.sourceFile : undefined),
       dependencies: { ...manifest.dependencies, ...request.dependencies },
     },
-    `${typeof outer.name === 'string' ? outer.name : 'function'}.${endingOf(languageNamed(outer.language) ?? 'javascript')}`,
+    languageFile(
+      typeof outer.name === 'string' ? outer.name : 'function',
+      languageNamed(outer.language) ?? 'javascript',
+    ),
   );
   return {
     source,

@@ -40,8 +40,9 @@ export function withoutEnding(fileName: string): string {
   return language === undefined ? fileName : fileName.replace(LANGUAGES[language].files, '');
 }
 
-export function endingOf(language: Language): string {
-  return LANGUAGES[language].ending;
+/** What code that comes without a file's name is called. */
+export function languageFile(name: string, language: Language): string {
+  return `${name}.${LANGUAGES[language].ending}`;
 }
 
 export function isScript(language: Language): language is ScriptLanguage {

@@ -80,8 +80,29 @@ describe('a value', () => {
     ['an ES module', 'js', 'export const handler = async (event) => event.n + 1;', 'handler'],
     ['another export', 'js', 'export const main = (event) => event.n + 1;', 'main'],
     ['TypeScript', 'typescript', 'export const handler = (event: { n: number }): number => event.n + 1;', 'handler'],
-  ] as const)('%s', async (_form, language, source, handler) => {
+    ['Python', 'python', 'def handler(event):\n    return event["n"] + 1', 'handler'],
+    [
+      'AssemblyScript',
+      'as',
+      "import { Json } from 'postern';\nexport function main(event: Json): Json { return Json.integer(event.get('n').asInteger() + 1); }",
+      'main',
+    ],
+  ] as const)('%s', { timeout: 120_000 }, async (_form, language, source, handler) => {
     expect((await runtime.invoke({ language, source, handler, event: { n: 1 } })).value).toBe(2);
+  });
+
+  test('dependencies of a Python function are modules that it imports, and its errors name its lines', async () => {
+    const source = 'import greeter\n\ndef handler(event):\n    return greeter.greet(event["name"])';
+    const dependencies = { greeter: { source: 'def greet(name):\n    return f"Hello, {name}!"' } };
+    const request = { language: 'python', source, dependencies } as const;
+    expect((await runtime.invoke({ ...request, event: { name: 'World' } })).value).toBe('Hello, World!');
+    await expect(runtime.invoke({ ...request, event: {} })).rejects.toMatchObject({
+      guestName: 'KeyError',
+      guestStack: expect.stringContaining('line 4'),
+    });
+    await expect(runtime.invoke({ language: 'python', source: 'def handler(' })).rejects.toMatchObject({
+      name: 'InvalidSourceError',
+    });
   });
 
   test('without an event the handler gets null, and what it does not return is null', async () => {
@@ -244,7 +265,7 @@ describe('errors', () => {
     [{ source: 'x', timeoutMs: 0 }, /^timeoutMs has to be a whole number of milliseconds from 1 to 300000$/],
     [{ source: 'x', memoryBytes: 1 }, /^memoryBytes has to be a whole number of bytes from 16777216 to 536870912$/],
     [{ source: 'x', cpu: -1 }, /^cpu has to be a positive whole number of metered instructions, or 'unlimited'$/],
-    [{ source: 'x', language: 'cobol' }, /^language has to be one of javascript, js, typescript, ts$/],
+    [{ source: 'x', language: 'cobol' }, /^language has to be one of javascript, js, typescript, ts, python/],
     [{ source: 'x', dependencies: { a: 'text' } }, /^dependencies\.a has to be an object/],
     [{ source: 'x', env: { A: 1 } }, /^env\.A has to be an object of texts/],
   ])('%j is refused by name', async (request, message) => {

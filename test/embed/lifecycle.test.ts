@@ -93,6 +93,7 @@ test('a source is built once, by many at once too; one that failed is tried agai
       if (++builds === 1) throw new Error('the first one fails');
       return { image: new Uint8Array(50 * 2 ** 20), configJson: null, form: 'handler' as const, exportNames: [] };
     },
+    buildModule: () => Promise.reject(new Error('no module is asked for')),
   };
   const dropped: string[] = [];
   const programs = new Programs('engine', (id) => dropped.push(id));
