@@ -28,6 +28,8 @@ export interface Kind {
   readonly name: string;
   /** Tasks that the language has no way to do. */
   readonly lacks: readonly Task[];
+  /** Its compiler takes seconds: it is deployed no more often than needed. */
+  readonly isSlowToBuild?: true;
   /** Fields of the deploy beside name and limits. */
   deploy(): Promise<Readonly<Record<string, unknown>>>;
 }
@@ -212,11 +214,13 @@ export const KINDS: readonly Kind[] = [
   {
     name: 'assemblyscript',
     lacks: ['exit'],
+    isSlowToBuild: true,
     deploy: async () => ({ source: ASSEMBLYSCRIPT, language: 'assemblyscript' }),
   },
   {
     name: 'component',
     lacks: ['exit', 'abort'],
+    isSlowToBuild: true,
     deploy: async () => {
       component ??= componentFrom(COMPONENT);
       return { module: Buffer.from(await component).toString('base64') };

@@ -12,12 +12,14 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const version = process.env.POSTERN_TEST_POSTGRES === '15' ? 15 : 18;
   const folder = await mkdtemp(join(tmpdir(), 'postern-test-engine-'));
   const engineFile = join(folder, 'engine');
+  const pythonFile = join(folder, 'python');
   const [server] = await Promise.all([
     startTestServer(version, { autovacuum_naptime: '10s' }),
-    promisify(execFile)(process.execPath, [resolve('test/support/make-engine.ts'), engineFile]),
+    promisify(execFile)(process.execPath, [resolve('test/support/make-engine.ts'), engineFile, pythonFile]),
   ]);
   project.provide('postgresUrl', server.url);
   project.provide('engineFile', engineFile);
+  project.provide('pythonFile', pythonFile);
   return async () => {
     await server.stop();
     await rm(folder, { recursive: true });

@@ -13,12 +13,19 @@ declare module 'vitest' {
   export interface ProvidedContext {
     /** Path of a serialized `EngineSource`. */
     readonly engineFile: string;
+    /** Path of what Python functions run in, packed. */
+    readonly pythonFile: string;
   }
 }
 
 vi.mock(import('../../invoker/engine-source.ts'), async (importOriginal) => ({
   ...(await importOriginal()),
   loadEngineSource: async (): Promise<EngineSource> => deserialize(await readFile(inject('engineFile'))),
+}));
+
+vi.mock(import('../../runtime/python/build-apart.ts'), async (importOriginal) => ({
+  ...(await importOriginal()),
+  buildInterpreterApart: async () => readFile(inject('pythonFile')),
 }));
 
 vi.mock(import('../../invoker/executor/executor-command.ts'), async (importOriginal) => {

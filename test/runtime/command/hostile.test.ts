@@ -301,7 +301,9 @@ describe('the work that calls make does not keep the thread', () => {
     const stall = await longestStall(async () => {
       ran = await run(program, { env, limits: { timeoutMs: 600 } });
     });
-    expect(ran).toMatchObject({ how: 'time', ends: 1, frees: 1 });
+    // By its fuel where the machine is fast: what the host does for it is charged at more than it takes.
+    expect(['time', 'cpu']).toContain(ran?.how);
+    expect(ran).toMatchObject({ ends: 1, frees: 1 });
     expect(stall).toBeLessThan(300);
     expect(ran?.heldBytes).toBeLessThan(64 * MB);
   });

@@ -1,8 +1,9 @@
 /** Python in this process, as an executor composes it: one interpreter and one pool, many invocations. */
 
+import { readFile } from 'node:fs/promises';
+import { inject } from 'vitest';
 import {
   buildPython,
-  buildPythonSource,
   createInterpreter,
   DEFAULT_PYTHON_POOL_OPTIONS,
   type ExecutionEnd,
@@ -17,6 +18,7 @@ import {
   PythonPool,
   type PythonPoolOptions,
   Scheduler,
+  unpackPythonSource,
 } from '../../../../runtime/index.ts';
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -70,7 +72,7 @@ export class TestPython {
   }
 
   static async boot(): Promise<TestPython> {
-    return new TestPython(await createInterpreter(buildPythonSource()));
+    return new TestPython(await createInterpreter(unpackPythonSource(await readFile(inject('pythonFile')))));
   }
 
   async define(
