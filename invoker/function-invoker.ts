@@ -14,7 +14,8 @@ import {
 import { type Admission, overloaded } from './admission.ts';
 import type { FunctionCatalog, FunctionVersion } from './catalog.ts';
 import type { ExecutorPool } from './executor/executor-pool.ts';
-import type { ExecutorProcess } from './executor/executor-process.ts';
+import { type ExecutorProcess, LOAD_MS } from './executor/executor-process.ts';
+import { isScript } from './functions/languages.ts';
 import { HostCalls } from './host-calls.ts';
 import type { InvocationRequest, InvocationResult, Invoker, Outcome, Usage } from './invocation.ts';
 import type { InvocationRecorder } from './invocation-recorder.ts';
@@ -212,8 +213,11 @@ class Attempt {
     const kill = (): void => {
       if (!this.#over) executor.kill(`an invocation of ${this.#version.name} outlived its deadline`);
     };
+    // The executor counts the timeout from when it begins; an image of JavaScript it reads at once.
+    const isLoading = !isScript(config.language) && executor.mayBeLoading(this.#version.versionId);
+    const loadMs = isLoading ? LOAD_MS : 0;
     // What the executor has said meanwhile is read first: this process may have been the late one.
-    this.#watchdog = setTimeout(() => setImmediate(kill), config.timeoutMs + DEADLINE_GRACE_MS);
+    this.#watchdog = setTimeout(() => setImmediate(kill), loadMs + config.timeoutMs + DEADLINE_GRACE_MS);
     this.#slot = executor.invoke(
       {
         versionId: this.#version.versionId,

@@ -60,6 +60,8 @@ const MAX_CALLS = 1_000;
 const MAX_CASTS = 2_000;
 const MAX_CAST_BYTES = 1024 * 1024;
 const BOOT_TIMEOUT_MS = 30_000;
+/** What making an image ready may take. One that hangs in it is missed by its heartbeat. */
+export const LOAD_MS = 30_000;
 /** Why an executor ended that had finished all it was given. */
 export const RETIRED = 'it was retired';
 /** What an executor has not read is the node's memory; one that is so far behind is not coming back. */
@@ -97,8 +99,8 @@ export class ExecutorProcess {
   #booted = false;
   #retired = false;
   #invocations = 0;
-  /** Versions whose images it has been sent. */
-  readonly images = new Set<string>();
+  /** Versions whose images it has been sent, and when, on this process' clock. */
+  readonly images = new Map<string, number>();
   /** It was sent what Python functions run in. */
   hasPython = false;
   memoryBytes = 0;
@@ -205,6 +207,12 @@ export class ExecutorProcess {
     if (entry !== undefined) this.#send({ type: 'cancel', slot, token: entry.token });
   }
 
+  /** It may be making the version ready, which is no time of an invocation's: Python's interpreter takes seconds on a busy machine. */
+  mayBeLoading(versionId: string): boolean {
+    const sentAt = this.images.get(versionId);
+    return sentAt === undefined || performance.now() - sentAt < LOAD_MS;
+  }
+
   sendPython(source: Uint8Array): void {
     if (this.hasPython) return;
     this.hasPython = true;
@@ -212,7 +220,7 @@ export class ExecutorProcess {
   }
 
   sendImage(versionId: string, image: Uint8Array): void {
-    this.images.add(versionId);
+    this.images.set(versionId, performance.now());
     this.#send({ type: 'image', versionId, image });
   }
 

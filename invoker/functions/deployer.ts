@@ -10,6 +10,7 @@
 
 import { createHash } from 'node:crypto';
 import { PosternError } from '../../runtime/index.ts';
+import { MAX_SOURCE_BYTES } from '../../runtime/javascript/bundle/index.ts';
 import {
   configToJson,
   type FunctionConfig,
@@ -184,6 +185,7 @@ export class Deployer {
   }
 
   async #buildModule(draft: Draft, language: ModuleLanguage, preliminary: FunctionConfig): Promise<Built> {
+    if (draft.module === undefined) refuseTooMuch(draft.source);
     const { handler: handlerName, memoryBytes } = preliminary;
     const code = draft.module === undefined ? { source: draft.source } : { module: draft.module };
     const limits = { timeoutMs: BUILD_TIMEOUT_MS, memoryBytes };
@@ -324,6 +326,19 @@ function refuseUnrunnable({ config, program }: Built): void {
 }
 
 /** The same input gives the same id: code as written and as bundled, configuration (with the name), engine. */
+/** The bundler counts what it takes of scripts; what builders are given is counted here. */
+function refuseTooMuch({ files, dependencies }: StoredSource): void {
+  const texts = [...Object.values(files), ...Object.values(dependencies)];
+  const used = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+  if (used <= MAX_SOURCE_BYTES) return;
+  const megabytes = (bytes: number) => Math.round((bytes / 2 ** 20) * 10) / 10;
+  throw new PosternError(
+    'INVALID_FUNCTION',
+    `the source is ${megabytes(used)} MB; at most ${megabytes(MAX_SOURCE_BYTES)} MB are allowed`,
+    { details: { limit: 'sourceBytes', allowed: MAX_SOURCE_BYTES, used } },
+  );
+}
+
 function versionIdOf({ source, module }: Draft, built: Built, engineId: string): string {
   const sorted = (record: Readonly<Record<string, string>>) =>
     Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1));

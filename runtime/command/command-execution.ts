@@ -204,7 +204,7 @@ export class CommandExecution implements RunningExecution, RunGuest {
 const VALUE = { kind: 'value', meta: NOTHING, body: NOTHING, held: false } as const;
 
 function exitError(code: number): Finish {
-  const message = `the program ended with exit code ${code}`;
+  const message = `the program ended with exit code ${code | 0}`;
   return { ...VALUE, kind: 'exception', meta: json({ name: 'ExitError', message, stack: '' }) };
 }
 

@@ -126,6 +126,14 @@ describe('a WASI preview 1 command', () => {
     expect(answer.body.message).toMatch(message);
   });
 
+  test('DEP-01 more than 5 MB of source is refused in every language', async () => {
+    for (const language of ['python', 'assemblyscript']) {
+      const answer = await deploy({ name: 'refused', language, source: `#${'x'.repeat(5 * 2 ** 20)}` });
+      expect(answer.status).toBe(422);
+      expect(answer.body.message).toBe('the source is 5 MB; at most 5 MB are allowed');
+    }
+  });
+
   test('a module beside source, source as wasm and a module as JavaScript are refused', async () => {
     for (const body of [
       { module, source: 'x' },
