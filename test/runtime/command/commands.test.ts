@@ -82,7 +82,7 @@ describe('the end', () => {
     expect(ran.how).toBe('exception');
     expect(JSON.parse(ran.text)).toMatchObject({
       name: 'ExitError',
-      message: `the program ended with exit code ${code >>> 0}`,
+      message: `the program ended with exit code ${code}`,
     });
   });
 
