@@ -47,6 +47,7 @@ export async function startInvoker(options: {
   image = built.image as Uint8Array<ArrayBuffer>;
   const config = {
     name: 'bench',
+    language: 'javascript',
     timeoutMs: options.timeoutMs ?? 10_000,
     memoryBytes: MEMORY_BYTES,
     cpu: Number.POSITIVE_INFINITY,

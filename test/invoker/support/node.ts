@@ -134,6 +134,7 @@ export class TestNode {
       envJson,
       redact: (text) => text,
       config: {
+        language: 'javascript',
         timeoutMs: 5_000,
         memoryBytes: 64 * MIB,
         cpu: 1e12,
