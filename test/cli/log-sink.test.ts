@@ -7,6 +7,7 @@ import { resolve } from 'node:path';
 import type { Readable } from 'node:stream';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
+import { sharedPartsEnv } from '../support/shared-parts-env.ts';
 import { SERVE_SECRETS } from './support.ts';
 
 let db: TestDatabase;
@@ -33,7 +34,7 @@ type Serve = ChildProcessByStdio<null, Readable | null, Readable | null>;
 /** stdout: a pipe of which the test reads the first line, or a file. */
 function serve(port: number, stdout: 'pipe' | number): Serve {
   const child = spawn(process.execPath, [resolve('cli/main.ts'), 'serve', '--port', String(port), '--executors', '1'], {
-    env: { ...SERVE_SECRETS, DATABASE_URL: db.url, PATH: process.env.PATH ?? '' },
+    env: { ...SERVE_SECRETS, ...sharedPartsEnv(), DATABASE_URL: db.url, PATH: process.env.PATH ?? '' },
     stdio: ['ignore', stdout, 'ignore'],
   }) as Serve;
   running.add(child);

@@ -6,6 +6,7 @@ import { dirname, join, resolve } from 'node:path';
 import { Readable } from 'node:stream';
 import type { CommandIo } from '../../cli/context.ts';
 import { runCommandLine } from '../../cli/program.ts';
+import { sharedPartsEnv } from '../support/shared-parts-env.ts';
 
 /** What `serve` wants from its operator. */
 export const SERVE_SECRETS = {
@@ -80,17 +81,19 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
   return { code: await runCommandLine(argv, io), stdout, stderr };
 }
 
-/** Runs `cli/main.ts` as a process of its own. */
+/** Runs `cli/main.ts` as a process of its own. asUsersHaveIt: shares nothing with the test run, and takes seconds to start. */
 export function spawnCli(
   argv: readonly string[],
-  options: { env?: Record<string, string>; cwd?: string; main?: string } = {},
+  options: { env?: Record<string, string>; cwd?: string; main?: string; asUsersHaveIt?: boolean } = {},
 ) {
+  const isAsUsersHaveIt = options.asUsersHaveIt === true || options.main !== undefined;
   const child = spawn(process.execPath, [options.main ?? resolve('cli/main.ts'), ...argv], {
     cwd: options.cwd ?? process.cwd(),
     env: {
       PATH: process.env.PATH ?? '',
       HOME: process.env.HOME ?? '',
       NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE ?? '',
+      ...(isAsUsersHaveIt ? {} : sharedPartsEnv()),
       ...options.env,
     },
     stdio: ['ignore', 'pipe', 'pipe'],

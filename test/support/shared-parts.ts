@@ -1,13 +1,14 @@
 /**
- * What every test file would make anew, on two cores. The engine is made once a run, by the same code (`global-setup.ts`); and
- * V8 compiles it with its baseline compiler only, which takes a third of an executor's start. Nodes that tests start as processes
- * of their own (`spawnCli`), and those of tests with `vi.unmock`, do all of it as users have it.
+ * What every test file would make anew, on two cores. The engine is made once a run, by the same code (`global-setup.ts`), and
+ * executors start quickly. Tests with `vi.unmock` do it as users have it; `shared-parts-preload.ts` is for nodes in processes
+ * of their own.
  */
 
 import { readFile } from 'node:fs/promises';
 import { deserialize } from 'node:v8';
 import { inject, vi } from 'vitest';
 import type { EngineSource } from '../../runtime/index.ts';
+import { quickExecutor } from './quick-executor.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -31,9 +32,6 @@ vi.mock(import('../../runtime/python/build-apart.ts'), async (importOriginal) =>
 vi.mock(import('../../invoker/executor/executor-command.ts'), async (importOriginal) => {
   const { executorCommand } = await importOriginal();
   return {
-    executorCommand: () => {
-      const [node, ...flags] = executorCommand();
-      return [node, '--liftoff-only', ...flags];
-    },
+    executorCommand: () => quickExecutor(executorCommand(), process.env.NODE_COMPILE_CACHE as string),
   };
 });

@@ -512,7 +512,7 @@ describe('what is behind an event whose lease was lost', () => {
 });
 
 test('an event that ran beside one whose lease was lost runs again as another attempt', async () => {
-  await installFunction(db.pool, trigger({ batch: { maxSize: 2, maxWaitMs: 10_000 } }));
+  await installFunction(db.pool, trigger({ batch: { maxSize: 2, maxWaitMs: 500 } }));
   await insert([1, 'a'], [2, 'a']);
   const invoker = new FakeInvoker(({ signal }, call) => {
     if (call > 1) return {};

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
+import { sharedPartsEnv } from '../../support/shared-parts-env.ts';
 import { SECRET, sign } from './support.ts';
 
 const PROCESS = join(import.meta.dirname, '../../../bench/support/server-process.ts');
@@ -35,7 +36,7 @@ async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
 
 /** The url of a node in a process of its own. */
 async function startProcess(functions: readonly unknown[]): Promise<{ child: ChildProcess; url: string }> {
-  const env = { ...process.env, DATABASE_URL: db.url, POSTERN_EXECUTORS: '1' };
+  const env = { ...process.env, ...sharedPartsEnv(), DATABASE_URL: db.url, POSTERN_EXECUTORS: '1' };
   const child = spawn(process.execPath, [PROCESS, JSON.stringify({ dataDir, functions })], {
     env,
     stdio: ['ignore', 'pipe', 'inherit'],
