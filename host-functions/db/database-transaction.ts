@@ -74,6 +74,7 @@ export class DatabaseTransaction {
    * anything (a plain read), or can't be (no rows): the commit then goes along. Else two, so that it can be undone.
    */
   async queryAlone(statement: Statement): Promise<string> {
+    if (statement.verdict.pure && this.#status === 'I') return this.#read(statement);
     const commitAlong = statement.verdict.pure || !statement.verdict.returnsRows;
     const before = this.#beginning();
     const result = this.#newResult();
@@ -83,6 +84,18 @@ export class DatabaseTransaction {
     this.#expect(outcome, commitAlong ? 'I' : 'T');
     if (!commitAlong) await this.#commit();
     return this.#toJson(result, outcome.tags[before.length] ?? '');
+  }
+
+  /**
+   * A plain read needs no BEGIN and no COMMIT: what stands before a Sync is one transaction. Nothing that writes goes this way:
+   * a procedure could commit there, and go on with the login's rights.
+   */
+  async #read(statement: Statement): Promise<string> {
+    const result = this.#newResult();
+    const outcome = await this.#runLast([this.#settings.ofRead(), step(statement, result)]);
+    this.#checkOutcome(outcome, 1, result);
+    this.#expect(outcome, 'I');
+    return this.#toJson(result, outcome.tags[1] ?? '');
   }
 
   async begin(): Promise<void> {

@@ -19,26 +19,32 @@ export type DatabaseScope = InvocationScope;
  *
  * Each set_config costs some 8 microseconds of the server; what no policy hangs on is set at connection, below.
  */
-const settings = (claims: string): string => `select
+const settings = (session: string, claims: string): string => `select
   pg_catalog.set_config('statement_timeout', $1, true),
-  pg_catalog.set_config('idle_in_transaction_session_timeout', $2, true),
-  pg_catalog.set_config('standard_conforming_strings', 'on', true),
-  pg_catalog.set_config('request.jwt.claims', $3, true),
-  pg_catalog.set_config('postern.depth', $4, true),
-  ${claims}pg_catalog.set_config('role', $5, true)`;
+  ${session}pg_catalog.set_config('request.jwt.claims', $2, true),
+  pg_catalog.set_config('postern.depth', $3, true),
+  ${claims}pg_catalog.set_config('role', $4, true)`;
 
-const UNPROVEN = settings('');
-const PROVEN = settings(`pg_catalog.set_config('postern.claims', pg_catalog.concat(
-    pg_catalog.encode(pg_catalog.sha256($6 operator(pg_catalog.||)
-      pg_catalog.timestamptz_send(pg_catalog.transaction_timestamp())), 'hex'), $7::pg_catalog.text, ' ', $3), true),
-  `);
+const SESSION = `pg_catalog.set_config('idle_in_transaction_session_timeout', $1, true),
+  pg_catalog.set_config('standard_conforming_strings', 'on', true),
+  `;
+const CLAIMS = `pg_catalog.set_config('postern.claims', pg_catalog.concat(
+    pg_catalog.encode(pg_catalog.sha256($5 operator(pg_catalog.||)
+      pg_catalog.timestamptz_send(pg_catalog.transaction_timestamp())), 'hex'), $6::pg_catalog.text, ' ', $2), true),
+  `;
+const UNPROVEN = settings(SESSION, '');
+const PROVEN = settings(SESSION, CLAIMS);
+/** For a transaction that is over with the round trip, in a session that was just cleaned: `CONNECTION_OPTIONS` hold. */
+const UNPROVEN_READ = settings('', '');
+const PROVEN_READ = settings('', CLAIMS);
 
 /**
  * Startup options of a guest connection: what DISCARD ALL goes back to, whatever the database or the role is set to.
- * The text forms are those that `column-types.ts` reads; row_security `off` would turn filtered rows into errors.
+ * The text forms are those that `column-types.ts` reads; row_security `off` would turn filtered rows into errors;
+ * standard_conforming_strings is what the gate reads strings by (DB-23).
  */
 export const CONNECTION_OPTIONS =
-  '-c row_security=on -c DateStyle=ISO -c IntervalStyle=postgres -c bytea_output=hex -c extra_float_digits=1';
+  '-c row_security=on -c standard_conforming_strings=on -c DateStyle=ISO -c IntervalStyle=postgres -c bytea_output=hex -c extra_float_digits=1';
 
 /** Beyond this the server's clock is not needed, and its 32-bit setting would overflow. */
 const MAX_TIMEOUT_MS = 600_000;
@@ -60,11 +66,20 @@ export class TransactionSettings {
   }
 
   step(): PipelineStep {
+    return this.#step(UNPROVEN, PROVEN);
+  }
+
+  /** For the first and only statement of a loan. */
+  ofRead(): PipelineStep {
+    return this.#step(UNPROVEN_READ, PROVEN_READ);
+  }
+
+  #step(unproven: string, proven: string): PipelineStep {
     const remainingMs = this.#scope.deadlineMs - performance.now();
     const timeoutMs = String(Math.min(Math.max(Math.ceil(remainingMs), 0) + BACKSTOP_GRACE_MS, MAX_TIMEOUT_MS));
-    const values = [timeoutMs, timeoutMs, this.#claims, String(this.#scope.depth), this.#role];
-    if (this.#proof === undefined) return { text: UNPROVEN, values };
-    return { text: PROVEN, values: [...values, this.#proof.proof, this.#proof.issuedMs] };
+    const values = [timeoutMs, this.#claims, String(this.#scope.depth), this.#role];
+    if (this.#proof === undefined) return { text: unproven, values };
+    return { text: proven, values: [...values, this.#proof.proof, this.#proof.issuedMs] };
   }
 }
 

@@ -1,6 +1,6 @@
 import { callHost } from '../../runtime/javascript/guest/host.ts';
 import { JsonParameter, parametersToJson } from './parameters.ts';
-import { parse, stringify } from './primordials.ts';
+import { parse, rejected, stringify } from './primordials.ts';
 import { type Rows, rowsFrom } from './rows.ts';
 
 export interface Transaction {
@@ -24,10 +24,18 @@ export function createDb(): Db {
   };
 }
 
-async function query(sql: unknown, params: unknown, tx?: number): Promise<Rows> {
+function query(sql: unknown, params: unknown, tx?: number): Promise<Rows> {
+  try {
+    return callHost('db.query', request(sql, params, tx), rowsFrom);
+  } catch (error) {
+    return rejected(error);
+  }
+}
+
+function request(sql: unknown, params: unknown, tx: number | undefined): string {
   if (typeof sql !== 'string') throw new TypeError('db.query: the first argument has to be SQL text');
   const where = tx === undefined ? '' : `,"tx":${tx}`;
-  return rowsFrom(await callHost('db.query', `{"sql":${stringify(sql)},"params":${parametersToJson(params)}${where}}`));
+  return `{"sql":${stringify(sql)},"params":${parametersToJson(params)}${where}}`;
 }
 
 async function transaction<T>(work: (tx: Transaction) => Promise<T> | T): Promise<T> {

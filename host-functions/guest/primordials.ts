@@ -10,6 +10,9 @@ export const { defineProperty, hasOwn, keys, getPrototypeOf } = Object;
 export const { isFinite: isFiniteNumber, isInteger } = Number;
 export const { isView } = ArrayBuffer;
 
+const PromiseOfStart = Promise;
+export const rejected = (error: unknown): Promise<never> => new PromiseOfStart((_resolve, reject) => reject(error));
+
 const datePrototype = Date.prototype;
 const toISOString = datePrototype.toISOString;
 const getTime = datePrototype.getTime;

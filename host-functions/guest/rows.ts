@@ -19,27 +19,42 @@ interface Answer {
   readonly rowCount: number | null;
 }
 
+const NONE: number[] = [];
+
+/** Arrays of the answer become those of the result: each new object costs a guest more than what is done with it. */
 export function rowsFrom(answer: string): Rows {
   const { fields, rows, rowCount } = parse(answer) as Answer;
-  const bytes: number[] = [];
-  const described: Field[] = [];
+  let bytes: number[] = NONE;
   for (let index = 0; index < fields.length; index++) {
-    const [name, type] = fields[index] as readonly [string, string];
-    described[index] = { name, type };
-    if (type === 'bytea' || type === 'bytea[]') bytes[bytes.length] = index;
+    const field = fields[index] as readonly [string, string];
+    const type = field[1];
+    if (type === 'bytea' || type === 'bytea[]') {
+      if (bytes === NONE) bytes = [];
+      bytes[bytes.length] = index;
+    }
+    (fields as unknown[])[index] = { name: field[0], type };
   }
-  const result: Row[] = [];
-  for (let index = 0; index < rows.length; index++) result[index] = rowFrom(rows[index] as unknown[], described, bytes);
-  defineProperty(result, 'rowCount', { value: rowCount, configurable: true, writable: true });
-  defineProperty(result, 'fields', { value: described, configurable: true, writable: true });
-  return result as Rows;
+  const described = fields as unknown as readonly Field[];
+  for (let index = 0; index < rows.length; index++) {
+    const values = rows[index] as unknown[];
+    if (bytes !== NONE) decodeColumns(values, bytes);
+    (rows as unknown[])[index] = rowFrom(values, described);
+  }
+  defineHidden(rows, 'rowCount', rowCount);
+  defineHidden(rows, 'fields', described);
+  return rows as unknown as Rows;
 }
 
-function rowFrom(values: unknown[], fields: readonly Field[], bytes: readonly number[]): Row {
-  for (let index = 0; index < bytes.length; index++) {
-    const column = bytes[index] as number;
-    values[column] = decodeBytes(values[column]);
-  }
+/** One for all: a new one for each property costs as much again. */
+const HIDDEN = { __proto__: null, value: undefined as unknown, enumerable: false, configurable: true, writable: true };
+
+function defineHidden(rows: object, name: string, value: unknown): void {
+  HIDDEN.value = value;
+  defineProperty(rows, name, HIDDEN as PropertyDescriptor);
+  HIDDEN.value = undefined;
+}
+
+function rowFrom(values: readonly unknown[], fields: readonly Field[]): Row {
   const row: Row = {};
   for (let index = 0; index < fields.length; index++) {
     const { name } = fields[index] as Field;
@@ -47,6 +62,13 @@ function rowFrom(values: unknown[], fields: readonly Field[], bytes: readonly nu
     else row[name] = values[index];
   }
   return row;
+}
+
+function decodeColumns(values: unknown[], columns: readonly number[]): void {
+  for (let index = 0; index < columns.length; index++) {
+    const column = columns[index] as number;
+    values[column] = decodeBytes(values[column]);
+  }
 }
 
 /** An assignment to `__proto__` would set the prototype. */

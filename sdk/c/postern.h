@@ -2,7 +2,7 @@
  * Postern's host functions for C and C++, as WASI preview 1 commands (docs/webassembly.md).
  *
  *   char *rows = postern_call("{\"op\":\"db.query\",\"sql\":\"select 1 as one\",\"params\":[]}");
- *   // {"ok":true,"value":{"rows":[{"one":1}],"rowCount":1}}
+ *   // {"ok":true,"value":{"fields":[["one","int4"]],"rows":[[1]],"rowCount":1}}
  *   free(rows);
  *
  * One request is one JSON text that begins with its "op"; the answer is {"ok":true,"value":...} or

@@ -24,7 +24,11 @@ const LEAKY_FUNCTIONS = `
     execute 'declare held cursor with hold for select 1';
     perform nextval('public.seen');
   end $$;
-  create sequence seen; grant usage on sequence seen to anon;`;
+  create sequence seen; grant usage on sequence seen to anon;
+  create procedure end_it() language plpgsql as $$ begin commit; end $$;
+  create function may_read() returns boolean language plpgsql as $$ begin call end_it(); return true; end $$;
+  create table guarded (id int); insert into guarded values (1); grant select on guarded to anon;
+  alter table guarded enable row level security; create policy ends on guarded using (may_read());`;
 
 const guestOf = (role: string): ScopeOptions => ({ role, claims: { sub: 'alice' } });
 
@@ -43,6 +47,14 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
     await delay(10);
   }
 }
+
+test('DB-08 what a plain read calls, a policy or a view, can not end its transaction and go on with other rights', async () => {
+  await database.as(guestOf('anon'), async (guest) => {
+    expect(await guest.refusal('select id from guarded')).toMatchObject({ code: '2D000' });
+    expect(await guest.refusal('call end_it()')).toMatchObject({ name: 'SqlNotAllowedError' });
+    expect(await guest.value('select current_user')).toBe('anon');
+  });
+});
 
 test('DB-08 nothing of a session reaches the next borrower of its connection', async () => {
   const path = await database.as(guestOf('anon'), async (guest) => {

@@ -22,10 +22,14 @@ const door = scope.__postern_host as Door;
 delete scope.__postern_host;
 
 interface Pending {
-  readonly resolve: (payload: string) => void;
-  readonly reject: (error: Error) => void;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: unknown) => void;
+  readonly read: ((answer: string) => unknown) | undefined;
 }
-const pending = new Map<number, Pending>();
+/** By the call's id: the host counts from 1. */
+const pending: (Pending | undefined)[] = [undefined];
+/** As it was before user code ran. */
+const PromiseOfStart = Promise;
 
 /** Which part of its life the sandbox is in: host functions work in an invocation only. */
 export const phase = { invoking: false, watchingRejections: false };
@@ -36,16 +40,20 @@ export function assertInvoking(what: string): void {
   }
 }
 
-/** Calls an asynchronous host function, e.g. `db.query`. Rejects with an Error that has the host's `name`, `code`. */
-export function callHost(op: string, payload: string): Promise<string> {
-  assertInvoking(op);
-  return new Promise((resolve, reject) => {
+/**
+ * Calls an asynchronous host function, e.g. `db.query`. Rejects with an Error that has the host's `name`, `code`.
+ * read: makes the value of the answer, in the same promise: a second one costs a guest as much as the call itself.
+ */
+export function callHost(op: string, payload: string): Promise<string>;
+export function callHost<T>(op: string, payload: string, read: (answer: string) => T): Promise<T>;
+export function callHost(op: string, payload: string, read?: (answer: string) => unknown): Promise<unknown> {
+  return new PromiseOfStart((resolve, reject) => {
+    assertInvoking(op);
     const id = door(DOOR.call, op, payload) as number;
-    if (id === REFUSED.calls)
+    if (id > 0) pending[id] = { resolve, reject, read };
+    else if (id === REFUSED.calls)
       reject(limitError('HOST_CALL_LIMIT', `${op}: the invocation may make no more host calls`));
-    else if (id === REFUSED.bytes)
-      reject(limitError('HOST_CALL_TOO_LARGE', `${op}: the arguments of open host calls are too large`));
-    else pending.set(id, { resolve, reject });
+    else reject(limitError('HOST_CALL_TOO_LARGE', `${op}: the arguments of open host calls are too large`));
   });
 }
 
@@ -63,11 +71,16 @@ export function castHost(op: string, payload: string): void {
 
 /** Called by the host when an asynchronous host function has answered. */
 export function settle(id: number, ok: boolean, payload: string): void {
-  const call = pending.get(id);
+  const call = pending[id];
   if (call === undefined) return;
-  pending.delete(id);
-  if (ok) call.resolve(payload);
-  else call.reject(hostError(payload));
+  pending[id] = undefined;
+  const { resolve, reject, read } = call;
+  try {
+    if (!ok) reject(hostError(payload));
+    else resolve(read === undefined ? payload : read(payload));
+  } catch (error) {
+    reject(error);
+  }
 }
 
 /** payload: `{"name":"DatabaseError","message":"…","code":"…", …}`; every further field becomes a property. */
