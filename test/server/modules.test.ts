@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { wasm } from '../runtime/metering/wasm-builder.ts';
 import { compileC } from '../support/compile-c.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
-import { startTestPostern, type TestPostern } from './support.ts';
+import { ADMIN_KEY, startTestPostern, type TestPostern } from './support.ts';
 
 /** Answers by the word `do` of the event; `say` of it is echoed. */
 const PROGRAM = `
@@ -132,6 +133,23 @@ describe('a WASI preview 1 command', () => {
       expect(answer.status).toBe(422);
       expect(answer.body.message).toBe('the source is 5 MB; at most 5 MB are allowed');
     }
+  });
+
+  test('a module of a hundred megabytes is refused, and the node answers others meanwhile', async () => {
+    const huge = `{"name":"refused","module":"${'AAAA'.repeat(25 * 2 ** 20)}"}`;
+    const headers = { 'content-type': 'application/json', authorization: `Bearer ${ADMIN_KEY}` };
+    const upload = node.call('/functions', { method: 'POST', headers, body: huge });
+    expect(await run({ do: 'echo' })).toEqual({ status: 200, body: { do: 'echo' } });
+    expect((await upload).status).toBe(413);
+  });
+
+  test('a module of a hundred thousand exports runs, and harms nobody', async () => {
+    const exports = Array.from({ length: 100_000 }, (_, n) => ({ name: `e${n}`, kind: 0, index: 0 }));
+    const bytes = wasm({ functions: [{ code: [], export: '_start' }], memory: { min: 1 }, exports });
+    const answer = await deploy({ name: 'many', module: Buffer.from(bytes).toString('base64') });
+    expect(answer.status, JSON.stringify(answer.body)).toBe(201);
+    expect(await run({}, 'many')).toMatchObject({ status: 200 });
+    expect(await run({ do: 'echo' })).toEqual({ status: 200, body: { do: 'echo' } });
   });
 
   test('a module beside source, source as wasm and a module as JavaScript are refused', async () => {
