@@ -3,6 +3,15 @@
 /** Units of a slice: about 0.3 ms of guest work (a unit is a third of a nanosecond, measured on eight programs). */
 export const QUANTUM_FUEL = 1_000_000;
 
+export const MAX_HOST_CALLS = 1_000;
+/** Under way at once; the others wait. */
+export const MAX_CONCURRENT_HOST_CALLS = 32;
+/** Of calls that wait to be sent. */
+export const MAX_WAITING_PAYLOAD_BYTES = 32 * 1024 * 1024;
+/** Lines of the log, somewhat more than its own caps (1,000 lines, 256 KB): beyond, they are dropped before they cost a frame. */
+export const MAX_CASTS = 1_100;
+export const MAX_CAST_BYTES = 512 * 1024;
+
 export interface ExecutionLimits {
   readonly timeoutMs: number;
   readonly memoryPages: number;

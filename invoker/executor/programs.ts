@@ -1,11 +1,9 @@
-/** What an executor holds of a version, ready to be invoked: one class for each kind of guest. */
+/** What an executor holds of a version, ready to be invoked: JavaScript in its own sandboxes, every other kind by one class. */
 
 import {
   type BaseImage,
   CommandExecution,
-  type CommandProgram,
   ComponentExecution,
-  type ComponentProgram,
   createInterpreter,
   decodeImage,
   decodePythonImage,
@@ -26,7 +24,6 @@ import {
   type MemoryBudget,
   PythonExecution,
   PythonPool,
-  type PythonProgram,
   type RunningExecution,
   type SandboxPool,
   type Scheduler,
@@ -84,16 +81,28 @@ export interface Program {
 
 /** Throws, or rejects, on what no builder of this version made. */
 export function loadProgram(stored: Uint8Array, host: ProgramHost): Program | Promise<Program> {
-  if (isStoredCommand(stored)) return loadCommand(stored).then((command) => new Command(command, host));
-  if (isStoredComponent(stored)) return new Component(loadComponent(Buffer.from(stored)), host);
+  if (isStoredCommand(stored)) return loadCommandProgram(stored, host);
+  if (isStoredComponent(stored)) {
+    const component = loadComponent(Buffer.from(stored));
+    return new GuestProgram(ComponentExecution, component, host, component);
+  }
   if (isStoredPython(stored)) return loadPython(Buffer.from(stored), host);
   return new JavaScript(decodeImage(stored, host.engine.id, host.base), host);
+}
+
+async function loadCommandProgram(stored: Uint8Array, host: ProgramHost): Promise<Program> {
+  const command = await loadCommand(stored);
+  return new GuestProgram(CommandExecution, command, host, command);
 }
 
 async function loadPython(stored: Uint8Array, host: ProgramHost): Promise<Program> {
   if (host.python === undefined) throw new Error('there is no interpreter for the function');
   const { interpreter, pool } = await host.python;
-  return new Python({ image: decodePythonImage(interpreter, stored), pool }, host);
+  const image = decodePythonImage(interpreter, stored);
+  return new GuestProgram(PythonExecution, { image, pool }, host, {
+    residentBytes: image.residentBytes,
+    forget: () => pool.forget(image),
+  });
 }
 
 class JavaScript implements Program {
@@ -133,68 +142,40 @@ class JavaScript implements Program {
   }
 }
 
-class Command implements Program {
+type GuestExecutionClass<P> = new (
+  scheduler: Scheduler,
+  lane: string,
+  limits: ExecutionLimits,
+  program: P,
+  listener: GuestListener,
+) => RunningExecution & { start(event: Uint8Array, meta: Uint8Array): void };
+
+/** Of every kind but JavaScript: the guest's memory is counted against the process' budget, from its first page on. */
+class GuestProgram<P> implements Program {
   readonly residentBytes: number;
-  readonly #command: CommandProgram;
+  readonly forget: () => void;
+  readonly #Execution: GuestExecutionClass<P>;
+  readonly #program: P;
   readonly #host: ProgramHost;
 
-  constructor(command: CommandProgram, host: ProgramHost) {
-    this.#command = command;
-    this.#host = host;
-    this.residentBytes = command.residentBytes;
-  }
-
-  start({ lane, limits, event, meta }: Invocation, listener: InvocationListener): RunningExecution {
-    const { scheduler, budget } = this.#host;
-    const execution = new CommandExecution(scheduler, lane, limits, this.#command, withinBudget(budget, listener));
-    execution.start(event, meta);
-    return execution;
-  }
-
-  forget(): void {}
-}
-
-class Component implements Program {
-  readonly residentBytes: number;
-  readonly #component: ComponentProgram;
-  readonly #host: ProgramHost;
-
-  constructor(component: ComponentProgram, host: ProgramHost) {
-    this.#component = component;
-    this.#host = host;
-    this.residentBytes = component.residentBytes;
-  }
-
-  start({ lane, limits, event, meta }: Invocation, listener: InvocationListener): RunningExecution {
-    const { scheduler, budget } = this.#host;
-    const execution = new ComponentExecution(scheduler, lane, limits, this.#component, withinBudget(budget, listener));
-    execution.start(event, meta);
-    return execution;
-  }
-
-  forget(): void {}
-}
-
-class Python implements Program {
-  readonly residentBytes: number;
-  readonly #program: PythonProgram;
-  readonly #host: ProgramHost;
-
-  constructor(program: PythonProgram, host: ProgramHost) {
+  constructor(
+    execution: GuestExecutionClass<P>,
+    program: P,
+    host: ProgramHost,
+    { residentBytes, forget = () => {} }: { readonly residentBytes: number; readonly forget?: () => void },
+  ) {
+    this.#Execution = execution;
     this.#program = program;
     this.#host = host;
-    this.residentBytes = program.image.residentBytes;
+    this.residentBytes = residentBytes;
+    this.forget = forget;
   }
 
   start({ lane, limits, event, meta }: Invocation, listener: InvocationListener): RunningExecution {
     const { scheduler, budget } = this.#host;
-    const execution = new PythonExecution(scheduler, lane, limits, this.#program, withinBudget(budget, listener));
+    const execution = new this.#Execution(scheduler, lane, limits, this.#program, withinBudget(budget, listener));
     execution.start(event, meta);
     return execution;
-  }
-
-  forget(): void {
-    this.#program.pool.forget(this.#program.image);
   }
 }
 

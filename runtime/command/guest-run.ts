@@ -12,16 +12,15 @@ import {
   type ExecutionLimits,
   type ExecutionUsage,
   type GuestListener,
+  MAX_CAST_BYTES,
+  MAX_CASTS,
+  MAX_HOST_CALLS,
   QUANTUM_FUEL,
 } from '../execution.ts';
 import type { Meter, MeterHooks } from '../metering/index.ts';
 import type { Scheduler } from '../scheduler.ts';
 import { UNWIND } from './unwind.ts';
 
-const MAX_HOST_CALLS = 1_000;
-/** Somewhat more than the log's own caps (1,000 lines, 256 KB). */
-const MAX_CASTS = 1_100;
-const MAX_CAST_BYTES = 512 * 1024;
 const WASM_PAGE_BYTES = 65_536;
 /** Host calls' fuel is taken in such portions: a global is slow to reach from here. */
 const MIN_PAYMENT = 16_000;
@@ -215,7 +214,7 @@ export class GuestRun implements MeterHooks {
     return id;
   }
 
-  /** Beyond its caps the node has said "truncated" already: the rest is dropped here, before it costs a frame. */
+  /** Beyond its caps the node has said "truncated" already. */
   cast(operation: string, payload: Buffer): void {
     this.#casts++;
     this.#castBytes += payload.length;

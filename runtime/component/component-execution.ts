@@ -15,6 +15,8 @@ import {
   type ExecutionUsage,
   type Finish,
   type GuestListener,
+  MAX_CAST_BYTES,
+  MAX_CASTS,
   QUANTUM_FUEL,
   type RunningExecution,
 } from '../execution.ts';
@@ -31,9 +33,6 @@ import { type ComponentHost, Unwind } from './wasi/host.ts';
 
 /** Of what the host keeps for the guest: resources, header fields, bodies. */
 const MAX_KEPT_BYTES = 64 * 1024 * 1024;
-/** Somewhat more than the log's own caps (1,000 lines, 256 KB). */
-const MAX_CASTS = 1_100;
-const MAX_CAST_BYTES = 512 * 1024;
 const MAX_LINE_CHARACTERS = 8_000;
 const MAX_FIELDS_CHARACTERS = 6_000;
 const MAX_SLICE_MS = 0.5;

@@ -1,5 +1,7 @@
 /** Host calls of one invocation: so many in all, so many at once, and no more waiting than the process should hold. */
 
+import { MAX_CONCURRENT_HOST_CALLS, MAX_HOST_CALLS, MAX_WAITING_PAYLOAD_BYTES } from '../execution.ts';
+
 export type HostCallDone = (ok: boolean, answer: string) => void;
 
 interface HostCall {
@@ -9,12 +11,8 @@ interface HostCall {
   readonly done: HostCallDone;
 }
 
-const MAX_HOST_CALLS = 1_000;
-const MAX_CONCURRENT_HOST_CALLS = 32;
 /** Of one call; above what the node takes of any operation, below what it takes of an executor in one frame. */
 const MAX_PAYLOAD_BYTES = 16 * 1024 * 1024;
-/** Of all calls that wait to be sent. */
-const MAX_WAITING_PAYLOAD_BYTES = 32 * 1024 * 1024;
 
 export class HostCalls {
   readonly #send: (id: number, operation: string, payload: Buffer) => void;

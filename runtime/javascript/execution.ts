@@ -12,6 +12,11 @@ import {
   type ExecutionLimits,
   type ExecutionUsage,
   type Finish,
+  MAX_CAST_BYTES,
+  MAX_CASTS,
+  MAX_CONCURRENT_HOST_CALLS,
+  MAX_HOST_CALLS,
+  MAX_WAITING_PAYLOAD_BYTES,
   QUANTUM_FUEL,
 } from '../execution.ts';
 import type { Scheduler } from '../scheduler.ts';
@@ -21,12 +26,6 @@ import type { Box, Sandbox, SandboxHooks } from './sandbox.ts';
 
 const MAX_TIMERS = 10_000;
 const MAX_DELAY_MS = 2 ** 31 - 1;
-const MAX_HOST_CALLS = 1_000;
-const MAX_CONCURRENT_HOST_CALLS = 32;
-/** Somewhat more than the log's own caps (1,000 lines, 256 KB). */
-const MAX_CASTS = 1_100;
-const MAX_CAST_BYTES = 512 * 1024;
-const MAX_WAITING_PAYLOAD_BYTES = 32 * 1024 * 1024;
 /** Rejected promises that nobody listens to, at once; beyond, they are not kept and not reported. */
 const MAX_REJECTIONS = 100;
 const MAX_DESCRIPTION_BYTES = 128 * 1024;
@@ -233,7 +232,7 @@ export class Execution implements SandboxHooks, DoorHandler {
     return id;
   }
 
-  /** Beyond its caps the node has said "truncated" already: the rest is dropped here, before it costs a frame. */
+  /** Beyond its caps the node has said "truncated" already. */
   onCast(operation: string, payload: Buffer): void {
     this.#casts++;
     this.#castBytes += payload.length;
