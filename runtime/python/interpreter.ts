@@ -4,12 +4,11 @@ import { QUANTUM_FUEL } from '../execution.ts';
 import { asBase, type BaseMemoryImage } from '../snapshot/index.ts';
 import { imageFrom, type PythonEntries, type PythonImage } from './python-image.ts';
 import { PYTHON_EXPORTS, type PythonSource } from './python-module.ts';
-import { type PythonHooks, PythonSandbox } from './python-sandbox.ts';
+import { type PythonCode, type PythonHooks, PythonSandbox } from './python-sandbox.ts';
 
-export interface Interpreter {
+export interface Interpreter extends PythonCode {
   /** Of `PythonSource`. */
   readonly id: string;
-  readonly module: WebAssembly.Module;
   /** The interpreter after its bootstrap: the same bytes wherever it is made. */
   readonly base: BaseMemoryImage<PythonEntries>;
   /** The base as an image of no function. */
@@ -24,18 +23,19 @@ const FLAGS = ['python', '-I', '-S', '-c'];
 /** Compiles it, and runs the bootstrap, in slices: half a second, in which the process' other guests go on. */
 export async function createInterpreter(source: PythonSource): Promise<Interpreter> {
   const module = await WebAssembly.compile(source.module as Uint8Array<ArrayBuffer>);
-  const base = asBase(await boot(module, source));
-  return { id: source.id, module, base, bare: imageFrom(base, base) };
+  const archive = source.data.slice(...source.archive);
+  const base = asBase(await boot({ module, archive }, source));
+  return { id: source.id, module, archive, base, bare: imageFrom(base, base) };
 }
 
 class SnapshotReached extends Error {}
 
-async function boot(module: WebAssembly.Module, source: PythonSource) {
+async function boot(program: PythonCode, source: PythonSource) {
   const hooks = new Boot();
-  const { data, dataStart, bootstrap, library, eventLoop } = source;
+  const { data, dataStart, archive, bootstrap, library, eventLoop } = source;
   const args = [...FLAGS, bootstrap, library, eventLoop].map((text) => Buffer.from(text));
   // Time stands still and randomness is none: two boots are to be alike.
-  const sandbox = new PythonSandbox(module, hooks, args, {
+  const sandbox = new PythonSandbox(program, hooks, args, {
     clock_time_get: (_clock: number, _precision: bigint, result: number) => {
       new DataView(sandbox.bytes.buffer).setBigUint64(result >>> 0, 0n, true);
       return 0;
@@ -57,6 +57,7 @@ async function boot(module: WebAssembly.Module, source: PythonSource) {
     if (!(error instanceof SnapshotReached))
       throw new Error(`the interpreter did not start: ${hooks.output}`, { cause: error });
   }
+  sandbox.bytes.fill(0, dataStart + archive[0], dataStart + archive[1]);
   const { build, invoke } = JSON.parse(hooks.addresses) as { build: number; invoke: number };
   return sandbox.capture({ build, invoke, vectorcall: sandbox.u32(invoke + VECTORCALL_AT) });
 }

@@ -64,7 +64,7 @@ export async function buildPython(
 ): Promise<{ image: PythonImage; definition: PythonDefinition }> {
   const { base, bare } = interpreter;
   const hooks = new TopLevel(fn, performance.now() + limits.timeoutMs, scheduler);
-  const sandbox = new PythonSandbox(interpreter.module, hooks);
+  const sandbox = new PythonSandbox(interpreter, hooks);
   sandbox.restore(bare);
   sandbox.meter.maxMemoryPages = limits.memoryPages;
   sandbox.meter.startSlice(QUANTUM_FUEL);

@@ -34,6 +34,8 @@ export interface PythonSource {
   /** What a fresh instance's memory holds, from address `dataStart`. */
   readonly data: Uint8Array;
   readonly dataStart: number;
+  /** Where in `data` the standard library lies, a zip archive. */
+  readonly archive: readonly [start: number, end: number];
   /** What the interpreter runs before any user code. */
   readonly bootstrap: string;
   /** The module `postern` that functions import. */
@@ -66,7 +68,7 @@ export function buildPythonSource(): PythonSource {
     keepExports: new Set([...Object.values(PYTHON_EXPORTS), TRACKED_PAGES_EXPORT]),
   }).bytes;
   const [bootstrap, library, eventLoop] = GUEST_SOURCES.map(guestSource) as [string, string, string];
-  const parts = { module, data, dataStart, bootstrap, library, eventLoop };
+  const parts = { module, data, dataStart, archive: archiveIn(data), bootstrap, library, eventLoop };
   return { id: pythonId(parts), ...parts };
 }
 
@@ -106,6 +108,26 @@ function withTable(bytes: Uint8Array): Uint8Array {
 }
 
 const TABLE_KIND = 1;
+
+/**
+ * By its end (APPNOTE.TXT, 4.3.16), which says how long its directory is, and where that begins. The interpreter's own code has
+ * the same four bytes, with no directory before them.
+ */
+function archiveIn(data: Uint8Array): readonly [number, number] {
+  const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+  for (let at = bytes.indexOf(ZIP_END); at >= 0; at = bytes.indexOf(ZIP_END, at + 1)) {
+    if (at + ZIP_END_BYTES > bytes.length) break;
+    const directory = at - bytes.readUInt32LE(at + 12);
+    const start = directory - bytes.readUInt32LE(at + 16);
+    if (start < 0 || !ZIP_ENTRY.equals(bytes.subarray(directory, directory + 4))) continue;
+    return [start, at + ZIP_END_BYTES + bytes.readUInt16LE(at + 20)];
+  }
+  throw new Error('the interpreter has no archive of its library');
+}
+
+const ZIP_END = Buffer.from('PK\x05\x06', 'latin1');
+const ZIP_END_BYTES = 22;
+const ZIP_ENTRY = Buffer.from('PK\x01\x02', 'latin1');
 
 /** What the module's 24,000 active segments make of the memory. */
 function initialMemory(bytes: Uint8Array): { data: Uint8Array; dataStart: number } {

@@ -46,7 +46,7 @@ export class PythonPool {
       kept.hooks = hooks;
       return kept;
     }
-    const sandbox = new PythonSandbox(this.#interpreter.module, hooks);
+    const sandbox = new PythonSandbox(this.#interpreter, hooks);
     sandbox.restore(image);
     return sandbox;
   }

@@ -34,10 +34,19 @@ export interface PythonHooks extends Required<MeterHooks> {
   randomAllowed(): boolean;
 }
 
+/** What all sandboxes of an interpreter are made of. */
+export interface PythonCode {
+  readonly module: WebAssembly.Module;
+  /** The standard library: a third of the memory, if it lay there. Guests read of it what they import. */
+  readonly archive: Uint8Array;
+}
+
 const WASM_PAGE_BYTES = 65_536;
 const ERRNO_NOSYS = 52;
 const ERRNO_FAULT = 21;
 const MAX_VECTORS = 1_024;
+/** Where `fd_pread` finds the archive, behind any input. `bootstrap.py` has the same number. */
+const ARCHIVE_AT = 2 ** 40;
 const CALL_FUEL = 250;
 const COPY_BYTES_PER_FUEL = 8;
 /** PyBytesObject on 32 bits: reference count, type, size, hash, then the bytes. */
@@ -52,6 +61,7 @@ export class PythonSandbox {
   hooks: PythonHooks;
   readonly meter: Meter;
   readonly exports: WebAssembly.Exports;
+  readonly #archive: Uint8Array;
   readonly #memory: WebAssembly.Memory;
   readonly #stackPointer: WebAssembly.Global<'i32'>;
   /** The memory's size in pages of 64 KiB, as the guest sees it. */
@@ -63,12 +73,13 @@ export class PythonSandbox {
 
   /** Its memory is all zeros. `overrides`: calls of preview 1 that are other ones in this instance. */
   constructor(
-    module: WebAssembly.Module,
+    { module, archive }: PythonCode,
     hooks: PythonHooks,
     args: readonly Uint8Array[] = [],
     overrides: Readonly<Record<string, unknown>> = {},
   ) {
     this.hooks = hooks;
+    this.#archive = archive;
     this.meter = new Meter({
       onOutOfFuel: () => this.hooks.onOutOfFuel(),
       onYield: () => this.hooks.onYield(),
@@ -179,16 +190,17 @@ export class PythonSandbox {
     };
   }
 
-  /** Of the input, whatever the descriptor; a call of no other kind reads it, so that nobody is suspended for it. */
+  /** Of the input or the archive, whatever the descriptor; no other call reads them, so that nobody is suspended for it. */
   #pread(_fd: number, vectors: number, count: number, offset: bigint, result: number): number {
     const memory = this.#guestMemory;
-    const { input } = this.hooks;
-    let at = Number(BigInt.asUintN(64, offset));
+    const place = Number(BigInt.asUintN(64, offset));
+    const [source, start] = place < ARCHIVE_AT ? [this.hooks.input, 0] : [this.#archive, ARCHIVE_AT];
+    let at = place - start;
     let total = 0;
     try {
       for (let index = 0; index < Math.min(count >>> 0, MAX_VECTORS); index++) {
         const vector = (vectors >>> 0) + index * 8;
-        const part = input.subarray(at, at + memory.u32(vector + 4));
+        const part = source.subarray(at, at + memory.u32(vector + 4));
         this.hooks.pay(CALL_FUEL + part.length / COPY_BYTES_PER_FUEL);
         memory.bytes(memory.u32(vector), part.length).set(part);
         at += part.length;

@@ -37,6 +37,19 @@ describe('the interpreter', () => {
     expect(restored.size).toBe(names.size);
     expect([...globalWriters.keys()].filter((global) => !restored.has(global))).toEqual([]);
   });
+
+  it('keeps the standard library out of every sandbox, in one copy for all', () => {
+    const { archive, base } = python.interpreter;
+    expect(archive.length).toBeGreaterThan(3_000_000);
+    expect(Buffer.from(base.flat).indexOf(archive.subarray(0, 64))).toBe(-1);
+    expect(base.residentBytes).toBeLessThan(9 * 2 ** 20);
+  });
+
+  it('ABI-03 the standard library is read where it lies, and nothing beyond it', async () => {
+    const read =
+      'import os\ndef handler(event): return [os.pread(0, 4, at).hex() for at in (1 << 40, (1 << 40) + (1 << 31), 1 << 62)]';
+    expect(await python.value(await python.program(read))).toEqual([Buffer.from('PK\x03\x04').toString('hex'), '', '']);
+  });
 });
 
 describe('a deploy', () => {
