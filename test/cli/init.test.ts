@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { applySchema } from '../../cli/dev-session.ts';
 import { findFunctions } from '../../cli/function-files.ts';
 import { OFFERED_LANGUAGES, PROJECTS } from '../../cli/project-templates.ts';
+import { compileC } from '../support/compile-c.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { Folder, run, SERVE_SECRETS, spawnCli } from './support.ts';
 
@@ -33,29 +34,18 @@ afterAll(async () => {
   await db.drop();
 });
 
-// By names that the compiler does not follow: one is declared wrong, the other declares globals of its own.
-const CLANG: string = '@yowasp/clang';
+// By a name that the compiler does not follow: it declares globals of its own.
 const ASC: string = 'assemblyscript/asc';
-type Files = Record<string, string | Uint8Array>;
-type RunClang = (args: string[] | null, files: Files, options?: { fetchProgress: () => void }) => Promise<Files>;
 type CompileString = (source: string, options: object) => Promise<{ binary: Uint8Array<ArrayBuffer>; stderr: object }>;
 
-/** As the project's own build would, without the machine's compiler. */
-async function compileC(source: string): Promise<Uint8Array<ArrayBuffer>> {
-  const { runClang, runLLVM } = (await import(CLANG)) as { runClang: RunClang; runLLVM: RunClang };
-  // Loads it without a word.
-  await runLLVM(null, {}, { fetchProgress: () => {} });
-  const args = ['clang', '-O2', '-Wall', '-Wextra', '-Werror', 'hello.c', '-o', 'hello.wasm'];
-  const made = await runClang(args, { 'hello.c': source });
-  return made['hello.wasm'] as Uint8Array<ArrayBuffer>;
-}
+const compiled = (source: string) => compileC(source, ['-O2', '-Werror']);
 
 test.each(OFFERED_LANGUAGES)('--language %s: its functions deploy, and hello answers', async (language) => {
   const project = join(folder.path, language);
   expect((await run(['init', project, '--language', language])).code).toBe(0);
   const program = join(project, 'functions/hello.c');
   if (existsSync(program)) {
-    folder.write(join(language, 'functions/hello.wasm'), await compileC(readFileSync(program, 'utf8')));
+    folder.write(join(language, 'functions/hello.wasm'), await compiled(readFileSync(program, 'utf8')));
   }
   const schema = join(project, 'functions/schema.sql');
   if (existsSync(schema)) await applySchema(db.url, readFileSync(schema, 'utf8'));
@@ -87,7 +77,7 @@ describe('the templates', () => {
 
   test('of C and AssemblyScript compile', async () => {
     const read = (path: string) => readFileSync(join(TEMPLATES, path), 'utf8');
-    expect(WebAssembly.validate(await compileC(read('c/functions/hello.c.tmpl')))).toBe(true);
+    expect(WebAssembly.validate(await compiled(read('c/functions/hello.c.tmpl')))).toBe(true);
     const { compileString } = (await import(ASC)) as { compileString: CompileString };
     const source = read('assemblyscript/functions/hello.as.ts.tmpl');
     const { binary, stderr } = await compileString(source, { runtime: 'stub' });

@@ -1,8 +1,8 @@
-/** C and C++ by clang, which is itself a WebAssembly module here: the tests need no toolchain of the machine's. */
+/** C and C++ by clang, which is itself a WebAssembly module here: tests and benchmarks need no toolchain of the machine's. */
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { commands } from '@yowasp/clang';
+import { commands, runLLVM } from '@yowasp/clang';
 
 const HEADER = readFileSync(join(import.meta.dirname, '../../sdk/c/postern.h'), 'utf8');
 const compiled = new Map<string, Promise<Uint8Array>>();
@@ -23,6 +23,8 @@ async function clang(source: string, flags: readonly string[], language: 'c' | '
   const files = { [`main.${language}`]: source, 'postern.h': HEADER };
   const compile = commands[language === 'c' ? 'clang' : 'clang++'];
   const args = ['-O1', '-Wall', '-Wextra', '-Wno-unused-parameter', ...flags, `main.${language}`, '-o', 'main.wasm'];
-  const built = await compile(args, files, { fetchProgress: () => undefined });
+  // Loads it without a word.
+  await runLLVM(undefined, {}, { fetchProgress: () => {} });
+  const built = await compile(args, files);
   return built?.['main.wasm'] as Uint8Array;
 }
