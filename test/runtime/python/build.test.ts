@@ -45,7 +45,7 @@ describe('the interpreter', () => {
     expect(base.residentBytes).toBeLessThan(9 * 2 ** 20);
   });
 
-  it('ABI-03 the standard library is read where it lies, and nothing beyond it', async () => {
+  it('ABI-01 the standard library is read where it lies, and nothing beyond it', async () => {
     const read =
       'import os\ndef handler(event): return [os.pread(0, 4, at).hex() for at in (1 << 40, (1 << 40) + (1 << 31), 1 << 62)]';
     expect(await python.value(await python.program(read))).toEqual([Buffer.from('PK\x03\x04').toString('hex'), '', '']);
