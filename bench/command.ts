@@ -4,20 +4,14 @@
  */
 
 import { readFileSync } from 'node:fs';
-import { compileAssemblyScript } from '../runtime/assemblyscript/index.ts';
-import { CommandExecution } from '../runtime/command/command-execution.ts';
-import { buildCommand, type CommandProgram, loadCommand } from '../runtime/command/command-program.ts';
-import { Scheduler } from '../runtime/scheduler.ts';
-import { publish, summarize } from './support/report.ts';
+import { assemblyScriptGuest, cGuest, commandGuest } from './support/guests.ts';
+import { publish } from './support/report.ts';
+import { sample } from './support/runtime.ts';
+import { letWait } from './support/waiting.ts';
 
-const WARM_UP = 3_000;
-const SAMPLES = 10_000;
-const WAITING = 1_000;
-const MAX_PAGES = 8_192;
-const LIMITS = { timeoutMs: 60_000, memoryPages: 2_048, fuel: 1e12, maxResultBytes: 6_000_000 };
-const EVENT = Buffer.from('{"name":"world","n":1}');
-const META = Buffer.from('{"functionName":"bench","env":{"A":"1"}}');
-const BUNDLE = '@yowasp/clang';
+const COUNT = { warmUp: 3_000, samples: 10_000 };
+const WAITING = 2_000;
+const CALL = { event: '{"name":"world","n":1}' };
 
 const C_TRIVIAL = `#include <stdio.h>
 int main(void) {
@@ -27,89 +21,19 @@ int main(void) {
   printf("{\\"statusCode\\":200,\\"length\\":%zu}", length);
   return 0;
 }`;
-const C_WAITING = `__attribute__((import_module("postern"), import_name("call"))) extern int call(const char *, int);
-int main(void) { call("{\\"op\\":\\"db.query\\"}", 17); return 0; }`;
+const C_WAITING = `#include "postern.h"
+int main(void) { postern_call("{\\"op\\":\\"db.query\\"}"); return 0; }`;
 
 const AS_TRIVIAL = `import { Json } from "postern";
 export function handler(event: Json): Json {
   return Json.object().set("statusCode", Json.integer(200)).set("name", event.get("name"));
 }`;
 
-const scheduler = new Scheduler();
-
-async function compile(source: string): Promise<CommandProgram> {
-  const { runClang } = (await import(BUNDLE)) as {
-    runClang(args: string[], files: object, options: object): Promise<Record<string, Uint8Array>>;
-  };
-  const out = await runClang(['clang', '-O2', 'a.c', '-o', 'a.wasm'], { 'a.c': source }, { fetchProgress: () => {} });
-  return load(out['a.wasm'] as Uint8Array);
-}
-
-function load(module: Uint8Array): Promise<CommandProgram> {
-  return loadCommand(buildCommand(module, MAX_PAGES));
-}
-
-function start(program: CommandProgram, event: Buffer, onHostCall: (answer: () => void) => void): Promise<string> {
-  return new Promise((resolve) => {
-    let how = '';
-    const execution = new CommandExecution(scheduler, 'bench', LIMITS, program, {
-      onHostCall: (id) => onHostCall(() => execution.settle(id, true, Buffer.from('null'))),
-      onCast: () => {},
-      onEnd: (end) => {
-        how = end.reason === 'finished' ? end.finish.kind : end.reason;
-      },
-      mayHold: () => true,
-      onFree: () => resolve(how),
-    });
-    execution.start(event, META);
-  });
-}
-
-async function measure(program: CommandProgram, event: Buffer, kind: string, warmUp: number, count: number) {
-  const samples: number[] = [];
-  for (let index = 0; index < warmUp + count; index++) {
-    const before = performance.now();
-    const how = await start(program, event, () => {});
-    if (index >= warmUp) samples.push(performance.now() - before);
-    if (how !== kind) throw new Error(`ended with ${how}`);
-  }
-  return summarize(samples);
-}
-
-function residentBytes(): number {
-  return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024;
-}
-
-const c = await measure(await compile(C_TRIVIAL), EVENT, 'status', WARM_UP, SAMPLES);
-
-const asModule = await compileAssemblyScript({ 'index.ts': AS_TRIVIAL }, 'index.ts', 'handler');
-const assemblyScript = await measure(await load(asModule), EVENT, 'status', WARM_UP, SAMPLES);
-
+const c = await sample(await cGuest(C_TRIVIAL), CALL, COUNT);
+const assemblyScript = await sample(await assemblyScriptGuest(AS_TRIVIAL), CALL, COUNT);
 const goModule = readFileSync(new URL('../node_modules/@esbuild/wasi-preview1/esbuild.wasm', import.meta.url));
-const go = await measure(await load(goModule), Buffer.from('[1]'), 'value', 3, 20);
-
-// Two thousand wait; what the second thousand adds is no garbage of before.
-const waiting = await compile(C_WAITING);
-const answers: (() => void)[] = [];
-const all: Promise<string>[] = [];
-
-async function letWait(count: number): Promise<number> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const until = answers.length + count;
-  for (let index = 0; index < count; index++) {
-    const run = start(waiting, EVENT, (answer) => {
-      if (answers.push(answer) === until) resolve();
-    });
-    all.push(run);
-  }
-  await promise;
-  return residentBytes();
-}
-
-const before = await letWait(WAITING);
-const during = await letWait(WAITING);
-for (const answer of answers) answer();
-const answered = (await Promise.all(all)).filter((how) => how === 'value').length;
+const go = await sample(await commandGuest(goModule), { event: '[1]' }, { warmUp: 3, samples: 20 });
+const waiting = await letWait(await cGuest(C_WAITING), CALL, WAITING);
 
 publish({
   bench: 'command',
@@ -122,14 +46,14 @@ publish({
     { name: 'Go, p50', value: go.p50, unit: 'ms' },
     {
       name: 'C waiting, each',
-      value: (during - before) / WAITING / 1024 / 1024,
+      value: waiting.bytesEach / 2 ** 20,
       unit: 'MB',
       target: { op: '<=', value: 0.5 },
     },
-    { name: 'answered', value: answered, unit: '', target: { op: '>=', value: 2 * WAITING } },
+    { name: 'answered', value: waiting.answered, unit: '', target: { op: '>=', value: WAITING } },
   ],
   notes: [
-    `C and AssemblyScript: ${SAMPLES} samples one after the other, after ${WARM_UP}; Go is all of esbuild (20 MB), which reads stdin and answers`,
-    `${WAITING} more wait for a host call beside as many: resident memory (VmRSS) of the process, less what it had before`,
+    `C and AssemblyScript: ${COUNT.samples} samples one after the other, after ${COUNT.warmUp}; Go is all of esbuild (20 MB), which reads stdin and answers`,
+    `${WAITING} wait for a host call at once; what the second half of them adds to the process' resident memory (VmRSS)`,
   ],
 });

@@ -5,28 +5,19 @@
  */
 
 import { loadavg } from 'node:os';
-import { join } from 'node:path';
-import { setFlagsFromString } from 'node:v8';
-import { componentize } from 'componentize-qjs';
-import { ComponentExecution, loadComponent, transpileComponent } from '../runtime/component/index.ts';
-import { type ExecutionEnd, Scheduler } from '../runtime/index.ts';
-import { publish, summarize } from './support/report.ts';
-import { HTTP_EVENT, META } from './support/runtime.ts';
-
-// As executors run: else all garbage is collected for every 64 MB of guests' memories.
-setFlagsFromString('--external-memory-accounted-in-global-limit');
+import { transpileComponent } from '../runtime/component/index.ts';
+import { ComponentExecution, loadComponent } from '../runtime/index.ts';
+import { componentBytes } from './support/guests.ts';
+import { publish } from './support/report.ts';
+import { guestOf, HTTP_EVENT, sample } from './support/runtime.ts';
 
 const WARM_UP = 500;
 const SAMPLES = 3_000;
-/** Memories of ended invocations are garbage: it is collected where the event loop gets its turn. */
-const TURN_EVERY = 10;
-const LIMITS = { timeoutMs: 60_000, memoryPages: 2_048, fuel: Number.POSITIVE_INFINITY, maxResultBytes: 6 * 2 ** 20 };
 const SOURCE = `export function handler(event) {
   return JSON.stringify({ statusCode: 200, body: { hello: JSON.parse(event).body.name } });
 }`;
 
-const witPath = join(import.meta.dirname, '../wit');
-const { component } = await componentize({ witPath, world: 'function', jsSource: SOURCE, sync: true });
+const component = await componentBytes(SOURCE);
 const transpileStart = performance.now();
 const stored = await transpileComponent(component);
 const transpileMs = performance.now() - transpileStart;
@@ -34,35 +25,8 @@ const loadStart = performance.now();
 const program = loadComponent(stored);
 const loadMs = performance.now() - loadStart;
 
-const scheduler = new Scheduler();
-const event = Buffer.from(HTTP_EVENT);
-const meta = Buffer.from(META);
-
-function run(): Promise<ExecutionEnd> {
-  return new Promise((resolve) => {
-    let ended: ExecutionEnd | undefined;
-    const execution = new ComponentExecution(scheduler, 'bench', LIMITS, program, {
-      onHostCall: () => {},
-      onCast: () => {},
-      mayHold: () => true,
-      onEnd: (end) => {
-        ended = end;
-      },
-      onFree: () => resolve(ended as ExecutionEnd),
-    });
-    execution.start(event, meta);
-  });
-}
-
-const samples: number[] = [];
-for (let index = 0; index < WARM_UP + SAMPLES; index++) {
-  const start = performance.now();
-  const end = await run();
-  if (index >= WARM_UP) samples.push(performance.now() - start);
-  if (end.reason !== 'finished' || end.finish.kind !== 'status') throw new Error(`ended with ${end.reason}`);
-  if (index % TURN_EVERY === 0) await new Promise(setImmediate);
-}
-const { p50, p99, max } = summarize(samples);
+const guest = guestOf(ComponentExecution, program);
+const { p50, p99, max } = await sample(guest, { event: HTTP_EVENT }, { warmUp: WARM_UP, samples: SAMPLES });
 publish({
   bench: 'component',
   question: 'one invocation of a trivial component by componentize-qjs in fresh instances, runtime only, metered',

@@ -75,5 +75,5 @@ publish({
   bench: 'metering',
   question: 'QuickJS metered / as shipped, five JavaScript programs',
   figures,
-  notes: [`best of ${ROUNDS}, in turns; run with --no-wasm-dynamic-tiering, as executors are`],
+  notes: [`best of ${ROUNDS}, in turns; with the V8 flags of executors`],
 });

@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { EXECUTOR_V8_FLAGS } from '../invoker/index.ts';
 import { type Figure, meets, type Report } from './support/report.ts';
 
 const folder = import.meta.dirname;
@@ -18,8 +19,8 @@ if (unknown.length > 0) {
 
 let failed = false;
 for (const name of wanted.length > 0 ? wanted : all) {
-  // As executors run: without it V8 optimises WebAssembly lazily.
-  const args = ['--no-wasm-dynamic-tiering', join(folder, `${name}.ts`)];
+  // Guests of the bench's own process run as those of executors.
+  const args = [...EXECUTOR_V8_FLAGS, join(folder, `${name}.ts`)];
   const { status } = spawnSync(process.execPath, args, { stdio: 'inherit' });
   if (status !== 0) {
     console.error(`${name} failed`);

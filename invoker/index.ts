@@ -2,7 +2,7 @@ export * from './admission.ts';
 export { ModuleBuilder } from './builder/module-builder.ts';
 export * from './catalog.ts';
 export { bundlePrelude, loadEngineSource } from './engine-source.ts';
-export { executorCommand } from './executor/executor-command.ts';
+export { EXECUTOR_V8_FLAGS, executorCommand } from './executor/executor-command.ts';
 export { ExecutorPool, type ExecutorPoolLog, type ExecutorPoolOptions } from './executor/executor-pool.ts';
 export * from './function-config.ts';
 export {

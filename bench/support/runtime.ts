@@ -1,79 +1,102 @@
-/** The runtime inside this process: no executor, no pipe, no database. */
+/** The runtime inside this process: no executor, no pipe, no database. All guests share one thread and its scheduler. */
 
-import { loadEngineSource } from '../../invoker/index.ts';
 import {
-  buildBaseImage,
-  buildProgram,
-  createEngine,
-  DEFAULT_POOL_OPTIONS,
-  Execution,
   type ExecutionEnd,
   type ExecutionLimits,
-  type ExecutionUsage,
-  type Image,
-  SandboxPool,
+  type GuestListener,
+  type RunningExecution,
   Scheduler,
 } from '../../runtime/index.ts';
+import { summarize } from './report.ts';
 
-const LIMITS: ExecutionLimits = {
-  timeoutMs: 60_000,
+export const LIMITS: ExecutionLimits = {
+  timeoutMs: 600_000,
   memoryPages: 2_048,
   fuel: Number.POSITIVE_INFINITY,
   maxResultBytes: 6 * 1024 * 1024,
 };
+/** Memories of ended invocations are garbage: it is collected where the event loop gets its turn. */
+const TURN_EVERY = 10;
 
-export interface LocalRun {
-  readonly end: ExecutionEnd;
-  readonly usage: ExecutionUsage;
+export const NO_ROWS = Buffer.from('{"fields":[],"rows":[],"rowCount":0}');
+
+export const scheduler = new Scheduler();
+
+export interface Call {
+  readonly event: string;
+  readonly meta?: string;
+  /** The function's; 'bench' where absent. */
+  readonly lane?: string;
+  /** The guest waits for a host call, until `answer`, which answers as `db.query` without rows does. */
+  onHostCall?(answer: () => void): void;
 }
 
-/** One function in a pool of sandboxes of this process. */
-export class LocalFunction {
-  readonly image: Image;
-  readonly #pool: SandboxPool;
-  readonly #scheduler: Scheduler;
+export interface StartedGuest {
+  /** Resolves when the sandbox is clean again, or gone: the whole cost of an invocation. */
+  readonly freed: Promise<ExecutionEnd>;
+  cancel(): void;
+}
 
-  private constructor(image: Image, pool: SandboxPool, scheduler: Scheduler) {
-    this.image = image;
-    this.#pool = pool;
-    this.#scheduler = scheduler;
-  }
+/** A function of any kind, ready to be invoked. */
+export interface Guest {
+  start(call: Call): StartedGuest;
+}
 
-  static async create(source: string): Promise<LocalFunction> {
-    const engine = createEngine(await loadEngineSource());
-    const base = await buildBaseImage(engine);
-    const scheduler = new Scheduler();
-    const limits = { timeoutMs: 30_000, memoryPages: 2_048 };
-    const { image } = await buildProgram(engine, base, scheduler, Buffer.from(source), 'handler', [], limits);
-    return new LocalFunction(image, new SandboxPool(engine, base, DEFAULT_POOL_OPTIONS), scheduler);
-  }
+type ExecutionClass<P> = new (
+  scheduler: Scheduler,
+  lane: string,
+  limits: ExecutionLimits,
+  program: P,
+  listener: GuestListener,
+) => RunningExecution & { start(event: Uint8Array, meta: Uint8Array): void };
 
-  /** Resolves when the sandbox is clean again: the whole cost of an invocation. */
-  run(event: Uint8Array, meta: Uint8Array): Promise<LocalRun> {
-    return new Promise((resolve) => {
-      let run: LocalRun | undefined;
-      const execution = new Execution(this.#scheduler, 'bench', LIMITS, {
-        takeSandbox: (hooks) => this.#pool.acquire(this.image, hooks),
-        onHostCall: () => {},
+/** Of every kind but JavaScript. */
+export function guestOf<P>(Execution: ExecutionClass<P>, program: P): Guest {
+  return {
+    start({ event, meta = META, lane = 'bench', onHostCall = () => {} }) {
+      const { promise: freed, resolve } = Promise.withResolvers<ExecutionEnd>();
+      let ended: ExecutionEnd | undefined;
+      const execution = new Execution(scheduler, lane, LIMITS, program, {
+        onHostCall: (id) => onHostCall(() => execution.settle(id, true, NO_ROWS)),
         onCast: () => {},
-        onAnswer: () => {},
-        mayGrow: () => true,
-        onEnd: (end, usage) => {
-          run = { end, usage };
+        mayHold: () => true,
+        onEnd: (end) => {
+          ended = end;
         },
-        onSandboxFree: (sandbox, reusable) => {
-          if (sandbox !== undefined) this.#pool.release(sandbox, this.image, reusable);
-          resolve(run as LocalRun);
-        },
+        onFree: () => resolve(ended as ExecutionEnd),
       });
-      execution.start(event, meta);
-    });
-  }
+      execution.start(Buffer.from(event), Buffer.from(meta));
+      return { freed, cancel: () => execution.end('canceled', '') };
+    },
+  };
 }
 
-export const TRIVIAL_HANDLER = `export async function handler(event) {
-  return { statusCode: 200, body: { hello: event.body.name } };
-}`;
+/** The value that one invocation returns. Throws where it ended otherwise. */
+export async function answerOf(started: StartedGuest): Promise<unknown> {
+  const end = await started.freed;
+  if (end.reason !== 'finished') throw new Error(`ended with ${end.reason}: ${end.message}`);
+  const { kind, meta, body } = end.finish;
+  if (kind !== 'value' && kind !== 'status') throw new Error(`ended with ${kind}: ${meta}`);
+  return JSON.parse(String(body));
+}
+
+/** Milliseconds of invocations one after the other. */
+export async function sample(
+  guest: Guest,
+  call: Call,
+  count: { readonly warmUp: number; readonly samples: number },
+): Promise<ReturnType<typeof summarize>> {
+  const samples: number[] = [];
+  for (let index = 0; index < count.warmUp + count.samples; index++) {
+    const before = performance.now();
+    const started = guest.start(call);
+    await started.freed;
+    if (index >= count.warmUp) samples.push(performance.now() - before);
+    await answerOf(started);
+    if (index % TURN_EVERY === 0) await new Promise(setImmediate);
+  }
+  return summarize(samples);
+}
 
 export const HTTP_EVENT = JSON.stringify({
   trigger: 'http',
