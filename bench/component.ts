@@ -4,7 +4,6 @@
  * Run: `npm run bench -- component`.
  */
 
-import { loadavg } from 'node:os';
 import { transpileComponent } from '../runtime/component/index.ts';
 import { ComponentExecution, loadComponent } from '../runtime/index.ts';
 import { componentBytes } from './support/guests.ts';
@@ -38,8 +37,5 @@ publish({
     { name: 'load', value: loadMs, unit: 'ms' },
     { name: 'stored', value: stored.length / 1024, unit: 'KB' },
   ],
-  notes: [
-    `${SAMPLES} samples one after the other, after ${WARM_UP}`,
-    `load average of the machine: ${loadavg()[0]?.toFixed(1)}`,
-  ],
+  notes: [`${SAMPLES} samples one after the other, after ${WARM_UP}`],
 });

@@ -5,7 +5,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { loadavg, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ASSEMBLYSCRIPT, C, JAVASCRIPT, PYTHON, TASKS, type Task } from './support/compute-programs.ts';
 import { assemblyScriptGuest, cGuest, JavaScriptGuest, pythonGuest } from './support/guests.ts';
@@ -100,8 +100,5 @@ publish({
   bench: 'compute',
   question: 'computing in a guest, metered / the same in Node, or for C in C on the machine',
   figures,
-  notes: [
-    `best of ${TURNS} turns of ${MIN_MS} ms and more, by the program's own clock; cc -O2, clang -O2`,
-    `load average of the machine: ${loadavg()[0]?.toFixed(1)}`,
-  ],
+  notes: [`best of ${TURNS} turns of ${MIN_MS} ms and more, by the program's own clock; cc -O2, clang -O2`],
 });

@@ -4,7 +4,6 @@
  * invoker with one executor. Run: `npm run bench -- fairness`.
  */
 
-import { loadavg } from 'node:os';
 import { createRuntime, RuntimeClosedError } from '../embed/index.ts';
 import { assemblyScriptGuest, cGuest, componentGuest, JavaScriptGuest, pythonGuest } from './support/guests.ts';
 import { type Figure, publish, summarize } from './support/report.ts';
@@ -131,5 +130,4 @@ publish({
   bench: 'fairness',
   question: `a short call beside ${SPINNERS} guests that spin, in one executor's thread`,
   figures,
-  notes: [`load average of the machine: ${loadavg()[0]?.toFixed(1)}`],
 });

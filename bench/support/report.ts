@@ -2,7 +2,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { cpus, totalmem } from 'node:os';
+import { cpus, loadavg, totalmem } from 'node:os';
 import { join } from 'node:path';
 
 export interface Figure {
@@ -52,11 +52,12 @@ export function publish(report: Report): void {
   const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => (row[column] as string).length)));
   for (const row of rows)
     console.log(`  ${row.map((cell, column) => (cell as string).padEnd(widths[column] ?? 0)).join('  ')}`);
-  for (const note of report.notes ?? []) console.log(`  (${note})`);
+  const measured = conditions();
+  for (const note of [...(report.notes ?? []), `load average ${measured.loadAverage}`]) console.log(`  (${note})`);
   mkdirSync(RESULTS, { recursive: true });
   writeFileSync(
     join(RESULTS, `${report.bench}.json`),
-    `${JSON.stringify({ ...report, conditions: conditions() }, null, 2)}\n`,
+    `${JSON.stringify({ ...report, conditions: measured }, null, 2)}\n`,
   );
 }
 
@@ -72,6 +73,8 @@ export function conditions(): Record<string, string | number> {
     cpu: cpus()[0]?.model ?? 'unknown',
     cores: cpus().length,
     memoryGiB: Math.round(totalmem() / 2 ** 30),
+    /** Of the last minute, the benchmark's own load included. */
+    loadAverage: Math.round((loadavg()[0] as number) * 10) / 10,
     commit: git('rev-parse', '--short', 'HEAD'),
   };
 }
