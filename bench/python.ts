@@ -6,11 +6,11 @@
 
 import {
   buildPythonSource,
-  createInterpreter,
   DEFAULT_PYTHON_POOL_OPTIONS,
   encodePythonImage,
   PythonExecution,
   PythonPool,
+  startInterpreter,
 } from '../runtime/index.ts';
 import { pythonGuest, pythonImage, pythonInterpreter } from './support/guests.ts';
 import { publish, summarize } from './support/report.ts';
@@ -42,7 +42,7 @@ const source = buildPythonSource();
 const starts: number[] = [];
 for (let index = 0; index < STARTS; index++) {
   const before = performance.now();
-  await createInterpreter(source);
+  await startInterpreter(source);
   starts.push(performance.now() - before);
 }
 const waiting = await letWait(await pythonGuest(QUERYING), CALL, WAITING);

@@ -9,7 +9,7 @@ import { chmodSync, cpSync, mkdirSync, readdirSync, rmSync, statSync, writeFileS
 import { dirname, extname, join, relative, resolve } from 'node:path';
 import { stop } from 'esbuild';
 import { loadEngineSource } from '../invoker/index.ts';
-import { packPythonSource } from '../runtime/index.ts';
+import { packInterpreter } from '../runtime/index.ts';
 import { POSTERN_MODULE } from '../runtime/javascript/bundle/postern-module.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
@@ -55,7 +55,7 @@ const engine = await loadEngineSource();
 writeFileSync(join(DIST, 'invoker', 'guest', 'prelude.bundle.js'), engine.prelude);
 writeFileSync(join(DIST, 'invoker', 'guest', 'parts.bundle.json'), JSON.stringify(engine.parts));
 writeFileSync(join(DIST, 'invoker', 'guest', 'engine.wasm'), engine.module);
-writeFileSync(join(DIST, 'invoker', 'guest', 'python.bin'), packPythonSource());
+writeFileSync(join(DIST, 'invoker', 'guest', 'python.bin'), await packInterpreter());
 writeFileSync(join(DIST, 'postern.js'), `${POSTERN_MODULE}\nexport * from './embed/index.js';\n`);
 chmodSync(join(DIST, 'cli', 'main.js'), 0o755);
 await stop();

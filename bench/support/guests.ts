@@ -14,7 +14,6 @@ import {
   ComponentExecution,
   compileAssemblyScript,
   createEngine,
-  createInterpreter,
   DEFAULT_POOL_OPTIONS,
   Execution,
   type ExecutionEnd,
@@ -26,6 +25,7 @@ import {
   type PythonImage,
   PythonPool,
   SandboxPool,
+  startInterpreter,
 } from '../../runtime/index.ts';
 import { compileC } from '../../test/support/compile-c.ts';
 import { type Call, type Guest, guestOf, LIMITS, META, NO_ROWS, type StartedGuest, scheduler } from './runtime.ts';
@@ -60,7 +60,7 @@ let interpreter: Promise<Interpreter> | undefined;
 
 /** Started once a process. */
 export function pythonInterpreter(): Promise<Interpreter> {
-  interpreter ??= createInterpreter(buildPythonSource());
+  interpreter ??= startInterpreter(buildPythonSource());
   return interpreter;
 }
 

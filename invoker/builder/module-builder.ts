@@ -41,8 +41,18 @@ export class ModuleBuilder {
 
   /** What Python functions run in, packed; made at its first use where the package does not have it. */
   python(): Promise<Uint8Array> {
-    this.#python ??= existsSync(INTERPRETER) ? readFile(INTERPRETER) : buildInterpreterApart();
+    this.#python ??= this.#makePython();
     return this.#python;
+  }
+
+  async #makePython(): Promise<Uint8Array> {
+    try {
+      return await (existsSync(INTERPRETER) ? readFile(INTERPRETER) : buildInterpreterApart());
+    } catch (error) {
+      // Its process may have been killed: the next who needs it tries again.
+      this.#python = undefined;
+      throw error;
+    }
   }
 
   async #buildPython({ main, files, dependencies }: StoredSource, request: ModuleBuildRequest): Promise<BuiltProgram> {

@@ -8,9 +8,12 @@ const EXTENSION = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
 const PACKAGE_ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 
 /**
+/**
  * V8's, for the process that guests run in.
  *
- * `--no-wasm-dynamic-tiering`: without it a guest in a long memory.fill can outlive even process.exit (THREATS 1.1).
+ * `--no-wasm-dynamic-tiering`: the engine is optimised as it is called, not as it gets hot: the frames of V8's baseline compiler
+ * are so large that JSON nested deeply is a panic before it is QuickJS's RangeError (MEM-05). It costs warm code up to a fifth,
+ * since V8 knows no hot calls to inline, and CPython's first calls half a second of CPU in the background.
  * `--stack-size`, and of the stacks that guests run on (KB; V8 keeps 4 MB of them for the next ones): above what QuickJS's
  * own stack limit lets a guest use, so that its RangeError comes first.
  * `--external-memory-accounted-in-global-limit`: else V8 collects all garbage for every 64 MB of guests' memories, which is

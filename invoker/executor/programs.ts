@@ -4,7 +4,6 @@ import {
   type BaseImage,
   CommandExecution,
   ComponentExecution,
-  createInterpreter,
   decodeImage,
   decodePythonImage,
   type Engine,
@@ -27,7 +26,7 @@ import {
   type RunningExecution,
   type SandboxPool,
   type Scheduler,
-  unpackPythonSource,
+  unpackInterpreter,
 } from '../../runtime/index.ts';
 
 /** What all programs of an executor share. */
@@ -46,9 +45,9 @@ interface PythonHost {
   readonly pool: PythonPool;
 }
 
-/** Takes half a second, in slices. */
+/** Compiles off the thread. */
 export async function startPython(packed: Uint8Array): Promise<PythonHost> {
-  const interpreter = await createInterpreter(unpackPythonSource(packed));
+  const interpreter = await unpackInterpreter(packed);
   return { interpreter, pool: new PythonPool(interpreter) };
 }
 

@@ -4,11 +4,11 @@ import type { PythonBuildLimits, PythonDefinition, PythonFunction } from './pyth
 import { LENGTH_BYTES, type PythonBuild } from './python-compiler.ts';
 
 const INTERPRETER_TIMEOUT_MS = 60_000;
-/** The process starts, compiles the interpreter and starts that. */
+/** The process starts, and compiles the interpreter. */
 const START_MS = 20_000;
 const NOTHING = new Uint8Array(0);
 
-/** What Python functions run in, packed: three seconds. */
+/** What Python functions run in, packed: four seconds. */
 export function buildInterpreterApart(): Promise<Uint8Array> {
   return runCompiler('interpreter', NOTHING, INTERPRETER_TIMEOUT_MS);
 }

@@ -1,6 +1,6 @@
 export { buildInterpreterApart, buildPythonApart } from './build-apart.ts';
-export { createInterpreter, type Interpreter } from './interpreter.ts';
-export { packPythonSource, unpackPythonSource } from './packed-source.ts';
+export { type Interpreter, startInterpreter } from './interpreter.ts';
+export { packInterpreter, unpackInterpreter } from './packed-interpreter.ts';
 export {
   buildPython,
   type PythonBuildLimits,

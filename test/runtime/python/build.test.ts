@@ -3,10 +3,10 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import {
   buildPythonSource,
-  createInterpreter,
   decodePythonImage,
   encodePythonImage,
   type PythonImage,
+  startInterpreter,
 } from '../../../runtime/index.ts';
 import { parseModule } from '../../../runtime/wasm/module-parser.ts';
 import { scanCode } from '../javascript/support/code-scan.ts';
@@ -21,7 +21,7 @@ describe('the interpreter', () => {
   it('is the same bytes wherever it is made, module and memory', async () => {
     const source = buildPythonSource();
     expect(source.id).toBe(python.interpreter.id);
-    const again = await createInterpreter(source);
+    const again = await startInterpreter(source);
     expect(again.base.hash).toBe(python.interpreter.base.hash);
     expect(again.base.entries).toEqual(python.interpreter.base.entries);
   });

@@ -4,7 +4,6 @@ import { readFile } from 'node:fs/promises';
 import { inject } from 'vitest';
 import {
   buildPython,
-  createInterpreter,
   DEFAULT_PYTHON_POOL_OPTIONS,
   type ExecutionEnd,
   type ExecutionLimits,
@@ -18,7 +17,7 @@ import {
   PythonPool,
   type PythonPoolOptions,
   Scheduler,
-  unpackPythonSource,
+  unpackInterpreter,
 } from '../../../../runtime/index.ts';
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -72,7 +71,7 @@ export class TestPython {
   }
 
   static async boot(): Promise<TestPython> {
-    return new TestPython(await createInterpreter(unpackPythonSource(await readFile(inject('pythonFile')))));
+    return new TestPython(await unpackInterpreter(await readFile(inject('pythonFile'))));
   }
 
   async define(
