@@ -15,7 +15,6 @@ import { type Admission, overloaded } from './admission.ts';
 import type { FunctionCatalog, FunctionVersion } from './catalog.ts';
 import type { ExecutorPool } from './executor/executor-pool.ts';
 import { type ExecutorProcess, LOAD_MS } from './executor/executor-process.ts';
-import { isScript } from './functions/languages.ts';
 import { HostCalls } from './host-calls.ts';
 import type { InvocationRequest, InvocationResult, Invoker, Outcome, Usage } from './invocation.ts';
 import type { InvocationRecorder } from './invocation-recorder.ts';
@@ -161,7 +160,8 @@ const RETRY_SOON = { details: { retryAfterMs: 1_000 } } as const;
 class Attempt {
   readonly #id = randomUUIDv7();
   readonly #startedAtMs = Date.now();
-  readonly #startedAt = performance.now();
+  /** Later, where the executor had to wait for the version's image. */
+  #startedAt = performance.now();
   readonly #request: InvocationRequest;
   readonly #version: FunctionVersion;
   readonly #options: FunctionInvokerOptions;
@@ -210,14 +210,7 @@ class Attempt {
   run(executor: ExecutorProcess, work: WorkEstimate): Promise<InvocationResult> {
     const { config } = this.#version;
     this.#executor = executor;
-    const kill = (): void => {
-      if (!this.#over) executor.kill(`an invocation of ${this.#version.name} outlived its deadline`);
-    };
-    // The executor counts the timeout from when it begins; an image of JavaScript it reads at once.
-    const isLoading = !isScript(config.language) && executor.mayBeLoading(this.#version.versionId);
-    const loadMs = isLoading ? LOAD_MS : 0;
-    // What the executor has said meanwhile is read first: this process may have been the late one.
-    this.#watchdog = setTimeout(() => setImmediate(kill), loadMs + config.timeoutMs + DEADLINE_GRACE_MS);
+    this.#watch(executor.mayBeLoading(this.#version.versionId) ? LOAD_MS : 0);
     this.#slot = executor.invoke(
       {
         versionId: this.#version.versionId,
@@ -230,6 +223,7 @@ class Attempt {
         event: this.#request.eventJson,
       },
       {
+        onStarted: () => this.#onStarted(),
         onHostCall: (callId, operation, payload) => this.#onHostCall(callId, operation, payload),
         onCast: (operation, payload) => this.#onCast(operation, payload),
         onAnswered: (message) => this.#onAnswered(readEnding(message.kind, message.meta, message.body)),
@@ -243,6 +237,23 @@ class Attempt {
     );
     this.#watchSignal(executor);
     return this.#settled.promise;
+  }
+
+  /** The executor is killed for an invocation that outlives its timeout from now, or from after `loadMs`. */
+  #watch(loadMs: number): void {
+    const kill = (): void => {
+      if (!this.#over) this.#executor?.kill(`an invocation of ${this.#version.name} outlived its deadline`);
+    };
+    clearTimeout(this.#watchdog);
+    // What the executor has said meanwhile is read first: this process may have been the late one.
+    const afterMs = loadMs + this.#version.config.timeoutMs + DEADLINE_GRACE_MS;
+    this.#watchdog = setTimeout(() => setImmediate(kill), afterMs);
+  }
+
+  /** The wait for the image was no time of the function's. */
+  #onStarted(): void {
+    this.#startedAt = performance.now();
+    this.#watch(0);
   }
 
   #meta(): string {

@@ -29,6 +29,8 @@ type Build = Extract<ToExecutor, { type: 'build' }>;
 
 /** What a slot's owner hears. */
 export interface SlotOwner {
+  /** At most once, and first: it waited for its image, and begins now. */
+  onStarted?(): void;
   onHostCall?(callId: number, operation: string, payload: string): void;
   onCast?(operation: string, payload: string): void;
   onAnswered?(message: Message<'answered'>): void;
@@ -45,6 +47,7 @@ interface Slot {
   readonly owner: SlotOwner;
   /** Of the executor's thread, as far as can be told. */
   readonly workMs: number;
+  started: boolean;
   openCalls: number;
   calls: number;
   casts: number;
@@ -99,7 +102,7 @@ export class ExecutorProcess {
   #booted = false;
   #retired = false;
   #invocations = 0;
-  /** Versions whose images it has been sent, and when, on this process' clock. */
+  /** Versions whose images it has been sent, and when, on this process' clock: long ago, where it said that it has it. */
   readonly images = new Map<string, number>();
   /** It was sent what Python functions run in. */
   hasPython = false;
@@ -213,6 +216,10 @@ export class ExecutorProcess {
     return sentAt === undefined || performance.now() - sentAt < LOAD_MS;
   }
 
+  #loaded(versionId: string): void {
+    if (this.images.has(versionId)) this.images.set(versionId, Number.NEGATIVE_INFINITY);
+  }
+
   sendPython(source: Uint8Array): void {
     if (this.hasPython) return;
     this.hasPython = true;
@@ -256,7 +263,7 @@ export class ExecutorProcess {
     while (this.#slots.has(this.#lastSlot));
     const slot = this.#lastSlot;
     const token = randomInt(2 ** 32);
-    const nothingYet = { openCalls: 0, calls: 0, casts: 0, castBytes: 0, answered: false };
+    const nothingYet = { started: false, openCalls: 0, calls: 0, casts: 0, castBytes: 0, answered: false };
     this.#slots.set(slot, { token, versionId, owner, workMs, ...nothingYet });
     this.#workMs += workMs;
     return { slot, token };
@@ -285,6 +292,15 @@ export class ExecutorProcess {
       case 'pong':
         this.#onPong(message);
         return;
+      case 'started': {
+        const slot = this.#slot(message);
+        if (slot.started || slot.versionId === undefined || slot.calls + slot.casts > 0 || slot.answered)
+          throw new ProtocolError('the start of an invocation that has begun');
+        slot.started = true;
+        this.#loaded(slot.versionId);
+        slot.owner.onStarted?.();
+        return;
+      }
       case 'hostCall': {
         const slot = this.#slot(message);
         if (++slot.calls > MAX_CALLS) throw new ProtocolError('too many host calls of an invocation');

@@ -144,7 +144,11 @@ export class Executor {
     const loaded: LoadedImage = { program, running: 0 };
     this.#images.set(versionId, loaded);
     this.#imageBytes += program.residentBytes;
-    for (const invoke of this.#takeWaiting(versionId)) this.#run(invoke, loaded);
+    for (const invoke of this.#takeWaiting(versionId)) {
+      const { slot, token } = invoke;
+      this.#send({ type: 'started', slot, token });
+      this.#run({ ...invoke, meta: startingNow(invoke) }, loaded);
+    }
     this.#evictImages();
   }
 
@@ -246,6 +250,11 @@ export class Executor {
     this.#imageBytes -= loaded.program.residentBytes;
     loaded.program.forget();
   }
+}
+
+/** The meta of an invocation whose deadline, as the node said it, did not count the wait for its image. */
+function startingNow({ meta, timeoutMs }: Invoke): Buffer {
+  return Buffer.from(JSON.stringify({ ...JSON.parse(meta.toString()), deadline: Date.now() + timeoutMs }));
 }
 
 function answer(finish: Finish): { kind: number; meta: Uint8Array | string; body: Uint8Array | string } {

@@ -89,6 +89,14 @@ const TO_EXECUTOR = {
 const FROM_EXECUTOR = {
   ready: [1, []],
   needImage: [2, [['versionId', 'text']]],
+  /** Of an invocation that waited for its version's image: its time begins now. Those that did not wait send none. */
+  started: [
+    9,
+    [
+      ['slot', 'u32'],
+      ['token', 'u32'],
+    ],
+  ],
   hostCall: [
     3,
     [

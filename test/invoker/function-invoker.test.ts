@@ -301,6 +301,35 @@ describe('an invocation', () => {
     });
   });
 
+  it('ENG-03 has all of its time from when its executor has its image: for itself, and for its host calls', async () => {
+    const timeoutMs = 300;
+    const leftMs: number[] = [];
+    const cold = await TestNode.start({
+      functions: {
+        late: {
+          source: `export const handler = async (event, context) =>
+            (await db.query('x'), context.getRemainingTimeMs());`,
+          config: { timeoutMs },
+        },
+      },
+      beforeImage: () => new Promise((resolve) => setTimeout(resolve, timeoutMs + 50)),
+      onQuery: (_payload, { deadlineMs }) => {
+        leftMs.push(deadlineMs - performance.now());
+        return NO_ROWS;
+      },
+    });
+    try {
+      const both = (await Promise.all([cold.value('late'), cold.value('late')])) as number[];
+      for (const left of [...leftMs, ...both]) {
+        expect(left).toBeGreaterThan(0);
+        expect(left).toBeLessThanOrEqual(timeoutMs);
+      }
+      expect(leftMs).toHaveLength(2);
+    } finally {
+      await cold.stop();
+    }
+  });
+
   it('CPU-01 that spins is over within the limit and 250 ms', async () => {
     const took: number[] = [];
     for (let n = 0; n < 2 && (took.length === 0 || Math.min(...took) > 1_250); n++) {

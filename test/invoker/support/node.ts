@@ -33,6 +33,8 @@ export interface TestNodeOptions {
   readonly functions: Readonly<Record<string, string | TestFunction>>;
   /** Answers `db.query`; default: no rows. */
   readonly onQuery?: (payload: string, scope: InvocationScope) => string | Promise<string>;
+  /** What goes before an image that an executor asks for. */
+  readonly beforeImage?: (versionId: string) => Promise<void>;
   readonly executors?: number;
   readonly admission?: Partial<AdmissionLimits>;
   readonly command?: readonly [string, ...string[]];
@@ -100,7 +102,10 @@ export class TestNode {
       engine: await engine,
       command: options.command ?? executorCommand(),
       maxGrownBytes: options.maxGrownBytes ?? 1024 * MIB,
-      loadImage: async (versionId) => images.get(versionId) ?? Promise.reject(new Error('no such image')),
+      loadImage: async (versionId) => {
+        await options.beforeImage?.(versionId);
+        return images.get(versionId) ?? Promise.reject(new Error('no such image'));
+      },
       log: {
         executorStarted: () => node?.onStarted(),
         executorLost: (_pid, reason) => node?.onLost(reason),
