@@ -47,6 +47,8 @@ export class CommandExecution implements RunningExecution, RunGuest {
   #stdinBytes = 0;
   readonly #stdout = new ByteSink();
   #stdoutBytes = 0;
+  /** In the program's own words. */
+  #failure: string | undefined;
   /** Of `postern.call`, until `postern.take`. */
   #answer: Buffer = NOTHING;
 
@@ -65,6 +67,9 @@ export class CommandExecution implements RunningExecution, RunGuest {
     this.#channel = new HostChannel({
       onCall: (operation, payload) => this.#run.call(operation, payload),
       onCast: (operation, payload) => this.#run.cast(operation, payload),
+      onFail: (message) => {
+        this.#failure = message;
+      },
     });
     this.#log = new LogLines((message) => {
       this.#run.cast('log', json({ level: 'info', message }));
@@ -107,7 +112,7 @@ export class CommandExecution implements RunningExecution, RunGuest {
   exited(code: number): ExecutionEnd {
     if (code === 0) return { reason: 'finished', finish: this.#result() };
     const reason = this.#run.breakdown();
-    return reason === 'panic' ? { reason: 'finished', finish: exitError(code) } : { reason, message: '' };
+    return reason === 'panic' ? { reason: 'finished', finish: this.#failed(code) } : { reason, message: '' };
   }
 
   // Inside.
@@ -187,6 +192,12 @@ export class CommandExecution implements RunningExecution, RunGuest {
     return true;
   }
 
+  #failed(code: number): Finish {
+    const exit = { name: 'ExitError', message: `the program ended with exit code ${code | 0}` };
+    const error = this.#failure === undefined ? exit : { name: 'Error', message: this.#failure };
+    return { ...VALUE, kind: 'exception', meta: json({ ...error, stack: '' }) };
+  }
+
   #result(): Finish {
     if (this.#stdoutBytes > this.#limits.maxResultBytes) return { ...VALUE, body: null };
     const bytes = this.#stdout.take();
@@ -202,11 +213,6 @@ export class CommandExecution implements RunningExecution, RunGuest {
 }
 
 const VALUE = { kind: 'value', meta: NOTHING, body: NOTHING, held: false } as const;
-
-function exitError(code: number): Finish {
-  const message = `the program ended with exit code ${code | 0}`;
-  return { ...VALUE, kind: 'exception', meta: json({ name: 'ExitError', message, stack: '' }) };
-}
 
 function json(value: unknown): Buffer {
   return Buffer.from(JSON.stringify(value));

@@ -2,8 +2,8 @@ import { ByteQueue } from './byte-queue.ts';
 
 /**
  * How a program without a face of its own calls host functions: one JSON text a call, `{"op":"db.query",…}` with `op` first;
- * what follows is the host function's payload (docs/host-protocol.md). The answer is one line,
- * `{"ok":true,"value":…}` or `{"ok":false,"error":{"name","message",…}}`. Neither is parsed here.
+ * what follows is the host function's payload (docs/webassembly.md). The answer is one line,
+ * `{"ok":true,"value":…}` or `{"ok":false,"error":{"name","message",…}}`. Neither is parsed here, but for `fail`.
  */
 
 export interface ChannelListener {
@@ -11,6 +11,8 @@ export interface ChannelListener {
   onCall(operation: string, payload: Buffer): number | null;
   /** Nobody answers. */
   onCast(operation: string, payload: Buffer): void;
+  /** What the caller is to hear if the program fails. Absent for guests whose errors are told otherwise. */
+  onFail?(message: string): void;
 }
 
 type Done = (answer: Buffer) => void;
@@ -23,6 +25,9 @@ const MAX_UNREAD_BYTES = 64 * 1024;
 const MAX_HEAD_BYTES = 128;
 const HEAD = /^\s*\{\s*"op"\s*:\s*"([a-z_.]{1,64})"\s*([,}])/;
 const LOG = 'log';
+const FAIL = 'fail';
+/** It goes to a caller, and is parsed here. */
+const MAX_FAIL_BYTES = 16 * 1024;
 const LINE_END = Buffer.from('\n');
 const NULL = Buffer.from('{"ok":true,"value":null}');
 const NOTHING: Buffer = Buffer.alloc(0);
@@ -67,6 +72,12 @@ export class HostChannel {
     if (operation === LOG) {
       this.#listener.onCast(operation, payload);
       done(this.#logAnswer);
+      return;
+    }
+    if (operation === FAIL && this.#listener.onFail !== undefined) {
+      const message = messageOf(payload);
+      if (message !== undefined) this.#listener.onFail(message);
+      done(message === undefined ? failure(`fail takes a message, of ${MAX_FAIL_BYTES} bytes at most`) : NULL);
       return;
     }
     const id = this.#listener.onCall(operation, payload);
@@ -127,6 +138,16 @@ export class HostChannel {
     // A reader takes the answer in its turn, and asks then.
     if (reader === undefined) this.#askNext();
     else reader();
+  }
+}
+
+function messageOf(payload: Buffer): string | undefined {
+  if (payload.length > MAX_FAIL_BYTES) return undefined;
+  try {
+    const { message } = JSON.parse(payload.toString()) as { readonly message?: unknown };
+    return typeof message === 'string' ? message : undefined;
+  } catch {
+    return undefined;
   }
 }
 

@@ -1,5 +1,7 @@
 /** What the compiler's own library asks of its host, and the streams. All names are global, so they say whose they are. */
 
+import { quote } from "postern/json";
+
 // @ts-ignore: decorator
 @external("wasi_snapshot_preview1", "fd_write")
 declare function postern_fd_write(fd: u32, vectors: usize, count: usize, written: usize): u32;
@@ -15,6 +17,13 @@ declare function postern_random_get(address: usize, length: usize): u32;
 // @ts-ignore: decorator
 @external("wasi_snapshot_preview1", "clock_time_get")
 declare function postern_clock_time_get(clock: u32, precision: u64, result: usize): u32;
+
+// @ts-ignore: decorator
+@external("postern", "call")
+declare function postern_host_call(request: usize, length: usize): u32;
+
+/** In UTF-16 units: as JSON it stays below what `fail` takes. */
+const POSTERN_MAX_MESSAGE: i32 = 2000;
 
 /** A vector, and a count of bytes. */
 // @ts-ignore: decorator
@@ -55,11 +64,13 @@ export function postern_read_all(fd: u32): string {
   return String.UTF8.decodeUnsafe(changetype<usize>(buffer), length);
 }
 
-/** What `abort`, `assert` and `throw` come to. */
+/** What `abort`, `assert` and `throw` come to: the message goes to the caller, the place to the log. */
 export function postern_abort(message: string | null, file: string | null, line: u32, column: u32): void {
   const what = message === null ? "aborted" : message;
   const where = file === null ? "" : " at " + file + ":" + line.toString() + ":" + column.toString();
   postern_write(2, "Error: " + what + where + "\n");
+  const failure = String.UTF8.encode('{"op":"fail","message":' + quote(what.substring(0, POSTERN_MAX_MESSAGE)) + "}");
+  postern_host_call(changetype<usize>(failure), failure.byteLength);
   postern_proc_exit(255);
 }
 

@@ -74,7 +74,7 @@ describe('a program with the library', () => {
            trace("traced", 1, 2.5);
          }
          if (what == "random") return Json.array().push(Json.number(Math.random())).push(Json.integer(Date.now()));
-         if (what == "throw") throw new Error("thrown on purpose");
+         if (what == "throw") throw new Error('thrown "on purpose"');
          if (what == "assert") assert(false, "asserted");
          if (what == "spin") while (true) count++;
          if (what == "garbage") {
@@ -229,10 +229,11 @@ describe('a program with the library', () => {
     });
   });
 
-  test('an error ends the invocation as an exception, with its message, file and line in the log', async () => {
+  test('an error ends the invocation as an exception with its message; the log has file and line too', async () => {
     const thrown = await run(program, { event: { what: 'throw' } });
     expect(thrown.how).toBe('exception');
-    expect(logged(thrown)[0]).toMatch(/^Error: thrown on purpose at index\.ts:\d+:\d+$/);
+    expect(JSON.parse(thrown.text)).toEqual({ name: 'Error', message: 'thrown "on purpose"', stack: '' });
+    expect(logged(thrown)[0]).toMatch(/^Error: thrown "on purpose" at index\.ts:\d+:\d+$/);
     expect(logged(await run(program, { event: { what: 'assert' } }))[0]).toMatch(/^Error: asserted at index\.ts/);
   });
 

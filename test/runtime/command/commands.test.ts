@@ -91,6 +91,17 @@ describe('the end', () => {
     expect(await value(await mainOfC('printf("7"); exit(0);'))).toBe(7);
   });
 
+  test('a program that fails may say what its caller hears; one that ends well has said nothing', async () => {
+    const failing = (request: string, code: number) =>
+      mainOfC(`free(postern_call(${JSON.stringify(request)})); exit(${code});`);
+    const said = '{"op":"fail","message":"no such order"}';
+    const error = async (request: string) => JSON.parse((await run(await failing(request, 3))).text) as object;
+    expect(await error(said)).toEqual({ name: 'Error', message: 'no such order', stack: '' });
+    expect(await value(await failing(said, 0))).toBe(null);
+    for (const request of ['{"op":"fail"}', '{"op":"fail","message":7}', `{"op":"fail","a":${'['.repeat(10_000)}}`])
+      expect(await error(request)).toMatchObject({ name: 'ExitError' });
+  });
+
   test('abort is a panic', async () => {
     expect(await run(await mainOfC('abort();'))).toMatchObject({ how: 'panic', text: 'unreachable' });
   });
