@@ -78,7 +78,7 @@ export async function buildPython(
   const json = sandbox.readBytes(address, MAX_DEFINITION_BYTES);
   if (json === null) throw refuse('the module defines too much to be described');
   const { definition, error } = JSON.parse(json.toString()) as Answer;
-  if (error?.name === 'MemoryError') throw tooLarge(limits);
+  if (error !== undefined && OUT_OF_MEMORY.has(error.name) && sandbox.meter.growFailed) throw tooLarge(limits);
   if (definition === undefined) throw refusal(error as Refused);
   return { image: imageFrom(base, sandbox.capture(base.entries)), definition };
 }
@@ -101,11 +101,14 @@ function refusal({ refused, name, message, stack, file, line, column, text }: Re
   const place = [file, line, column].filter((part) => part !== null);
   const at = place.length > 0 ? `${place.join(':')}: ` : '';
   const isSyntax = SYNTAX_ERRORS.has(name);
-  const what = refused ?? `${isSyntax ? '' : 'the top level of the module raised '}${name}: ${message}`;
+  const exception = message === '' ? name : `${name}: ${message}`;
+  const what = refused ?? `${isSyntax ? '' : 'the top level of the module raised '}${exception}`;
   const details = file === null || line === null ? {} : { file, line, ...(column === null ? {} : { column }), text };
   return refuse(`${at}${what}`, { ...details, ...(refused === undefined && !isSyntax ? { stack } : {}) });
 }
 
+/** What these mean only where the memory was not allowed to grow: a parser whose stack is full raises them too. */
+const OUT_OF_MEMORY: ReadonlySet<string> = new Set(['MemoryError', 'TooDeep']);
 const SYNTAX_ERRORS: ReadonlySet<string> = new Set(['SyntaxError', 'IndentationError', 'TabError']);
 
 class TopLevelExit extends Error {}

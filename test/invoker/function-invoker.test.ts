@@ -301,7 +301,7 @@ describe('an invocation', () => {
     });
   });
 
-  it('ENG-03 has all of its time from when its executor has its image: for itself, and for its host calls', async () => {
+  it('has all of its time from when its executor has its image: for itself, and for its host calls', async () => {
     const timeoutMs = 300;
     const leftMs: number[] = [];
     const cold = await TestNode.start({

@@ -149,6 +149,10 @@ class Refusal(Exception):
         self.line = line
 
 
+class TooDeep(Refusal):
+    """Or too large for the memory: the host knows."""
+
+
 class Dependencies:
     """Modules of which there is only the text."""
 
@@ -170,9 +174,18 @@ class Dependencies:
         exec(compile_source(self.sources[name], name + '.py'), module.__dict__)
 
 
+# Of the function and its dependencies.
+source_files = set()
+
+
 def compile_source(source, file):
+    source_files.add(file)
     linecache.cache[file] = (len(source), None, source.splitlines(True), file)
-    return compile(source, file, 'exec', dont_inherit=True)
+    try:
+        return compile(source, file, 'exec', dont_inherit=True)
+    except (MemoryError, RecursionError):
+        # The parser says MemoryError where its stack is full, too.
+        raise TooDeep('the source is nested too deeply to be compiled', file) from None
 
 
 def check_dependencies(sources):
@@ -257,12 +270,12 @@ def refusal(error):
     place = {'file': None, 'line': None, 'column': None}
     if isinstance(error, Refusal):
         return {**place, 'refused': str(error), 'file': error.file, 'line': error.line, 'text': excerpt(error.file, error.line)}
-    if isinstance(error, SyntaxError) and error.filename in linecache.cache:
+    if isinstance(error, SyntaxError) and error.filename in source_files:
         described['message'] = error.msg
         place = {'file': error.filename, 'line': error.lineno, 'column': error.offset}
     else:
         for frame, line in traceback.walk_tb(error.__traceback__):
-            if frame.f_code.co_filename in linecache.cache:
+            if frame.f_code.co_filename in source_files:
                 place = {'file': frame.f_code.co_filename, 'line': line, 'column': None}
     return {**place, **described, 'text': excerpt(place['file'], place['line'])}
 
@@ -274,6 +287,12 @@ def excerpt(file, line):
 # An invocation -----------------------------------------------------------------------------------------------------------
 
 OWN_FILES = frozenset(['<string>', '<postern>'])
+# Where the machine lay that compiled the standard library.
+LIBRARY = json.loads.__code__.co_filename.removesuffix('json/__init__.py')
+
+
+def is_own(file):
+    return file in OWN_FILES or file.startswith('<frozen ') or '/asyncio/' in file
 
 
 def describe(error):
@@ -314,8 +333,11 @@ def summarize(error):
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        own = [frame for frame in one.stack if frame.filename not in OWN_FILES and '/asyncio/' not in frame.filename]
-        one.stack = traceback.StackSummary.from_list(own)
+        shown = [frame for frame in one.stack if not is_own(frame.filename)]
+        for frame in shown:
+            if frame.filename.startswith(LIBRARY):
+                frame.filename = 'python3.12/' + frame.filename[len(LIBRARY):]
+        one.stack = traceback.StackSummary.from_list(shown)
         todo += [one.__cause__, one.__context__]
     return summary
 

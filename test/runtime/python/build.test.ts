@@ -155,6 +155,27 @@ describe('a deploy is refused as INVALID_FUNCTION', () => {
     expect(thrown.details?.stack).not.toContain('<string>');
   });
 
+  it('for a source that is nested too deeply, which is no want of memory', async () => {
+    const [list, sum] = ['['.repeat(10_000), '1+'.repeat(10_000)];
+    for (const source of [`x = ${list}`, `x = ${sum}1`])
+      expect((await python.refusal(source)).message).toBe(
+        'function.py: the source is nested too deeply to be compiled',
+      );
+    const dependencies = { deep: list };
+    expect((await python.refusal('import deep', { dependencies })).message).toMatch(/^deep\.py: the source is nested/);
+    expect((await python.refusal(`eval("${list}")`)).message).toMatch(
+      /^function\.py:1: the top level of the module raised MemoryError/,
+    );
+  });
+
+  it('with the line of the function where the standard library raised, and no path of a build machine', async () => {
+    const raised = await python.refusal('import json\njson.loads("{")');
+    expect(raised.message).toMatch(/^function\.py:2: the top level of the module raised JSONDecodeError/);
+    expect(raised.details?.stack).toContain('  File "python3.12/json/decoder.py", line');
+    const missing = await python.refusal('import importlib\nimportlib.import_module("nope")');
+    for (const { details } of [raised, missing]) expect(details?.stack).not.toMatch(/File "\/|checkout|<frozen/);
+  });
+
   it('for a handler that is missing, naming what is defined', async () => {
     expect((await python.refusal('def handel(event): pass\nimport json\ndef _own(): pass')).message).toBe(
       "function.py: the module defines no 'handler'; it defines handel",
