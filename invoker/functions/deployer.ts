@@ -121,7 +121,7 @@ export class Deployer {
     const draft = draftOf(request);
     const built = await this.#build(draft);
     refuseUnrunnable(built);
-    const versionId = versionIdOf(draft, built, builder.engineId);
+    const versionId = await versionIdOf(draft, built, builder.engineId);
     const change = await store.deploy({
       versionId,
       config: built.config,
@@ -325,7 +325,6 @@ function refuseUnrunnable({ config, program }: Built): void {
   );
 }
 
-/** The same input gives the same id: code as written and as bundled, configuration (with the name), engine. */
 /** The bundler counts what it takes of scripts; what builders are given is counted here. */
 function refuseTooMuch({ files, dependencies }: StoredSource): void {
   const texts = [...Object.values(files), ...Object.values(dependencies)];
@@ -339,7 +338,8 @@ function refuseTooMuch({ files, dependencies }: StoredSource): void {
   );
 }
 
-function versionIdOf({ source, module }: Draft, built: Built, engineId: string): string {
+/** The same input gives the same id: code as written and as bundled, configuration (with the name), engine. */
+async function versionIdOf({ source, module }: Draft, built: Built, engineId: string): Promise<string> {
   const sorted = (record: Readonly<Record<string, string>>) =>
     Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1));
   const input = [
@@ -350,9 +350,14 @@ function versionIdOf({ source, module }: Draft, built: Built, engineId: string):
     sorted(source.files),
     sorted(source.dependencies),
     built.bundle,
-    ...(module === undefined ? [] : [createHash('sha256').update(module).digest('hex')]),
+    ...(module === undefined ? [] : [await hashOf(module)]),
   ];
   return createHash('sha256').update(JSON.stringify(input)).digest('hex');
+}
+
+/** SHA-256 of what may be megabytes, beside the event loop. */
+async function hashOf(bytes: Uint8Array): Promise<string> {
+  return Buffer.from(await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>)).toString('hex');
 }
 
 /** Adds file, line, column and the line's text to what the sandbox said of the bundle. */

@@ -28,12 +28,15 @@ export interface Manifest extends CodeFields {
 
 /** Parses the text of a manifest. Throws INVALID_FUNCTION with file, line, column and the line's text. */
 export function parseManifest(text: string, fileName = 'manifest'): Manifest {
-  const errors: ParseError[] = [];
-  const raw: unknown = parse(text, errors, { allowTrailingComma: true, disallowComments: false });
-  const first = errors[0];
-  if (first !== undefined) {
-    const position = positionAt(text, first.offset);
-    const what = printParseErrorCode(first.error)
+  let raw: unknown;
+  try {
+    raw = parse(text, new FirstError(), { allowTrailingComma: true, disallowComments: false });
+  } catch (thrown) {
+    if (thrown instanceof RangeError)
+      throw new PosternError('INVALID_FUNCTION', `${fileName}: it is nested too deeply`);
+    if (!(thrown instanceof Unreadable)) throw thrown;
+    const position = positionAt(text, thrown.at.offset);
+    const what = printParseErrorCode(thrown.at.error)
       .replace(/(?<=[a-z])(?=[A-Z])/g, ' ')
       .toLowerCase();
     throw new PosternError(
@@ -45,6 +48,22 @@ export function parseManifest(text: string, fileName = 'manifest'): Manifest {
     );
   }
   return splitManifest(raw, fileName);
+}
+
+class Unreadable extends Error {
+  readonly at: ParseError;
+
+  constructor(at: ParseError) {
+    super();
+    this.at = at;
+  }
+}
+
+/** The parser goes on after an error, and a text may be nothing else: 3 MB of commas were two seconds and half a gigabyte. */
+class FirstError extends Array<ParseError> {
+  override push(at: ParseError): never {
+    throw new Unreadable(at);
+  }
 }
 
 /** Separates code from configuration in a parsed manifest or deploy request. */
@@ -86,12 +105,14 @@ function text(field: string, value: unknown, where: string): string {
   throw invalidConfig([{ field, given: spell(value), allowed: 'text that is not empty' }], where);
 }
 
-/** Base64 of a file, as the standard has it, without line breaks. */
+/** Base64 of a file, without line breaks; with or without padding. */
 export function moduleBytes(base64: unknown, where: string): Uint8Array {
   const allowed = 'base64 of a WebAssembly module';
   if (typeof base64 !== 'string') throw invalidConfig([{ field: 'module', given: spell(base64), allowed }], where);
   const bytes = Buffer.from(base64, 'base64');
-  if (base64 === '' || bytes.toString('base64').replaceAll('=', '') !== base64.replaceAll('=', '')) {
+  // Node leaves out what is no digit, and so has less than the text's length says.
+  const digits = base64.length - (base64.endsWith('==') ? 2 : base64.endsWith('=') ? 1 : 0);
+  if (base64 === '' || digits % 4 === 1 || bytes.length !== Math.floor((digits * 3) / 4)) {
     throw invalidConfig([{ field: 'module', given: 'other text', allowed }], where);
   }
   return bytes;

@@ -15,5 +15,5 @@ export async function compileAssemblyScript(
 ): Promise<Uint8Array> {
   const sources: Sources = { files, entry, handlerName };
   checkSources(sources);
-  return runCompiler('assemblyscript', writeSources(sources), timeoutMs);
+  return runCompiler('assemblyscript', [writeSources(sources)], timeoutMs);
 }

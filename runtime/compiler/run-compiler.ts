@@ -18,14 +18,18 @@ let running = 0;
 const waiting: (() => void)[] = [];
 
 /**
- * The compiler's output. Throws what it throws; INVALID_FUNCTION where it takes longer than `timeoutMs`, counted from its
+ * The compiler's output; its input is `pieces`, one after the other: megabytes need not be copied into one. Throws what it throws; INVALID_FUNCTION where it takes longer than `timeoutMs`, counted from its
  * start, or dies of its input or for want of memory.
  */
-export async function runCompiler(kind: CompilerKind, input: Uint8Array, timeoutMs: number): Promise<Uint8Array> {
+export async function runCompiler(
+  kind: CompilerKind,
+  pieces: readonly Uint8Array[],
+  timeoutMs: number,
+): Promise<Uint8Array> {
   if (running >= MAX_AT_ONCE) await new Promise<void>((resolve) => waiting.push(resolve));
   else running++;
   try {
-    return await compileNow(kind, input, timeoutMs);
+    return await compileNow(kind, pieces, timeoutMs);
   } finally {
     const next = waiting.shift();
     if (next === undefined) running--;
@@ -33,7 +37,7 @@ export async function runCompiler(kind: CompilerKind, input: Uint8Array, timeout
   }
 }
 
-async function compileNow(kind: CompilerKind, input: Uint8Array, timeoutMs: number): Promise<Uint8Array> {
+async function compileNow(kind: CompilerKind, pieces: readonly Uint8Array[], timeoutMs: number): Promise<Uint8Array> {
   const [program, ...args] = withCpuLimit([...compilerCommand(foldersOf(kind)), kind], timeoutMs);
   const child = spawn(program, args, { env: {}, cwd: '/', stdio: 'pipe' });
   let isLate = false;
@@ -42,7 +46,7 @@ async function compileNow(kind: CompilerKind, input: Uint8Array, timeoutMs: numb
     child.kill('SIGKILL');
   }, timeoutMs);
   try {
-    const { answer, lastWords } = await exchange(child, input);
+    const { answer, lastWords } = await exchange(child, pieces);
     if (isLate) throw refused(`the source can not be compiled within ${timeoutMs / 1000} s`);
     return outputOf(answer, lastWords);
   } finally {
@@ -63,7 +67,7 @@ function withCpuLimit(command: [string, ...string[]], timeoutMs: number): [strin
 
 function exchange(
   child: ChildProcessWithoutNullStreams,
-  input: Uint8Array,
+  input: readonly Uint8Array[],
 ): Promise<{ answer: Buffer; lastWords: string }> {
   const { promise, resolve, reject } = Promise.withResolvers<{ answer: Buffer; lastWords: string }>();
   const pieces: Buffer[] = [];
@@ -84,7 +88,8 @@ function exchange(
     if (length > MAX_OUTPUT_BYTES) reject(refused(`what the source compiles to is over ${MAX_OUTPUT_BYTES >> 20} MB`));
     else resolve({ answer: code === 0 ? Buffer.concat(pieces) : Buffer.alloc(0), lastWords });
   });
-  child.stdin.end(input);
+  for (const piece of input) child.stdin.write(piece);
+  child.stdin.end();
   return promise;
 }
 

@@ -12,5 +12,5 @@ export function isComponent(bytes: Uint8Array): boolean {
 
 /** `transpileComponent`, of a component that may be hostile to whoever reads it. */
 export function transpileComponentApart(bytes: Uint8Array): Promise<Uint8Array> {
-  return runCompiler('component', bytes, TIMEOUT_MS);
+  return runCompiler('component', [bytes], TIMEOUT_MS);
 }

@@ -3,7 +3,7 @@
 import swagger from '@fastify/swagger';
 import type { FastifyInstance } from 'fastify';
 import { PosternError } from '../../runtime/index.ts';
-import { checkedJson } from '../../triggers/index.ts';
+import { parsedJson } from '../../triggers/index.ts';
 import type { AdminAccess } from './admin-auth.ts';
 import { type ApiKeyRoutesOptions, apiKeyRoutes } from './api-key-routes.ts';
 import { auditedAccess, auditHooks } from './audit-hooks.ts';
@@ -40,7 +40,7 @@ export async function controlApi(app: FastifyInstance, options: ControlApiOption
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
     try {
-      done(null, body.length === 0 ? undefined : JSON.parse(checkedJson(body as Buffer)));
+      done(null, body.length === 0 ? undefined : parsedJson(body as Buffer));
     } catch (error) {
       done(error as PosternError);
     }

@@ -7,7 +7,7 @@ export {
   type NewApiKey,
 } from './api-key-store.ts';
 export { ApiKeys } from './api-keys.ts';
-export { checkedJson } from './body.ts';
+export { parsedJson } from './body.ts';
 export type { CorsPolicy } from './cors.ts';
 export { DEPTH_HEADER } from './function-call.ts';
 export { httpOnly } from './http-only.ts';

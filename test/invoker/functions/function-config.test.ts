@@ -503,8 +503,20 @@ describe('manifests', () => {
     );
   });
 
+  test('one that is nested too deeply, and one of nothing but errors, are refused at once', () => {
+    for (const part of ['{"a":', '[']) {
+      expect(() => parseManifest(`{"id":"greet","x":${part.repeat(100_000)}`, 'greet.function.jsonc')).toThrow(
+        'greet.function.jsonc: it is nested too deeply',
+      );
+    }
+    const startedAt = process.cpuUsage();
+    expect(() => parseManifest(`[${','.repeat(3_000_000)}`)).toThrow('manifest:1:2: value expected');
+    expect(process.cpuUsage(startedAt).user / 1_000).toBeLessThan(300);
+  });
+
   test.each([
     ['{"module":"AGF zbQ=="}', 'base64'],
+    ['{"module":"AGFzb"}', 'base64'],
     ['{"module":"AGFzbQ==","source":"x"}', 'one of the two'],
     ['{"source":"x","sourceFile":"y"}', 'one of the two'],
     ['{"dependencies":[]}', '{ "name": { "source"'],

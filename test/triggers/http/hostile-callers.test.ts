@@ -281,6 +281,15 @@ describe('HTTP-06 JSON', () => {
     expect(({} as Record<string, unknown>).admin).toBeUndefined();
   });
 
+  test('brackets in strings are no depth, however long the string and whatever is escaped in it', async () => {
+    for (const length of [1, 63, 64, 65, 66, 2_000]) {
+      for (const part of ['x', '\\', '"', 'x\\"', '"x\\']) {
+        const sent = [part.repeat(length), '['.repeat(1_500), part.repeat(length) + '['.repeat(1_500)];
+        expect(await (await post(JSON.stringify(sent))).json()).toEqual(sent);
+      }
+    }
+  });
+
   test.each([
     ['NaN', 'NaN'],
     ['a byte order mark', '\ufeff{}'],
@@ -293,6 +302,12 @@ describe('HTTP-06 JSON', () => {
     ['depth of a million', '['.repeat(1e6) + ']'.repeat(1e6)],
     ['depth of a million, never closed', '{"a":'.repeat(1e6)],
     ['depth of 1001', '['.repeat(1001) + ']'.repeat(1001)],
+    ...[1, 63, 64, 65, 66, 200].flatMap((length) =>
+      ['x', '\\\\', '\\"', '[', 'x\\\\\\"'].map((part): [string, string] => [
+        `depth of 1001 behind ${length} times ${part}`,
+        `["${part.repeat(length)}",${'['.repeat(1000)}${']'.repeat(1000)}]`,
+      ]),
+    ),
   ])('%s: 400', async (_what, body) => {
     const before = server.functions.requests.length;
     const response = await post(body);
