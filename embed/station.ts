@@ -1,7 +1,5 @@
 /** Executors and all that runs functions on them: made when a runtime has work, given up when it has had none for a while. */
 
-import type { ChildProcess } from 'node:child_process';
-import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { availableParallelism } from 'node:os';
 import { createHttpHostFunction, createLogHostFunction, InvocationLog } from '../host-functions/index.ts';
 import {
@@ -43,6 +41,7 @@ export class Station {
       maxGrownBytes: Math.floor(machineMemoryBytes() / 2 / executors),
       loadPython: () => modules.python(),
       loadImage: (versionId) => this.#programOf(versionId).image,
+      unref: true,
       // Who lost an invocation is told so by its rejection.
       log: { executorStarted: () => {}, executorLost: () => {} },
     });
@@ -73,7 +72,6 @@ export class Station {
 
   /** Resolves when the executors are up. They keep no process alive: its own work does, or nothing. */
   async start(): Promise<void> {
-    subscribe('child_process', this.#unref);
     await this.pool.start();
   }
 
@@ -108,21 +106,10 @@ export class Station {
   async stop(): Promise<void> {
     this.#admission.close();
     await Promise.all([this.pool.stop(), this.#http.stop?.()]);
-    unsubscribe('child_process', this.#unref);
   }
 
   #programOf(versionId: string): Program {
     for (const { program } of this.#running.values()) if (program.id === versionId) return program;
     throw new PosternError('INTERNAL_ERROR', 'an image is asked for that nothing needs');
   }
-
-  /** Called inside of `spawn`, before the child has its streams, and for every child of this process. */
-  readonly #unref = (message: unknown): void => {
-    const { process: child } = message as { readonly process: ChildProcess };
-    queueMicrotask(() => {
-      if (child.pid === undefined || !this.pool.pids.includes(child.pid)) return;
-      child.unref();
-      for (const stream of child.stdio) (stream as { unref?(): void } | null)?.unref?.();
-    });
-  };
 }

@@ -18,6 +18,8 @@ export interface ExecutorPoolOptions {
   readonly loadPython?: () => Promise<Uint8Array>;
   readonly loadImage: (versionId: string) => Uint8Array | Promise<Uint8Array>;
   readonly log: ExecutorPoolLog;
+  /** The executors keep this process from ending no longer than its own work does. */
+  readonly unref?: boolean;
   readonly pingEveryMs?: number;
   readonly silentForMs?: number;
   /** After so many an executor is replaced. */
@@ -213,6 +215,7 @@ export class ExecutorPool implements Omit<ProgramBuilder, 'buildModule'> {
       onNeedImage: (asking, versionId) => void this.#sendImage(asking, versionId),
       onExit: (gone, reason) => this.#onExit(gone, reason),
     });
+    if (this.#options.unref === true) executor.unref();
     this.#executors.push(executor);
     executor.ready.then(
       () => {

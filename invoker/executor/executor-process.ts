@@ -5,6 +5,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type EngineSource, HostCallError } from '../../runtime/index.ts';
 import { Connection } from '../protocol/connection.ts';
@@ -243,6 +244,12 @@ export class ExecutorProcess {
 
   #endIfSpent(): void {
     if (this.#retired && this.#slots.size === 0) this.kill(RETIRED);
+  }
+
+  /** It keeps this process from ending no longer: whoever waits for what it does has to. */
+  unref(): void {
+    this.#child.unref();
+    for (const stream of this.#child.stdio) (stream as Socket | null)?.unref();
   }
 
   /** SIGKILL: nothing that runs inside can delay it. */
