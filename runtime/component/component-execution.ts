@@ -3,7 +3,8 @@
  *
  * The guest runs in slices, as every guest. It can be suspended only while nothing of the glue lies between it and the call
  * that entered it (JSPI can't suspend a JavaScript frame): start functions, `cabi_realloc`, post-return and what the guest is
- * called back for within an import run in one piece, and not for long (`MAX_PIECE_FUEL`).
+ * called back for within an import run in one piece, and not for long (`MAX_PIECE_FUEL`). What the glue itself does is fuel
+ * too (`GlueFuel`), taken from the guest's when it goes on.
  */
 
 import { ByteSink } from '../command/byte-sink.ts';
@@ -23,23 +24,30 @@ import {
 import { Meter, type MeterHooks } from '../metering/index.ts';
 import type { Scheduler } from '../scheduler.ts';
 import type { ComponentProgram, GlueExports } from './component-program.ts';
-import { exceptionFinish, httpFinish, jsonFinish, stdoutFinish } from './finishes.ts';
+import { exceptionFinish, httpFinish, jsonFinish, stdoutFinish, TOO_LARGE } from './finishes.ts';
+import { GlueFuel } from './glue-fuel.ts';
 import { glueGlobals } from './glue-globals.ts';
 import { HostCalls } from './host-calls.ts';
 import { requestFromEvent } from './http-event.ts';
 import { type Offered, offerImports } from './offered-imports.ts';
 import { START_FUEL } from './stored-component.ts';
-import { type ComponentHost, Unwind } from './wasi/host.ts';
+import { type ComponentHost, MISTYPED, Unwind } from './wasi/host.ts';
 
 /** Of what the host keeps for the guest: resources, header fields, bodies. */
 const MAX_KEPT_BYTES = 64 * 1024 * 1024;
 const MAX_LINE_CHARACTERS = 8_000;
 const MAX_FIELDS_CHARACTERS = 6_000;
+/** Of a place in the glue's tables of handles. */
+const HANDLE_BYTES = 128;
 const MAX_SLICE_MS = 0.5;
+/** The glue's fuel is taken in such portions: a global is slow to reach from here. */
+const MIN_PAYMENT = 16_000;
 /** Of a stretch in which the guest could not be suspended: about a tenth of a second each. */
 const MAX_PIECE_FUEL = 300 * QUANTUM_FUEL;
 const MAX_PIECE_CALLS = 10_000;
 const PIECE_TOO_LONG = 'a start function, cabi_realloc or post-return runs for too long';
+const TOO_MUCH_AT_ONCE =
+  'the component passes or takes more in one call than can be converted: 32 MB, or about 100,000 elements';
 const WASM_PAGE_BYTES = 65_536;
 
 type Callable = (...args: unknown[]) => unknown;
@@ -58,6 +66,11 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
   readonly #program: ComponentProgram;
   readonly #listener: GuestListener;
   readonly #meter = new Meter(this);
+  readonly #glue = new GlueFuel({
+    onOver: () => this.#onGlueOver(),
+    onMistyped: () => this.#unwind('panic', MISTYPED),
+    onHandle: () => this.#keep(HANDLE_BYTES),
+  });
   readonly #stderr: LogLines;
   readonly #startedAt = performance.now();
   readonly #deadline: number;
@@ -78,6 +91,8 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
   /** The guest runs, and may be suspended. */
   #isSuspendable = false;
   #isEntered = false;
+  /** Its entry has returned: what the glue converts is the result. */
+  #hasReturned = false;
   #isRunning = false;
   #isFreed = false;
   #ended = false;
@@ -87,6 +102,8 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
   #sliceStartedAt = 0;
   #pieceFuel = 0;
   #pieceCalls = 0;
+  /** Of the glue, and not taken from the guest's yet. */
+  #owedFuel = 0;
   #casts = 0;
   #castBytes = 0;
 
@@ -173,6 +190,8 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
 
   async #run(event: string, meta: ComponentMeta): Promise<void> {
     this.#onTurn();
+    // The event is as long as the host lets it be.
+    this.#glue.begin(2 * event.length);
     try {
       const offered = offerImports(this.#host(event, meta));
       const exports = this.#instantiate(offered);
@@ -187,7 +206,7 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
 
   /** Synchronous, and never awaited: an export may be called `then`. */
   #instantiate({ imports }: Offered): GlueExports {
-    const globals = glueGlobals(this.#program, this.#timers, {
+    const globals = glueGlobals(this.#program, this.#timers, this.#glue, {
       promising: (fn) => this.#promising(fn),
       suspending: (fn) => this.#suspending(fn),
       instantiate: (module, given) => this.#newInstance(module, given),
@@ -275,16 +294,32 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
         return fn(...args);
       } finally {
         this.#isSuspendable = before;
-        // Its time is not metered: the guest's next charge hands on the thread.
-        if (before && performance.now() - this.#sliceStartedAt > MAX_SLICE_MS) this.#meter.startSlice(1);
+        if (before) this.#afterCall();
       }
     };
+  }
+
+  /** The guest may be suspended again: if it has used up its slice, then at its next charge. */
+  #afterCall(): void {
+    this.#settleGlue();
+    // The host's own time is not metered.
+    if (performance.now() - this.#sliceStartedAt > MAX_SLICE_MS) this.#meter.startSlice(1);
+  }
+
+  #settleGlue(): void {
+    this.#owedFuel += this.#glue.begin();
+    if (this.#owedFuel < MIN_PAYMENT) return;
+    const isOver = this.#meter.charge(this.#owedFuel);
+    this.#owedFuel = 0;
+    // It may be in another module than the one that paid.
+    if (isOver) this.#meter.startSlice(1);
   }
 
   /** At the end the guest goes on at once: the glue does not hand on every error to it. */
   #suspending(fn: Callable): Callable {
     return async (...args) => {
       this.#isSuspendable = false;
+      this.#settleGlue();
       const { promise: end, reject } = Promise.withResolvers<never>();
       this.#suspensions.add(reject);
       try {
@@ -293,6 +328,7 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
       } finally {
         this.#suspensions.delete(reject);
         this.#isSuspendable = true;
+        if (!this.#ended) this.#afterCall();
       }
     };
   }
@@ -306,13 +342,18 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
       entered ??= WebAssembly.promising(fn as WebAssembly.ExportValue) as Callable;
       const before = this.#isSuspendable;
       this.#stacks++;
+      this.#settleGlue();
+      this.#hasReturned = false;
       this.#isSuspendable = true;
       const returned = entered(...args);
       this.#isSuspendable = before;
       try {
-        return await returned;
+        const value = await returned;
+        this.#hasReturned = true;
+        return value;
       } finally {
         this.#isSuspendable = false;
+        this.#settleGlue();
         this.#stacks--;
         this.#freeWhenIdle();
       }
@@ -355,6 +396,7 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
 
   #onTurn(): void {
     this.#isRunning = true;
+    this.#settleGlue();
     this.#pieceFuel = 0;
     this.#pieceCalls = 0;
     this.#sliceStartedAt = performance.now();
@@ -388,7 +430,13 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
 
   #keep(bytes: number): void {
     this.#keptBytes += bytes;
-    if (this.#keptBytes > MAX_KEPT_BYTES) this.#unwind('memory', 'too many resources of the host');
+    // A guest's lengths need not be numbers.
+    if (!(this.#keptBytes <= MAX_KEPT_BYTES)) this.#unwind('memory', 'too many resources of the host');
+  }
+
+  #onGlueOver(): never {
+    if (this.#hasReturned) this.#conclude({ reason: 'finished', finish: TOO_LARGE });
+    this.#unwind('panic', TOO_MUCH_AT_ONCE);
   }
 
   #unwind(reason: EndReason, message: string): never {
@@ -482,7 +530,7 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
     return {
       durationMs: now - this.#startedAt,
       cpuMs: this.#cpuMs + (this.#isRunning ? now - this.#sliceStartedAt : 0),
-      fuel: this.#meter.fuelUsed,
+      fuel: this.#meter.fuelUsed + this.#owedFuel,
       peakMemoryBytes: this.#heldBytes,
       hostCalls: this.#hostCalls.count,
     };

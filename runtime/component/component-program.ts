@@ -1,12 +1,17 @@
 /** A stored component, made ready: its core modules compiled, its glue evaluated. Many invocations start from one. */
 
 import { GIVEN_GLOBALS, SHADOWED_GLOBALS } from './glue-check.ts';
+import type { GlueFuel } from './glue-fuel.ts';
+import { GLUE_METER } from './glue-meter.ts';
 import { type ComponentWorld, unpackComponent } from './stored-component.ts';
 
 export type GlueExports = Readonly<Record<string, unknown>>;
 
-/** What the glue finds in place of the process's globals. */
-export type GlueGlobals = Readonly<Record<(typeof GIVEN_GLOBALS)[number], unknown>>;
+/** What the glue finds in place of the process's globals, and what counts its work. */
+export type GlueGlobals = Readonly<
+  Record<(typeof GIVEN_GLOBALS)[number], unknown> & Record<typeof GLUE_METER, GlueFuel>
+>;
+const PARAMETERS = [...GIVEN_GLOBALS, GLUE_METER] as const;
 
 export type InstantiateCore = (module: WebAssembly.Module, imports?: WebAssembly.Imports) => WebAssembly.Instance;
 
@@ -71,8 +76,8 @@ function evaluate(glue: string): ComponentProgram['bindGlue'] {
   const end = glue.lastIndexOf(END);
   if (start === -1 || end < start) throw new Error('a stored component without glue');
   const source = glue.slice(start + EXPORT.length, end).replaceAll('import.meta.url', '""');
-  const bind = `return function (${GIVEN_GLOBALS.join(', ')}) { 'use strict';\n${source}\nreturn instantiate; };`;
+  const bind = `return function (${PARAMETERS.join(', ')}) { 'use strict';\n${source}\nreturn instantiate; };`;
   const outer = new Function(...SHADOWED_GLOBALS, bind) as () => (...globals: unknown[]) => Instantiate;
   const inner = outer();
-  return (globals) => inner(...GIVEN_GLOBALS.map((name) => globals[name]));
+  return (globals) => inner(...PARAMETERS.map((name) => globals[name]));
 }

@@ -9,11 +9,14 @@ const NOTHING = Buffer.alloc(0);
 const VALUE = { kind: 'value', meta: NOTHING, body: NOTHING, held: false } as const;
 const MAX_MESSAGE_CHARACTERS = 8_000;
 
+/** A result that is larger than may be sent. */
+export const TOO_LARGE: Finish = { ...VALUE, body: null };
+
 /** The `handler`'s text, which has to be JSON. */
 export function jsonFinish(text: unknown, maxBytes: number): Finish {
   if (typeof text !== 'string') return invalidFinish('the handler does not return text');
   const body = Buffer.from(text);
-  if (body.length > maxBytes) return { ...VALUE, body: null };
+  if (body.length > maxBytes) return TOO_LARGE;
   try {
     return valueFinish(body, JSON.parse(text));
   } catch {
@@ -35,7 +38,7 @@ export function httpFinish(answer: HttpAnswer | undefined, maxBytes: number): Fi
 /** stdout: null where it was over its limit. A program that prints what is no JSON means that text. */
 export function stdoutFinish(exitCode: number, stdout: Buffer | null): Finish {
   if (exitCode !== 0) return exceptionFinish('ExitError', `the program ended with exit code ${exitCode}`);
-  if (stdout === null) return { ...VALUE, body: null };
+  if (stdout === null) return TOO_LARGE;
   if (!isUtf8(stdout)) return invalidFinish('stdout is not UTF-8');
   const text = stdout.toString();
   if (text.trim() === '') return { ...VALUE, body: json(null) };

@@ -5,11 +5,14 @@
  * the language and what it is given.
  */
 
-import { GlueError, lexGlue, type Token } from './glue-lexer.ts';
+import { GlueError, type Token } from './glue-lexer.ts';
+import { GLUE_METER } from './glue-meter.ts';
 
 export interface GlueFacts {
   /** What it takes of each import, by the import's name without version. */
   readonly imports: ReadonlyMap<string, readonly string[]>;
+  /** What it calls of the classes that it takes: `new Fields`, `Fields.fromList`; not of their objects. */
+  readonly calls: ReadonlySet<string>;
   /** Names of core exports that it reaches for. */
   readonly coreExports: ReadonlySet<string>;
 }
@@ -82,6 +85,7 @@ const NEVER: ReadonlySet<string> = new Set([
   '__proto__',
   '__defineGetter__',
   '__defineSetter__',
+  GLUE_METER,
   'with',
   'debugger',
   'eval',
@@ -106,13 +110,15 @@ const START = [
   '{',
 ] as const;
 const END = ['}', ';', 'export', 'const', '_util', '=', '{', '}'] as const;
+/** Through which the glue calls all that it imports. */
+const HOST_CALL = '_trackHostOperation';
 const CORE_EXPORTS = /^exports\d+$/;
 
 /** Throws GlueError with what is wrong. */
-export function checkGlue(source: string): GlueFacts {
-  const tokens = lexGlue(source);
+export function checkGlue(tokens: readonly Token[]): GlueFacts {
   checkFrame(tokens);
   const imports = new Map<string, string[]>();
+  const calls = new Set<string>();
   const coreExports = new Set<string>();
   for (let at = 0; at < tokens.length; at++) {
     const { kind, text } = tokens[at] as Token;
@@ -122,12 +128,13 @@ export function checkGlue(source: string): GlueFacts {
     }
     checkWord(tokens, at, text);
     if (text === 'imports' && textAt(tokens, at + 1) === '[') readImport(tokens, at, imports);
+    if (text === HOST_CALL && textAt(tokens, at - 1) !== 'function') readCall(tokens, at, calls);
     if (CORE_EXPORTS.test(text)) {
       if (textAt(tokens, at + 1) === '.') coreExports.add(textAt(tokens, at + 2));
       if (textAt(tokens, at + 1) === '[') coreExports.add(textAt(tokens, at + 2));
     }
   }
-  return { imports, coreExports };
+  return { imports, calls, coreExports };
 }
 
 /** One function, exported, whose body ends where the file does: nothing is run by evaluating it. */
@@ -179,6 +186,17 @@ function readImport(tokens: readonly Token[], at: number, imports: Map<string, s
     const before = textAt(tokens, word - 1);
     if (before === '{' || before === ',') names.push(textAt(tokens, word));
   }
+}
+
+/** `_trackHostOperation(() => new Fields(…))`; a name that is taken already has a number behind it, as `Error$1`. */
+function readCall(tokens: readonly Token[], at: number, calls: Set<string>): void {
+  const isCall = ['(', '(', ')', '=', '>'].every((text, index) => textAt(tokens, at + 1 + index) === text);
+  const [first, second, third, fourth] = [6, 7, 8, 9].map((index) => textAt(tokens, at + index)) as string[];
+  const named = (name: string | undefined): string => (name ?? '').replace(/\$\d+$/, '');
+  if (isCall && first === 'new' && third === '(') calls.add(`new ${named(second)}`);
+  else if (isCall && second === '.' && fourth === '(') {
+    if (!/^rsc\d+$/.test(first ?? '')) calls.add(`${named(first)}.${third}`);
+  } else if (!isCall || second !== '(') throw new GlueError('a call of an import that is not known here');
 }
 
 function textAt(tokens: readonly Token[], at: number): string {

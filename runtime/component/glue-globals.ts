@@ -1,6 +1,8 @@
 /** What the glue has of `globalThis`: the parts of WebAssembly that it uses, timers that end with the invocation. */
 
 import type { ComponentProgram, GlueGlobals } from './component-program.ts';
+import type { GlueFuel } from './glue-fuel.ts';
+import { GLUE_METER } from './glue-meter.ts';
 
 type Callable = (...args: unknown[]) => unknown;
 
@@ -22,6 +24,7 @@ const QUIET = Object.freeze({ debug: () => {}, error: () => {}, log: () => {}, t
 export function glueGlobals(
   { helperModules }: ComponentProgram,
   timers: Set<NodeJS.Timeout>,
+  fuel: GlueFuel,
   hooks: GlueHooks,
 ): GlueGlobals {
   const { Global, RuntimeError } = WebAssembly;
@@ -61,6 +64,7 @@ export function glueGlobals(
     timers.delete(timer);
   };
   return {
+    [GLUE_METER]: fuel,
     WebAssembly: assembly,
     clearInterval: stopped,
     clearTimeout: stopped,

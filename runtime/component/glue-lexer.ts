@@ -8,6 +8,9 @@ export interface Token {
   readonly kind: 'word' | 'string' | 'template' | 'number' | 'punctuation';
   /** A string's or template's text is its value, without quotes. */
   readonly text: string;
+  /** Where it begins and ends in the source. A template stands at its end, behind the tokens of its substitutions. */
+  readonly start: number;
+  readonly end: number;
 }
 
 export class GlueError extends Error {}
@@ -55,19 +58,20 @@ class Lexer {
 
   #next(): void {
     const source = this.#source;
-    const char = source[this.#at] as string;
+    const start = this.#at;
+    const char = source[start] as string;
     if (char === ' ' || char === '\n' || char === '\t') this.#match(BLANK);
     else if (source.startsWith('//', this.#at)) this.#skipTo('\n');
     else if (source.startsWith('/*', this.#at)) this.#skipTo('*/');
-    else if (WORD_START.test(char)) this.#push('word', this.#match(WORD));
-    else if (char >= '0' && char <= '9') this.#push('number', this.#match(NUMBER));
-    else if (char === "'" || char === '"') this.#push('string', this.#string(char));
+    else if (WORD_START.test(char)) this.#push('word', this.#match(WORD), start);
+    else if (char >= '0' && char <= '9') this.#push('number', this.#match(NUMBER), start);
+    else if (char === "'" || char === '"') this.#push('string', this.#string(char), start);
     else if (char === '`') this.#template();
     else this.#punctuation(char);
   }
 
-  #push(kind: Token['kind'], text: string): void {
-    this.#tokens.push({ kind, text });
+  #push(kind: Token['kind'], text: string, start: number): void {
+    this.#tokens.push({ kind, text, start, end: this.#at });
   }
 
   #match(pattern: RegExp): string {
@@ -114,12 +118,12 @@ class Lexer {
       else if (char === '$' && this.#source[this.#at] === '{') this.#substitution();
       else text += char;
     }
-    this.#push('template', text);
+    this.#push('template', text, this.#at);
   }
 
   #substitution(): void {
     this.#at++;
-    this.#push('punctuation', '(');
+    this.#push('punctuation', '(', this.#at);
     for (let depth = 1; ; ) {
       const char = this.#source[this.#at];
       if (char === undefined) throw this.#unknown();
@@ -127,15 +131,15 @@ class Lexer {
       if (char === '}' && --depth === 0) break;
       this.#next();
     }
+    this.#push('punctuation', ')', this.#at);
     this.#at++;
-    this.#push('punctuation', ')');
   }
 
   #punctuation(char: string): void {
     if (!'{}()[];,.<>=!+-*/%&|^~?:'.includes(char)) throw this.#unknown();
     if (char === '/' && !this.#isBehindValue()) throw this.#unknown();
     this.#at++;
-    this.#push('punctuation', char);
+    this.#push('punctuation', char, this.#at - 1);
   }
 
   #isBehindValue(): boolean {

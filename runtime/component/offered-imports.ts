@@ -54,6 +54,18 @@ const VERSIONS: ReadonlyMap<string, RegExp> = new Map([
 const NOBODY = { environ: [], args: [], stdin: new Uint8Array() } as unknown as ComponentHost;
 const OFFERED: ImportedInterfaces = offerImports(NOBODY).imports;
 
+/** What a guest may make with `new`, and functions that WIT calls static. All else of a class is the host's own. */
+const OFFERED_CALLS: ReadonlySet<string> = new Set([
+  'new Fields',
+  'new OutgoingRequest',
+  'new OutgoingResponse',
+  'new RequestOptions',
+  'Fields.fromList',
+  'IncomingBody.finish',
+  'OutgoingBody.finish',
+  'ResponseOutparam.set',
+  'Transaction.begin',
+]);
 /** Why an import, e.g. `wasi:cli/exit@0.2.3`, is not there; undefined where it is. */
 export function problemOfImport(name: string): string | undefined {
   const [whole, version] = name.split('@', 2) as [string, string | undefined];
@@ -75,4 +87,9 @@ export function problemOfNames(whole: string, names: readonly string[]): string 
   const offered = Object.hasOwn(OFFERED, whole) ? OFFERED[whole] : undefined;
   const missing = names.find((name) => offered === undefined || !Object.hasOwn(offered, name));
   return missing === undefined ? undefined : `the component imports ${missing} of ${whole}, which is not offered`;
+}
+
+/** Why a call of what was imported, as `checkGlue` tells it, is not there. */
+export function problemOfCall(call: string): string | undefined {
+  return OFFERED_CALLS.has(call) ? undefined : `the component calls ${JSON.stringify(call)}, which is not offered`;
 }

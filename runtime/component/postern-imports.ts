@@ -1,6 +1,6 @@
 /** The interfaces of `wit/function.wit`, on the operations that the node answers. */
 
-import type { ComponentHost, HostRefusal, ImportedInterfaces } from './wasi/host.ts';
+import { bytesOf, type ComponentHost, type HostRefusal, type ImportedInterfaces, textOf } from './wasi/host.ts';
 import { KEPT_BYTES } from './wasi/io.ts';
 
 type Result<T> = { readonly tag: 'ok'; readonly val: T } | { readonly tag: 'err'; readonly val: HostRefusal };
@@ -36,7 +36,7 @@ export function posternImports(host: ComponentHost): ImportedInterfaces {
     );
   };
   const query = (sql: string, params: string, tx?: number): Promise<Result<string>> =>
-    call('db.query', queryPayload(sql, params, tx), (answer) => answer);
+    call('db.query', queryPayload(textOf(host, sql), textOf(host, params), tx), (answer) => answer);
 
   class Transaction {
     readonly #tx: number;
@@ -66,12 +66,18 @@ export function posternImports(host: ComponentHost): ImportedInterfaces {
   return {
     'postern:function/types': {},
     'postern:function/database': { query: (sql: string, params: string) => query(sql, params), Transaction },
-    'postern:function/logging': { log: host.log },
+    'postern:function/logging': {
+      log: (level: string, message: string, fields: string) =>
+        host.log(textOf(host, level), textOf(host, message), textOf(host, fields)),
+    },
     'postern:function/environment': {
       get: (name: string) => host.environ.find(([known]) => known === name)?.[1],
     },
     'postern:function/http': {
-      fetch: (request: FetchRequest) => call('http.fetch', fetchPayload(request), readResponse),
+      fetch: (request: FetchRequest) => {
+        if (request.body !== undefined) bytesOf(host, request.body);
+        return call('http.fetch', fetchPayload(request), readResponse);
+      },
     },
   };
 }

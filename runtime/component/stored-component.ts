@@ -25,6 +25,7 @@ export interface StoredComponent {
   readonly world: ComponentWorld;
   /** The name of the exported interface, as the glue has it; of a `handler`, its own. */
   readonly entry: string;
+  /** Metered. */
   readonly glue: string;
   readonly modules: readonly StoredModule[];
 }
@@ -37,7 +38,7 @@ interface Header {
   readonly modules: readonly { readonly name: string; readonly length: number; readonly minPages: number }[];
 }
 
-const FORMAT = 1;
+const FORMAT = 2;
 const LENGTH_BYTES = 4;
 const MAGIC = Buffer.from('PSTNCMP1');
 

@@ -13,8 +13,9 @@ import { type MeteredModule, meter } from '../metering/index.ts';
 import { type ComponentBinary, readComponent } from './component-binary.ts';
 import { checkCoreNames } from './core-names.ts';
 import { checkGlue, type GlueFacts } from './glue-check.ts';
-import { GlueError } from './glue-lexer.ts';
-import { problemOfImport, problemOfNames, SUSPENDING_IMPORTS } from './offered-imports.ts';
+import { GlueError, lexGlue } from './glue-lexer.ts';
+import { meterGlue } from './glue-meter.ts';
+import { problemOfCall, problemOfImport, problemOfNames, SUSPENDING_IMPORTS } from './offered-imports.ts';
 import { type ComponentWorld, packComponent, START_FUEL, type StoredModule } from './stored-component.ts';
 
 const SHIM = '@bytecodealliance/preview2-shim/';
@@ -39,9 +40,9 @@ export async function transpileComponent(bytes: Uint8Array): Promise<Uint8Array>
     checkCoreNames(module);
   }
   const files = await transpile(bytes, entry.asyncName);
-  const glue = Buffer.from(files[`${GLUE_NAME}.js`] as Uint8Array).toString();
-  const facts = factsOf(glue);
+  const { glue, facts } = checkedGlue(Buffer.from(files[`${GLUE_NAME}.js`] as Uint8Array).toString());
   for (const [name, taken] of facts.imports) refuseWhere(problemOfNames(name, taken));
+  for (const call of facts.calls) refuseWhere(problemOfCall(call));
   const modules = Object.entries(files)
     .filter(([name]) => name.endsWith('.wasm'))
     .map(([name, module]) => meterModule(name, module, facts.coreExports));
@@ -99,14 +100,17 @@ async function loadTranspiler(): Promise<typeof import('@bytecodealliance/jco-tr
   }
 }
 
-function factsOf(glue: string): GlueFacts {
-  if (glue.length > MAX_GLUE_BYTES)
-    throw refusal(`the component's interfaces are too many: ${glue.length} bytes of glue`);
+/** Metered, as it is stored; the facts are of what the transpiler wrote. */
+function checkedGlue(written: string): { glue: string; facts: GlueFacts } {
+  if (written.length > MAX_GLUE_BYTES)
+    throw refusal(`the component's interfaces are too many: ${written.length} bytes of glue`);
   try {
-    return checkGlue(glue);
+    const tokens = lexGlue(written);
+    const facts = checkGlue(tokens);
+    return { glue: meterGlue(written, tokens), facts };
   } catch (error) {
     if (!(error instanceof GlueError)) throw error;
-    throw refusal(`the component has a name that can not be used here: ${error.message}`);
+    throw refusal(`the component has a name or a type that can not be used here: ${error.message}`);
   }
 }
 

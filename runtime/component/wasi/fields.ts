@@ -1,4 +1,4 @@
-import type { ComponentHost } from './host.ts';
+import { bytesOf, type ComponentHost, textOf } from './host.ts';
 import { KEPT_BYTES } from './io.ts';
 
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
@@ -63,8 +63,8 @@ export function fieldsClass(host: ComponentHost): FieldsClass {
 
     append(name: string, value: Uint8Array): void {
       if (this.#isFrozen) throw IMMUTABLE;
-      if (!TOKEN.test(name)) throw INVALID;
-      host.keep(KEPT_BYTES + name.length + value.length);
+      if (!TOKEN.test(textOf(host, name))) throw INVALID;
+      host.keep(KEPT_BYTES + name.length + bytesOf(host, value).length);
       this.#entries.push([name, Uint8Array.from(value)]);
     }
 

@@ -22,6 +22,23 @@ export interface ComponentHost {
   trap(message: string): never;
 }
 
+/** A component may declare any types for what it imports: its value is text, or the invocation ends. */
+export function textOf(host: ComponentHost, value: unknown): string {
+  return typeof value === 'string' ? value : host.trap(MISTYPED);
+}
+
+/** The same of bytes. Other objects may have any `length`. */
+export function bytesOf(host: ComponentHost, value: unknown): Uint8Array {
+  return value instanceof Uint8Array ? value : host.trap(MISTYPED);
+}
+
+/** The same of 64 bits. */
+export function u64Of(host: ComponentHost, value: unknown): bigint {
+  return typeof value === 'bigint' ? value : host.trap(MISTYPED);
+}
+
+export const MISTYPED = 'the component declares an import with other types than those that are offered';
+
 /** The error of a host call, as its payload has it. */
 export interface HostRefusal {
   readonly name: string;

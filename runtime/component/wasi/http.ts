@@ -6,7 +6,7 @@
 import { ByteSink } from '../../command/byte-sink.ts';
 import { fetchPayload, readResponse } from '../postern-imports.ts';
 import { type Fields, fieldsClass, pairsOf } from './fields.ts';
-import type { ComponentHost, HostRefusal, ImportedInterface } from './host.ts';
+import { type ComponentHost, type HostRefusal, type ImportedInterface, textOf } from './host.ts';
 import { InputStream, KEPT_BYTES, type Occurrence, OutputStream, Pollable } from './io.ts';
 
 export interface GuestHttpRequest {
@@ -54,6 +54,11 @@ const DEFAULT_STATUS = 200;
 
 export function httpFace(host: ComponentHost): HttpFace {
   const FieldsHere = fieldsClass(host);
+  const kept = (value: unknown): string => {
+    const text = textOf(host, value);
+    host.keep(text.length);
+    return text;
+  };
 
   class FutureTrailers {
     #taken = false;
@@ -255,6 +260,7 @@ export function httpFace(host: ComponentHost): HttpFace {
     }
 
     setMethod(method: Variant): void {
+      if (method.val !== undefined) kept(method.val);
       this.#method = method;
     }
 
@@ -263,7 +269,7 @@ export function httpFace(host: ComponentHost): HttpFace {
     }
 
     setPathWithQuery(path: string | undefined): void {
-      this.#path = path;
+      this.#path = path === undefined ? undefined : kept(path);
     }
 
     scheme(): Variant | undefined {
@@ -271,6 +277,7 @@ export function httpFace(host: ComponentHost): HttpFace {
     }
 
     setScheme(scheme: Variant | undefined): void {
+      if (scheme?.val !== undefined) kept(scheme.val);
       this.#scheme = scheme;
     }
 
@@ -279,7 +286,7 @@ export function httpFace(host: ComponentHost): HttpFace {
     }
 
     setAuthority(authority: string | undefined): void {
-      this.#authority = authority;
+      this.#authority = authority === undefined ? undefined : kept(authority);
     }
 
     headers(): Fields {

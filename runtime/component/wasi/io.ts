@@ -1,6 +1,6 @@
 /** wasi:io 0.2. All that is read is there already, and all that is written is taken at once: streams never wait. */
 
-import type { ComponentHost, ImportedInterfaces } from './host.ts';
+import { bytesOf, type ComponentHost, type ImportedInterfaces, u64Of } from './host.ts';
 
 const CLOSED = Object.freeze({ tag: 'closed' });
 /** A call is not metered, so it does little: guests read and write again for the rest. */
@@ -76,7 +76,7 @@ export class InputStream {
 
   read(length: bigint): Uint8Array {
     if (this.#bytes.length === 0) throw CLOSED;
-    const size = length > MAX_READ_BYTES ? MAX_READ_BYTES : Number(length);
+    const size = u64Of(this.#host, length) > MAX_READ_BYTES ? MAX_READ_BYTES : Number(length);
     const read = this.#bytes.slice(0, size);
     this.#bytes = this.#bytes.subarray(read.length);
     return read;
@@ -118,7 +118,7 @@ export class OutputStream {
   }
 
   write(bytes: Uint8Array): void {
-    if (bytes.length > 0) this.#onBytes(bytes);
+    if (bytesOf(this.#host, bytes).length > 0) this.#onBytes(bytes);
   }
 
   blockingWriteAndFlush(bytes: Uint8Array): void {
@@ -130,7 +130,8 @@ export class OutputStream {
   blockingFlush(): void {}
 
   writeZeroes(length: bigint): void {
-    if (length > WRITE_PERMIT) this.#host.trap(`writes ${length} zeroes, and ${WRITE_PERMIT} bytes are permitted`);
+    if (u64Of(this.#host, length) > WRITE_PERMIT)
+      this.#host.trap(`writes ${length} zeroes, and ${WRITE_PERMIT} bytes are permitted`);
     this.write(new Uint8Array(Number(length)));
   }
 

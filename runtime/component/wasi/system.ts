@@ -1,7 +1,7 @@
 /** wasi:cli, wasi:clocks and wasi:random 0.2, and a wasi:filesystem in which there is nothing. */
 
 import { fillRandom } from '../../random-pool.ts';
-import type { ComponentHost, ImportedInterfaces } from './host.ts';
+import { type ComponentHost, type ImportedInterfaces, u64Of } from './host.ts';
 import { InputStream, type Occurrence, OutputStream, Pollable } from './io.ts';
 
 const NS_PER_MS = 1_000_000n;
@@ -73,7 +73,8 @@ function instant(ms: number): Occurrence {
 
 function randomImports(host: ComponentHost): ImportedInterfaces {
   const bytes = (length: bigint): Uint8Array => {
-    if (length > MAX_RANDOM_BYTES) host.trap(`${length} random bytes, and ${MAX_RANDOM_BYTES} are given at once`);
+    if (u64Of(host, length) > MAX_RANDOM_BYTES)
+      host.trap(`${length} random bytes, and ${MAX_RANDOM_BYTES} are given at once`);
     return randomBytes(Number(length));
   };
   return {
