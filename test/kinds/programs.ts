@@ -4,7 +4,7 @@
  */
 
 import { componentFrom } from '../runtime/component/support/components.ts';
-import { compileC } from '../support/compile-c.ts';
+import { compileC, compileComponent } from '../support/compile-c.ts';
 
 export const TASKS = [
   'echo',
@@ -204,6 +204,48 @@ int main(void) {
   return 0;
 }`;
 
+const C_COMPONENT = `
+#include "postern-component.h"
+#define IS(word) has(event, "\\"do\\":\\"" word "\\"")
+static char digits[12];
+static int calls;
+static int has(postern_text event, const char *part) {
+  return memmem(event.at, event.length, part, strlen(part)) != 0;
+}
+static int deeper(volatile int n) {
+  volatile char room[4096];
+  room[n & 4095] = n;
+  return n < 0 ? 0 : deeper(n + 1) + room[0];
+}
+static postern_text number(int n) {
+  char *at = digits + sizeof digits;
+  do *--at = '0' + n % 10; while (n /= 10);
+  return (postern_text){at, digits + sizeof digits - at};
+}
+static int query(const char *sql) {
+  postern_text answer;
+  postern_error error;
+  if (!postern_query(sql, "[]", &answer, &error)) abort();
+  return atoi((char *)memmem(answer.at, answer.length, "\\"rows\\":[[", 9) + 9);
+}
+bool handler(postern_text event, postern_text *answer) {
+  *answer = postern_text_of("null");
+  if (IS("echo")) *answer = event;
+  if (IS("remember")) *answer = number(++calls);
+  if (IS("loop")) for (volatile int i = 0;; i++);
+  if (IS("fill")) { volatile char *room = malloc(16 << 20); for (;;) __builtin_memset((char *)room, room[0], 16 << 20); }
+  if (IS("query")) *answer = number(query("select 42 as next"));
+  if (IS("wait")) query("select pg_sleep(30)");
+  if (IS("grow")) for (;;) { volatile char *p = malloc(1 << 20); if (!p) abort(); *p = 1; }
+  if (IS("recurse")) *answer = number(deeper(0));
+  if (IS("throw")) *answer = postern_text_of("as asked");
+  if (IS("log")) postern_log(POSTERN_INFO, "a line");
+  if (IS("flood")) for (int i = 0; i < 5000; i++) postern_log(POSTERN_INFO, "a line");
+  if (IS("large")) { *answer = (postern_text){malloc(6500002), 6500002}; memset(answer->at, 'x', 6500002); answer->at[0] = answer->at[6500001] = '"'; }
+  if (IS("abort")) abort();
+  return !IS("throw");
+}`;
+
 /** Made once: it takes seconds. */
 let component: Promise<Uint8Array> | undefined;
 
@@ -230,5 +272,11 @@ export const KINDS: readonly Kind[] = [
     name: 'c',
     lacks: [],
     deploy: async () => ({ module: Buffer.from(await compileC(C, ['-mbulk-memory'])).toString('base64') }),
+  },
+  {
+    name: 'component-in-c',
+    lacks: ['exit'],
+    isSlowToBuild: true,
+    deploy: async () => ({ module: Buffer.from(await compileComponent(C_COMPONENT)).toString('base64') }),
   },
 ];

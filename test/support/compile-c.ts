@@ -3,11 +3,17 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { commands, runLLVM } from '@yowasp/clang';
+import { componentNew } from './component-new.ts';
 
-const HEADER = readFileSync(join(import.meta.dirname, '../../sdk/c/postern.h'), 'utf8');
+const SDK = join(import.meta.dirname, '../../sdk/c');
+const HEADERS = Object.fromEntries(
+  ['postern.h', 'postern-component.h'].map((name) => [name, readFileSync(join(SDK, name), 'utf8')]),
+);
+const WIT = readFileSync(join(import.meta.dirname, '../../wit/function.wit'), 'utf8');
+const COMPONENT_FLAGS = ['-mexec-model=reactor', '-mbulk-memory'];
 const compiled = new Map<string, Promise<Uint8Array>>();
 
-/** A module that clang makes of one source, with `postern.h` beside it. Once a process for the same source. */
+/** A module that clang makes of one source, with the headers of `sdk/c` beside it. Once a process for the same source. */
 export function compileC(
   source: string,
   flags: readonly string[] = [],
@@ -19,8 +25,13 @@ export function compileC(
   return known;
 }
 
+/** A component of the world `function`, from a source that includes `postern-component.h`. */
+export async function compileComponent(source: string): Promise<Uint8Array> {
+  return componentNew(await compileC(source, COMPONENT_FLAGS), WIT);
+}
+
 async function clang(source: string, flags: readonly string[], language: 'c' | 'cc'): Promise<Uint8Array> {
-  const files = { [`main.${language}`]: source, 'postern.h': HEADER };
+  const files = { [`main.${language}`]: source, ...HEADERS };
   const compile = commands[language === 'c' ? 'clang' : 'clang++'];
   const args = ['-O1', '-Wall', '-Wextra', '-Wno-unused-parameter', ...flags, `main.${language}`, '-o', 'main.wasm'];
   // Loads it without a word.
