@@ -46,6 +46,9 @@ describe.each(KINDS)('a function in $name', ({ name, lacks, isSlowToBuild, deplo
   /** What it leaves out is shown as skipped. */
   const promise = (task: Task, what: string, check: () => Promise<void>) =>
     test.skipIf(lacks.includes(task))(what, check);
+  /** Those that take a timeout's time take it together. */
+  const promiseOfTimeout = (task: Task, what: string, check: () => Promise<void>) =>
+    test(what, { concurrent: true, skip: lacks.includes(task) }, check);
 
   beforeAll(async () => {
     const limits = { memory: '64MB', cpu: 'unlimited', ...(await deploy()) };
@@ -79,14 +82,6 @@ describe.each(KINDS)('a function in $name', ({ name, lacks, isSlowToBuild, deplo
     expect(answers.filter((each) => each !== 1)).toEqual([]);
   });
 
-  promise('loop', 'CPU-01 that never ends is ended at its timeout, while a neighbour is served', async () => {
-    const startedAt = performance.now();
-    const spinning = inHaste('loop');
-    expect(await invoke('neighbour', { n: 1 })).toEqual({ status: 200, body: 2 });
-    expect(await spinning).toMatchObject({ status: 504, body: { code: 'FUNCTION_TIMEOUT' } });
-    expect(performance.now() - startedAt).toBeGreaterThanOrEqual(TIMEOUT_MS);
-  });
-
   // The others count as commands do, and as their own tests of limits show.
   test.skipIf(isSlowToBuild)('that uses up its instructions is ended', async () => {
     const fields = { ...(await deploy()), name: `${name}-cpu`, cpu: 1_000_000, timeout: '30s' };
@@ -97,7 +92,15 @@ describe.each(KINDS)('a function in $name', ({ name, lacks, isSlowToBuild, deplo
     });
   });
 
-  promise(
+  promiseOfTimeout('loop', 'CPU-01 that never ends is ended at its timeout, while a neighbour is served', async () => {
+    const startedAt = performance.now();
+    const spinning = inHaste('loop');
+    expect(await invoke('neighbour', { n: 1 })).toEqual({ status: 200, body: 2 });
+    expect(await spinning).toMatchObject({ status: 504, body: { code: 'FUNCTION_TIMEOUT' } });
+    expect(performance.now() - startedAt).toBeGreaterThanOrEqual(TIMEOUT_MS);
+  });
+
+  promiseOfTimeout(
     'fill',
     'CPU-02 that fills memory without end, in instructions that take milliseconds, is ended at its timeout',
     async () => {
@@ -107,7 +110,7 @@ describe.each(KINDS)('a function in $name', ({ name, lacks, isSlowToBuild, deplo
     },
   );
 
-  promise('wait', 'CPU-01 that waits for a host call is ended at its timeout', async () => {
+  promiseOfTimeout('wait', 'CPU-01 that waits for a host call is ended at its timeout', async () => {
     expect(await inHaste('wait')).toMatchObject({ status: 504, body: { code: 'FUNCTION_TIMEOUT' } });
   });
 
