@@ -19,7 +19,7 @@ const SOURCE = `export function handler({ do: what, depth }) {
 
 let node: TestNode;
 beforeAll(async () => {
-  node = await TestNode.start({ functions: { deep: SOURCE } });
+  node = await TestNode.start({ functions: { deep: { source: SOURCE, config: { timeoutMs: 25_000 } } } });
 });
 afterAll(() => node.stop());
 
