@@ -167,7 +167,8 @@ export class CommandExecution implements RunningExecution, RunGuest {
       );
     };
     const take = (address: number): void => {
-      this.#run.pay(this.#answer.length / COPY_BYTES_PER_FUEL);
+      // One to an address that is none is an exception, which the guest may catch and go on.
+      this.#run.pay(CALL_FUEL + this.#answer.length / COPY_BYTES_PER_FUEL);
       memory.bytes(address, this.#answer.length).set(this.#answer);
       this.#answer = NOTHING;
     };

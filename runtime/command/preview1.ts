@@ -87,6 +87,9 @@ const SUSPENDING = ['fd_read', 'poll_oneoff', 'sched_yield'] as const satisfies 
 
 /** What the work of a call costs in fuel, a third of a nanosecond a unit: measured, and rounded up. */
 const CALL_FUEL = 250;
+const STAT_FUEL = 1_000;
+const FAULT_FUEL = 10_000;
+const ITEM_FUEL = 12;
 const VECTOR_FUEL = 120;
 const SUBSCRIPTION_FUEL = 400;
 const RANDOM_BYTE_FUEL = 4;
@@ -160,6 +163,7 @@ class Preview1State {
   }
 
   sizes(items: readonly Uint8Array[], count: number, size: number): number {
+    this.process.pay(CALL_FUEL + items.length * ITEM_FUEL);
     this.memory.setU32(count, items.length);
     this.memory.setU32(
       size,
@@ -184,7 +188,7 @@ export function preview1Imports(
     const call = WORKING[name] as ((state: Preview1State, ...args: unknown[]) => Answer) | undefined;
     if (call === undefined) imports[name] = REFUSING[name];
     else if (isSuspending(name)) imports[name] = new WebAssembly.Suspending(inTurns(state, call) as never);
-    else imports[name] = withErrno((a, b, c, d) => call(state, a, b, c, d));
+    else imports[name] = withErrno(process, (a, b, c, d) => call(state, a, b, c, d));
   }
   return imports as Record<string, WebAssembly.ImportValue>;
 }
@@ -194,7 +198,7 @@ export function preview1Imports(
  * which the scheduler knows nothing, and a loop of them would keep the event loop from its own: so it takes one.
  */
 function inTurns(state: Preview1State, call: (state: Preview1State, ...args: unknown[]) => Answer): Import {
-  const checked = withErrno((a, b, c, d) => call(state, a, b, c, d));
+  const checked = withErrno(state.process, (a, b, c, d) => call(state, a, b, c, d));
   return (a, b, c, d) => {
     const answer = checked(a, b, c, d);
     return typeof answer === 'number' ? state.process.sleep(0, () => answer) : answer;
@@ -206,13 +210,17 @@ function isSuspending(name: string): boolean {
 }
 
 /** An address that is none is the guest's error, and no more than that. */
-function withErrno<Args extends unknown[], T>(call: (...args: Args) => T): (...args: Args) => T | number {
+function withErrno<Args extends unknown[], T>(
+  process: Process,
+  call: (...args: Args) => T,
+): (...args: Args) => T | number {
   return (...args) => {
     try {
       return call(...args);
     } catch (error) {
-      if (error instanceof BadAddressError) return ERRNO.fault;
-      throw error;
+      if (!(error instanceof BadAddressError)) throw error;
+      process.pay(FAULT_FUEL);
+      return ERRNO.fault;
     }
   };
 }
@@ -228,6 +236,7 @@ const WORKING: Partial<Record<Preview1Name, Call>> = {
 
   clock_res_get: (state: Preview1State, clock: number, result: number) => {
     if (clock >>> 0 >= CLOCKS) return ERRNO.inval;
+    state.process.pay(CALL_FUEL);
     state.memory.setU64(result, RESOLUTION_NS);
     return ERRNO.success;
   },
@@ -247,11 +256,13 @@ const WORKING: Partial<Record<Preview1Name, Call>> = {
 
   fd_close: (state: Preview1State, fd: number) => {
     if (!state.streams.isOpen(fd)) return ERRNO.badf;
+    state.process.pay(CALL_FUEL);
     state.streams.close(fd);
     return ERRNO.success;
   },
   fd_fdstat_get: (state: Preview1State, fd: number, result: number) => {
     if (!state.streams.isOpen(fd)) return ERRNO.badf;
+    state.process.pay(STAT_FUEL);
     state.memory.bytes(result, 24).fill(0);
     state.memory.setU8(result, FILETYPE_CHARACTER_DEVICE);
     const { channelFd } = state.streams;
@@ -260,9 +271,13 @@ const WORKING: Partial<Record<Preview1Name, Call>> = {
     state.memory.setU64(result + 8, reads | writes);
     return ERRNO.success;
   },
-  fd_fdstat_set_flags: (state: Preview1State, fd: number) => (state.streams.isOpen(fd) ? ERRNO.success : ERRNO.badf),
+  fd_fdstat_set_flags: (state: Preview1State, fd: number) => {
+    state.process.pay(CALL_FUEL);
+    return state.streams.isOpen(fd) ? ERRNO.success : ERRNO.badf;
+  },
   fd_filestat_get: (state: Preview1State, fd: number, result: number) => {
     if (!state.streams.isOpen(fd)) return ERRNO.badf;
+    state.process.pay(STAT_FUEL);
     state.memory.bytes(result, 64).fill(0);
     state.memory.setU8(result + 16, FILETYPE_CHARACTER_DEVICE);
     return ERRNO.success;
@@ -282,7 +297,7 @@ const WORKING: Partial<Record<Preview1Name, Call>> = {
     }
     return state.process.readChannel(
       room,
-      withErrno((bytes: Uint8Array) => {
+      withErrno(state.process, (bytes: Uint8Array) => {
         state.process.pay(bytes.length * CHANNEL_BYTE_FUEL);
         return scatter(state.memory, vectors, count, result, bytes);
       }),
@@ -357,7 +372,7 @@ function poll(process: Process, from: number, to: number, count: number, result:
     waits.push(memory.u8(at + 8) === EVENT_CLOCK ? waitOf(memory, at) : 0);
   }
   const shortest = Math.min(...waits);
-  const answer = withErrno(() => {
+  const answer = withErrno(process, () => {
     let ready = 0;
     for (const [index, waitMs] of waits.entries()) {
       if (waitMs > shortest) continue;
