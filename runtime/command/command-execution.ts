@@ -26,6 +26,8 @@ import { CHANNEL_FD, type Process, preview1Imports, Streams } from './preview1.t
 
 const CALL_FUEL = 3_000;
 const COPY_BYTES_PER_FUEL = 2;
+/** Of JSON that is nothing but brackets: a millisecond for 16 KB. */
+const PARSED_BYTE_FUEL = 250;
 const WASM_PAGE_BYTES = 65_536;
 const NOTHING = Buffer.alloc(0);
 
@@ -67,8 +69,11 @@ export class CommandExecution implements RunningExecution, RunGuest {
     this.#channel = new HostChannel({
       onCall: (operation, payload) => this.#run.call(operation, payload),
       onCast: (operation, payload) => this.#run.cast(operation, payload),
-      onFail: (message) => {
-        this.#failure = message;
+      onFail: (payload) => {
+        this.#run.pay(payload.length * PARSED_BYTE_FUEL);
+        const message = messageOf(payload);
+        this.#failure = message ?? this.#failure;
+        return message !== undefined;
       },
     });
     this.#log = new LogLines((message) => {
@@ -214,6 +219,15 @@ export class CommandExecution implements RunningExecution, RunGuest {
 }
 
 const VALUE = { kind: 'value', meta: NOTHING, body: NOTHING, held: false } as const;
+
+function messageOf(payload: Buffer): string | undefined {
+  try {
+    const { message } = JSON.parse(payload.toString()) as { readonly message?: unknown };
+    return typeof message === 'string' ? message : undefined;
+  } catch {
+    return undefined;
+  }
+}
 
 function json(value: unknown): Buffer {
   return Buffer.from(JSON.stringify(value));

@@ -3,7 +3,7 @@ import { ByteQueue } from './byte-queue.ts';
 /**
  * How a program without a face of its own calls host functions: one JSON text a call, `{"op":"db.query",…}` with `op` first;
  * what follows is the host function's payload (docs/webassembly.md). The answer is one line,
- * `{"ok":true,"value":…}` or `{"ok":false,"error":{"name","message",…}}`. Neither is parsed here, but for `fail`.
+ * `{"ok":true,"value":…}` or `{"ok":false,"error":{"name","message",…}}`. Neither is parsed here.
  */
 
 export interface ChannelListener {
@@ -11,8 +11,11 @@ export interface ChannelListener {
   onCall(operation: string, payload: Buffer): number | null;
   /** Nobody answers. */
   onCast(operation: string, payload: Buffer): void;
-  /** What the caller is to hear if the program fails. Absent for guests whose errors are told otherwise. */
-  onFail?(message: string): void;
+  /**
+   * `{"message":"…"}`: what the caller is to hear if the program fails; false where it says nothing. Absent for guests whose
+   * errors are told otherwise.
+   */
+  onFail?(payload: Buffer): boolean;
 }
 
 type Done = (answer: Buffer) => void;
@@ -26,7 +29,7 @@ const MAX_HEAD_BYTES = 128;
 const HEAD = /^\s*\{\s*"op"\s*:\s*"([a-z_.]{1,64})"\s*([,}])/;
 const LOG = 'log';
 const FAIL = 'fail';
-/** It goes to a caller, and is parsed here. */
+/** It goes to a caller, and is parsed. */
 const MAX_FAIL_BYTES = 16 * 1024;
 const LINE_END = Buffer.from('\n');
 const NULL = Buffer.from('{"ok":true,"value":null}');
@@ -75,9 +78,8 @@ export class HostChannel {
       return;
     }
     if (operation === FAIL && this.#listener.onFail !== undefined) {
-      const message = messageOf(payload);
-      if (message !== undefined) this.#listener.onFail(message);
-      done(message === undefined ? failure(`fail takes a message, of ${MAX_FAIL_BYTES} bytes at most`) : NULL);
+      const isHeard = payload.length <= MAX_FAIL_BYTES && this.#listener.onFail(payload);
+      done(isHeard ? NULL : failure(`fail takes a message, of ${MAX_FAIL_BYTES} bytes at most`));
       return;
     }
     const id = this.#listener.onCall(operation, payload);
@@ -138,16 +140,6 @@ export class HostChannel {
     // A reader takes the answer in its turn, and asks then.
     if (reader === undefined) this.#askNext();
     else reader();
-  }
-}
-
-function messageOf(payload: Buffer): string | undefined {
-  if (payload.length > MAX_FAIL_BYTES) return undefined;
-  try {
-    const { message } = JSON.parse(payload.toString()) as { readonly message?: unknown };
-    return typeof message === 'string' ? message : undefined;
-  } catch {
-    return undefined;
   }
 }
 

@@ -310,6 +310,12 @@ describe('the work that calls make does not keep the thread', () => {
       memory: pages,
       code: (fn) => forever(...caught(...i32(-9), ...fn('take'))),
     },
+    'failures of brackets': {
+      uses: ['call'],
+      memory: pages,
+      raw: { 11: data(0, `{"op":"fail","message":${'['.repeat(16_000)}`) },
+      code: (fn) => forever(...i32(0), ...i32(16_000), ...fn('call'), DROP),
+    },
     'requests of sixteen megabytes': {
       uses: ['call'],
       memory: pages,
@@ -337,6 +343,7 @@ describe('the work that calls make does not keep the thread', () => {
     'addresses outside of the memory',
     'what a descriptor and the environment are',
     'answers taken to where no memory is, caught',
+    'failures of brackets',
   ])('and counts as fuel: %s', async (name) => {
     const ran = await runModule(loops[name] as WasiSource, { env, limits: { fuel: 20_000_000 } });
     expect(ran).toMatchObject({ how: 'cpu' });
