@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { parsePayload } from '../../host-functions/payload.ts';
 import { createGuestDatabase, type GuestDatabase } from './support.ts';
 
 let database: GuestDatabase;
@@ -45,6 +46,27 @@ test('DB-17 one huge value is stopped on the wire, before it is whole', async ()
     expect(await guest.refusal("select repeat(repeat('x', 1000), 200000)")).toMatchObject({ code: 'DB_BYTES_LIMIT' });
     expect(process.memoryUsage().rss - before).toBeLessThan(64 * 1024 * 1024);
     expect(await guest.value('select 1')).toBe(1);
+  });
+});
+
+test('an argument that would hold up the node is refused before it is parsed; a long list and a long text are not', async () => {
+  const opened = '{"sql":"select 1","params":[0';
+  const hostile = [',"a":{}', ',[]', ',1', ',{"k":1}'].map((part) => `${opened}${part.repeat(2_100_000)}]}`);
+  const startedAt = process.cpuUsage();
+  for (const payload of hostile) {
+    expect(() => parsePayload('db.query', payload)).toThrow(
+      expect.objectContaining({ name: 'LimitError', code: 'ARGUMENT_LIMIT' }),
+    );
+  }
+  expect(process.cpuUsage(startedAt).user / 1_000).toBeLessThan(1_000);
+  expect(() => parsePayload('db.query', `${opened}${'['.repeat(2_001)}`)).toThrow(
+    'is nested more than 1000 levels deep',
+  );
+  for (const text of ['x', '"', '\\', '[{', 'x\\"'])
+    expect(parsePayload('db.query', JSON.stringify({ a: text.repeat(3_000) }))).toEqual({ a: text.repeat(3_000) });
+  await database.as({}, async (guest) => {
+    const list = Array.from({ length: 500_000 }, (_, n) => n);
+    expect(await guest.value('select count(*)::int from unnest($1::int[])', [list])).toBe(500_000);
   });
 });
 
