@@ -20,6 +20,7 @@ import {
   Scheduler,
 } from '../../runtime/index.ts';
 import { ENDED, type ExecutorInput, type FromExecutor } from '../protocol/messages.ts';
+import { OutgoingCalls } from './outgoing-calls.ts';
 import { loadProgram, type Program, type ProgramHost, startPython } from './programs.ts';
 
 type Received<T extends ExecutorInput['type']> = Extract<ExecutorInput, { type: T }>;
@@ -50,6 +51,7 @@ interface LoadedImage {
 
 export class Executor {
   readonly #send: (message: FromExecutor) => void;
+  readonly #calls: OutgoingCalls;
   readonly #scheduler = new Scheduler();
   readonly #running = new Map<number, Running>();
   /** In order of use: the first is the one used longest ago. */
@@ -58,8 +60,14 @@ export class Executor {
   #imageBytes = 0;
   #host: ProgramHost | undefined;
 
-  constructor(send: (message: FromExecutor) => void) {
+  /** `backlogBytes`: of what was sent, how much the node has not taken yet; `onDrain` is called when that is nothing again. */
+  constructor(send: (message: FromExecutor) => void, backlogBytes: () => number) {
     this.#send = send;
+    this.#calls = new OutgoingCalls(send, backlogBytes);
+  }
+
+  onDrain(): void {
+    this.#calls.onDrain();
   }
 
   onMessage(message: ExecutorInput): void {
@@ -170,11 +178,12 @@ export class Executor {
     const invocation = { lane, event, meta, limits: { timeoutMs, memoryPages, fuel, maxResultBytes } };
     const execution = loaded.program.start(invocation, {
       onHostCall: (callId, operation, payload) =>
-        this.#send({ type: 'hostCall', slot, token, callId, operation, payload }),
+        this.#calls.add({ type: 'hostCall', slot, token, callId, operation, payload }),
       onCast: (operation, payload) => this.#send({ type: 'cast', slot, token, operation, payload }),
       onAnswer: (finish) => this.#send({ type: 'answered', slot, token, ...answer(finish) }),
       onEnd: (end, usage, answered) => {
         this.#running.delete(slot);
+        this.#calls.forget(slot);
         this.#send({ type: 'ended', slot, token, ...usage, ...ending(end, answered) });
       },
       onFree: () => {

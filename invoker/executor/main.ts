@@ -13,13 +13,17 @@ const PIPE_FD = 3;
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
 
-const executor = new Executor((message) => connection.send(message));
+const executor = new Executor(
+  (message) => connection.send(message),
+  () => connection.backlogBytes,
+);
 const connection = new Connection<ExecutorInput, FromExecutor>(
   new Socket({ fd: PIPE_FD, readable: true, writable: true }),
   {
     encode: encodeFromExecutor,
     decode: decodeToExecutor,
     onMessage: (message) => executor.onMessage(message),
+    onDrain: () => executor.onDrain(),
     onClose: () => process.exit(0),
   },
 );

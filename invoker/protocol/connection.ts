@@ -11,6 +11,8 @@ export interface ConnectionOptions<In, Out> {
   readonly encode: (message: Out) => Buffer;
   readonly decode: (type: number, body: Buffer) => In;
   readonly onMessage: (message: In) => void;
+  /** The peer has taken all that was sent, after it had fallen behind. */
+  readonly onDrain?: () => void;
   /** The peer closed, or broke the protocol (`error` says how). Called once. */
   readonly onClose: (error?: Error) => void;
 }
@@ -40,6 +42,7 @@ export class Connection<In, Out> {
         close(error as Error);
       }
     });
+    if (options.onDrain !== undefined) stream.on('drain', options.onDrain);
     stream.on('error', close);
     stream.on('close', () => close());
     stream.on('end', () => close());

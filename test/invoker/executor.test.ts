@@ -2,6 +2,7 @@
 
 import { expect, it } from 'vitest';
 import { Executor } from '../../invoker/executor/executor.ts';
+import { OutgoingCalls } from '../../invoker/executor/outgoing-calls.ts';
 import { loadEngineSource } from '../../invoker/index.ts';
 import type { FromExecutor } from '../../invoker/protocol/messages.ts';
 
@@ -11,10 +12,13 @@ type Said<T extends FromExecutor['type']> = Extract<FromExecutor, { type: T }>;
 function listen(): { executor: Executor; next<T extends FromExecutor['type']>(type: T): Promise<Said<T>> } {
   const said: FromExecutor[] = [];
   let wake: (() => void) | undefined;
-  const executor = new Executor((message) => {
-    said.push(message);
-    wake?.();
-  });
+  const executor = new Executor(
+    (message) => {
+      said.push(message);
+      wake?.();
+    },
+    () => 0,
+  );
   const next = async <T extends FromExecutor['type']>(type: T): Promise<Said<T>> => {
     for (;;) {
       const index = said.findIndex((message) => message.type === type);
@@ -26,6 +30,34 @@ function listen(): { executor: Executor; next<T extends FromExecutor['type']>(ty
   };
   return { executor, next };
 }
+
+it('large host calls wait while the node reads others, in their order, and go with their invocation', () => {
+  const sent: string[] = [];
+  let backlog = 0;
+  const calls = new OutgoingCalls(
+    ({ operation, payload }) => {
+      sent.push(String(operation));
+      backlog += payload.length;
+    },
+    () => backlog,
+  );
+  const add = (slot: number, operation: string, bytes: number): void =>
+    calls.add({ type: 'hostCall', slot, token: 1, callId: 1, operation, payload: Buffer.alloc(bytes) });
+  const [large, small] = [15_000_000, 100];
+  add(1, 'first', large);
+  add(1, 'behind it', large);
+  add(1, 'small, behind both', small);
+  add(2, 'small, of another', small);
+  add(2, 'large, of another', large);
+  add(3, 'of one that ends', large);
+  expect(sent).toEqual(['first', 'small, of another']);
+  calls.forget(3);
+  for (let turn = 0; turn < 3; turn++) {
+    backlog = 0;
+    calls.onDrain();
+  }
+  expect(sent.slice(2)).toEqual(['behind it', 'small, behind both', 'large, of another']);
+});
 
 const SLOT = { slot: 1, token: 7 };
 
