@@ -15,6 +15,7 @@ import { type Admission, overloaded } from './admission.ts';
 import type { FunctionCatalog, FunctionVersion } from './catalog.ts';
 import type { ExecutorPool } from './executor/executor-pool.ts';
 import { type ExecutorProcess, LOAD_MS } from './executor/executor-process.ts';
+import { isScript } from './functions/languages.ts';
 import { HostCalls } from './host-calls.ts';
 import type { InvocationRequest, InvocationResult, Invoker, Outcome, Usage } from './invocation.ts';
 import type { InvocationRecorder } from './invocation-recorder.ts';
@@ -210,7 +211,9 @@ class Attempt {
   run(executor: ExecutorProcess, work: WorkEstimate): Promise<InvocationResult> {
     const { config } = this.#version;
     this.#executor = executor;
-    this.#watch(executor.mayBeLoading(this.#version.versionId) ? LOAD_MS : 0);
+    // An image of JavaScript is read at once.
+    const isLoading = !isScript(config.language) && executor.mayBeLoading(this.#version.versionId);
+    this.#watch(isLoading ? LOAD_MS : 0);
     this.#slot = executor.invoke(
       {
         versionId: this.#version.versionId,
