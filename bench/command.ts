@@ -58,7 +58,7 @@ publish({
     { name: 'answered', value: waiting.answered, unit: '', target: { op: '>=', value: WAITING } },
   ],
   notes: [
-    `C and AssemblyScript: ${COUNT.samples} samples one after the other, after ${COUNT.warmUp}; Go is all of esbuild (20 MB), which reads stdin and answers: for want of a compiler, an upper bound of the 6 ms that a trivial program may take`,
+    `C and AssemblyScript: ${COUNT.samples} samples one after the other, after ${COUNT.warmUp}; Go is all of esbuild (20 MB), which reads stdin and answers: an upper bound, where there is no compiler for the trivial program that is to take 6 ms at most`,
     `${WAITING} wait for a host call at once; what the second half of them adds to the process' resident memory (VmRSS)`,
   ],
 });
