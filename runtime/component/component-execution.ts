@@ -23,7 +23,7 @@ import {
 } from '../execution.ts';
 import { Meter, type MeterHooks } from '../metering/index.ts';
 import type { Scheduler } from '../scheduler.ts';
-import type { ComponentProgram, GlueExports } from './component-program.ts';
+import type { ComponentProgram, CoreModule, GlueExports } from './component-program.ts';
 import { exceptionFinish, httpFinish, jsonFinish, stdoutFinish, TOO_LARGE } from './finishes.ts';
 import { GlueFuel } from './glue-fuel.ts';
 import { glueGlobals } from './glue-globals.ts';
@@ -88,6 +88,11 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
   #keptBytes = 0;
   /** Guest stacks that were entered and have not returned, suspended ones too. */
   #stacks = 0;
+  /**
+   * Functions of the glue that the guest's instances import by their places here. V8 keeps instances until the next full
+   * collection, and would keep, and copy, all of the glue with them.
+   */
+  #imported: Callable[] = [];
   /** The guest runs, and may be suspended. */
   #isSuspendable = false;
   #isEntered = false;
@@ -214,19 +219,20 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
       onThrown: (error) => this.#onThrown(error),
     });
     const { coreModules } = this.#program;
-    const pages = new Map<WebAssembly.Module, number>();
+    const asked = new Map<WebAssembly.Module, CoreModule>();
     const getCoreModule = (name: string): WebAssembly.Module => {
-      const { module, minPages } = coreModules.get(name) as { module: WebAssembly.Module; minPages: number };
-      pages.set(module, minPages);
-      return module;
+      const core = coreModules.get(name) as CoreModule;
+      asked.set(core.module, core);
+      return core.module;
     };
     const exports = this.#program.bindGlue(globals)(getCoreModule, imports, (module, given = {}) => {
       if (this.#ended || this.#isOver()) throw new Unwind();
       if (this.#meter.fuelUsed > MAX_PIECE_FUEL) this.#unwind('panic', PIECE_TOO_LONG);
-      if (!this.#hold(pages.get(module) ?? 0))
+      const { minPages, isMetered } = asked.get(module) as CoreModule;
+      if (!this.#hold(minPages))
         this.#unwind(this.#refusedForOthers ? 'overloaded' : 'memory', 'no room for its memory');
       const instance = this.#newInstance(module, given);
-      this.#meter.attach(instance, START_FUEL);
+      if (isMetered) this.#meter.attach(instance, START_FUEL);
       return instance;
     });
     if (exports instanceof Promise) throw new Error('the component waits while it is instantiated');
@@ -285,13 +291,14 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
 
   /** A function of the glue that the guest calls, and that may call the guest. */
   #guarded(fn: Callable): Callable {
+    const index = this.#imported.push(fn) - 1;
     return (...args) => {
       if (this.#ended) throw new Unwind();
       const before = this.#isSuspendable;
       if (!before && ++this.#pieceCalls > MAX_PIECE_CALLS) this.#unwind('panic', PIECE_TOO_LONG);
       this.#isSuspendable = false;
       try {
-        return fn(...args);
+        return (this.#imported[index] as Callable)(...args);
       } finally {
         this.#isSuspendable = before;
         if (before) this.#afterCall();
@@ -317,6 +324,7 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
 
   /** At the end the guest goes on at once: the glue does not hand on every error to it. */
   #suspending(fn: Callable): Callable {
+    const index = this.#imported.push(fn) - 1;
     return async (...args) => {
       this.#isSuspendable = false;
       this.#settleGlue();
@@ -324,7 +332,7 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
       this.#suspensions.add(reject);
       try {
         if (this.#ended) throw new Unwind();
-        return await Promise.race([fn(...args), end]);
+        return await Promise.race([(this.#imported[index] as Callable)(...args), end]);
       } finally {
         this.#suspensions.delete(reject);
         this.#isSuspendable = true;
@@ -540,6 +548,7 @@ export class ComponentExecution implements MeterHooks, RunningExecution {
   #freeWhenIdle(): void {
     if (!this.#ended || !this.#isEntered || this.#stacks > 0 || this.#isFreed) return;
     this.#isFreed = true;
+    this.#imported = [];
     this.#listener.onFree(this.#heldBytes);
   }
 }

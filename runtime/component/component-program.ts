@@ -25,6 +25,7 @@ export type Instantiate = (
 export interface CoreModule {
   readonly module: WebAssembly.Module;
   readonly minPages: number;
+  readonly isMetered: boolean;
 }
 
 /** Bytes of memory that a module's code takes once it is compiled, for one of its own. */
@@ -55,8 +56,8 @@ const END = 'export const _util';
 export function loadComponent(stored: Uint8Array): ComponentProgram {
   const { world, entry, glue, modules } = unpackComponent(stored);
   const coreModules = new Map<string, CoreModule>();
-  for (const { name, bytes, minPages } of modules) {
-    coreModules.set(name, { module: new WebAssembly.Module(bytes), minPages });
+  for (const { name, bytes, ...facts } of modules) {
+    coreModules.set(name, { module: new WebAssembly.Module(bytes), ...facts });
   }
   const residentBytes = modules.reduce((sum, { bytes }) => sum + bytes.length * COMPILED_FACTOR, glue.length);
   return {

@@ -3,6 +3,8 @@
  * so the lengths in its memory decide how often the glue's loops go round and how much its copies take, and no meter of a
  * core module sees that. Every loop and function begins with a charge for its own tokens, every copy and decoding is charged
  * by its bytes, and what is of another form is refused: the deploy fails, rather than that something goes on uncounted.
+ *
+ * What it does for nobody is left out on the way.
  */
 
 import { GlueError, type Token } from './glue-lexer.ts';
@@ -16,6 +18,8 @@ const TOKEN_FUEL = 4;
 const TEXT_SCANS = /^_utf(?:8|16)AllocateAndEncode$/;
 /** It does nothing, for arguments that are made at each call. */
 const DEBUG_LOG = '_debugLog';
+/** How to convert what an import takes and returns: lists of closures, made for each import and needed by few. */
+const CONVERSIONS: ReadonlySet<string> = new Set(['paramLiftFns', 'resultLowerFns']);
 /** Built-in methods that the glue calls on tables and names of its own, or that do the same work for any size. */
 const STEADY: ReadonlySet<string> = new Set([
   'at',
@@ -107,8 +111,9 @@ class GlueMetering {
       if (this.#text(at + 1) === '(') this.#method(at, text);
       return;
     }
-    if (this.#text(at + 1) === ':') return;
-    if (text === 'for' || text === 'while') this.#loop(at);
+    if (this.#text(at + 1) === ':') {
+      if (CONVERSIONS.has(text) && this.#text(at + 2) === '[') this.#putOff(at, text);
+    } else if (text === 'for' || text === 'while') this.#loop(at);
     else if (text === 'do') this.#doLoop(at);
     else if (text === 'function') this.#function(at);
     else if (text === 'new') this.#new(at);
@@ -231,6 +236,17 @@ class GlueMetering {
   #replace(at: number, text: string): void {
     const close = this.#tokens[this.#closing.get(at + 2) as number] as Token;
     this.#edits.push({ at: (this.#tokens[at] as Token).start, end: close.end, text });
+  }
+
+  /** Made when they are first asked for. */
+  #putOff(at: number, name: string): void {
+    const close = this.#tokens[this.#closing.get(at + 2) as number] as Token;
+    this.#edits.push({
+      at: this.#start(at),
+      end: this.#start(at + 2),
+      text: `get ${name}() { return this.$${name} ??= `,
+    });
+    this.#edits.push({ at: close.end, end: close.end, text: '; }' });
   }
 
   #leaveOut(at: number): void {

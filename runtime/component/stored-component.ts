@@ -15,8 +15,9 @@ export const START_FUEL = 20_000_000;
 export interface StoredModule {
   /** As the glue asks for it. */
   readonly name: string;
-  /** Metered. */
   readonly bytes: Uint8Array;
+  /** Not where nothing in it could take long. */
+  readonly isMetered: boolean;
   /** Of the memory that it defines; 0 without one. */
   readonly minPages: number;
 }
@@ -35,7 +36,7 @@ interface Header {
   readonly world: ComponentWorld;
   readonly entry: string;
   readonly glueBytes: number;
-  readonly modules: readonly { readonly name: string; readonly length: number; readonly minPages: number }[];
+  readonly modules: readonly (Omit<StoredModule, 'bytes'> & { readonly length: number })[];
 }
 
 const FORMAT = 2;
@@ -53,7 +54,7 @@ export function packComponent({ world, entry, glue, modules }: StoredComponent):
     world,
     entry,
     glueBytes: glueBytes.length,
-    modules: modules.map(({ name, bytes, minPages }) => ({ name, length: bytes.length, minPages })),
+    modules: modules.map(({ bytes, ...rest }) => ({ ...rest, length: bytes.length })),
   };
   const headerBytes = Buffer.from(JSON.stringify(header));
   const length = Buffer.alloc(LENGTH_BYTES);
@@ -73,7 +74,7 @@ export function unpackComponent(bytes: Uint8Array): StoredComponent {
     return buffer.subarray(at - length, at);
   };
   const glue = take(header.glueBytes).toString();
-  const modules = header.modules.map(({ name, length, minPages }) => ({ name, minPages, bytes: take(length) }));
+  const modules = header.modules.map(({ length, ...rest }) => ({ ...rest, bytes: take(length) }));
   if (at !== buffer.length) throw new Error('a stored component is cut or too long');
   return { world: header.world, entry: header.entry, glue, modules };
 }

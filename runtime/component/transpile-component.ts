@@ -12,9 +12,11 @@ import { MAX_MEMORY_PAGES } from '../javascript/engine.ts';
 import { type MeteredModule, meter } from '../metering/index.ts';
 import { type ComponentBinary, readComponent } from './component-binary.ts';
 import { checkCoreNames } from './core-names.ts';
+import { mergeDataSegments } from './data-segments.ts';
 import { checkGlue, type GlueFacts } from './glue-check.ts';
 import { GlueError, lexGlue } from './glue-lexer.ts';
 import { meterGlue } from './glue-meter.ts';
+import { canNotLoop } from './loopless-module.ts';
 import { problemOfCall, problemOfImport, problemOfNames, SUSPENDING_IMPORTS } from './offered-imports.ts';
 import { type ComponentWorld, packComponent, START_FUEL, type StoredModule } from './stored-component.ts';
 
@@ -116,13 +118,15 @@ function checkedGlue(written: string): { glue: string; facts: GlueFacts } {
 
 /** What the glue does not reach for is not exported: an instance is made for each invocation, and each export costs. */
 function meterModule(name: string, bytes: Uint8Array, keepExports: ReadonlySet<string>): StoredModule {
-  const metered: MeteredModule = meter(bytes, {
+  if (canNotLoop(bytes)) return { name, bytes, minPages: 0, isMetered: false };
+  const metered: MeteredModule = meter(mergeDataSegments(bytes), {
     maxMemoryPages: MAX_MEMORY_PAGES,
     keepExports,
     startFuel: START_FUEL,
   });
   const { memory } = metered;
-  return { name, bytes: metered.bytes, minPages: memory === null || memory.imported ? 0 : memory.minPages };
+  const minPages = memory === null || memory.imported ? 0 : memory.minPages;
+  return { name, bytes: metered.bytes, minPages, isMetered: true };
 }
 
 function refuseWhere(problem: string | undefined): void {
