@@ -20,6 +20,8 @@ const MIN_PAYMENT = 16_000;
 /** Of a stretch in which the guest could not be suspended: about a tenth of a second each. */
 const MAX_PIECE_FUEL = 300 * QUANTUM_FUEL;
 const MAX_PIECE_CALLS = 10_000;
+/** CPU of the thread, in calls from such a stretch: what the host does in them is not metered. */
+const MAX_PIECE_CALL_MS = 300;
 const PIECE_TOO_LONG = 'a start function, cabi_realloc or post-return runs for too long';
 const TOO_MUCH_AT_ONCE =
   'the component passes or takes more in one call than can be converted: 32 MB, or about 100,000 elements';
@@ -71,6 +73,7 @@ export class GlueBorder implements MeterHooks {
   #hasReturned = false;
   #pieceFuel = 0;
   #pieceCalls = 0;
+  #pieceStartedMs = 0;
   /** Of the glue, and not taken from the guest's yet. */
   #owedFuel = 0;
 
@@ -90,7 +93,7 @@ export class GlueBorder implements MeterHooks {
   }
 
   get fuelUsed(): number {
-    return this.#meter.fuelUsed + this.#owedFuel;
+    return this.#meter.fuelUsed + this.#owedFuel + this.#glue.used;
   }
 
   get growFailed(): boolean {
@@ -200,7 +203,7 @@ export class GlueBorder implements MeterHooks {
     return (...args) => {
       if (this.#host.ended) throw new Unwind();
       const before = this.#isSuspendable;
-      if (!before && ++this.#pieceCalls > MAX_PIECE_CALLS) this.#host.unwind('panic', PIECE_TOO_LONG);
+      if (!before) this.#countPieceCall();
       this.#isSuspendable = false;
       try {
         return (this.#imported[index] as Callable)(...args);
@@ -209,6 +212,15 @@ export class GlueBorder implements MeterHooks {
         if (before) this.#afterCall();
       }
     };
+  }
+
+  #countPieceCall(): void {
+    if (!this.#host.mayGoOn()) throw new Unwind();
+    const { user, system } = process.threadCpuUsage();
+    const nowMs = (user + system) / 1000;
+    if (++this.#pieceCalls === 1) this.#pieceStartedMs = nowMs;
+    if (this.#pieceCalls > MAX_PIECE_CALLS || nowMs - this.#pieceStartedMs > MAX_PIECE_CALL_MS)
+      this.#host.unwind('panic', PIECE_TOO_LONG);
   }
 
   /** At the end the guest goes on at once: the glue does not hand on every error to it. */

@@ -27,9 +27,14 @@ export class GlueFuel {
     this.#hooks = hooks;
   }
 
+  /** Since it last began. */
+  get used(): number {
+    return this.#given - this.#left;
+  }
+
   /** Starts anew, with more for what the host itself has converted. Returns what was used since the last time. */
   begin(more = 0): number {
-    const used = this.#given - this.#left;
+    const { used } = this;
     this.#given = MAX_GLUE_FUEL + more;
     this.#left = this.#given;
     return used;

@@ -1,6 +1,7 @@
 /** What the transpiler's JavaScript does for a guest is counted, and no type that a component declares gets around that. */
 
 import { beforeAll, describe, expect, test } from 'vitest';
+import { MAX_GLUE_FUEL } from '../../../runtime/component/glue-fuel.ts';
 import { lexGlue } from '../../../runtime/component/glue-lexer.ts';
 import { meterGlue } from '../../../runtime/component/glue-meter.ts';
 import { transpileComponent } from '../../../runtime/component/index.ts';
@@ -111,9 +112,19 @@ describe('a component passes', () => {
     async (_, source) => {
       const ran = await run(source);
       expect(ran).toMatchObject({ how: 'panic', text: expect.stringContaining('converted'), casts: [], hostCalls: [] });
-      expect(ran.usage.cpuMs).toBeLessThan(2_000);
+      expect(ran.usage.fuel).toBeLessThan(2 * MAX_GLUE_FUEL);
     },
   );
+
+  test('CPU-01 calls that cost the host much, within cabi_realloc, are ended', async () => {
+    const source = {
+      wit: 'get: func(name: string)',
+      realloc: [...forever(...i32(0), ...i32(0), ...call(0)), ...i32(0)],
+    };
+    const env = Object.fromEntries(Array.from({ length: 100_000 }, (_, index) => [`V${index}`, '']));
+    const ran = await run(source, { meta: { env } });
+    expect(ran).toMatchObject({ how: 'panic', text: expect.stringContaining('runs for too long') });
+  });
 
   test('CPU-12 a megabyte passed again and again counts as CPU, all of it', async () => {
     const flood = { handler: forever(...i32(0), ...i32(MB), ...call(0)) };
@@ -133,7 +144,7 @@ describe('a component takes', () => {
     const event = JSON.stringify('x'.repeat(2 * MB));
     const ran = await run({ handlerType: 'event: list<string>) -> result<string, string>' }, { event });
     expect(ran).toMatchObject({ how: 'panic', text: expect.stringContaining('converted') });
-    expect(ran.usage.cpuMs).toBeLessThan(2_000);
+    expect(ran.usage.fuel).toBeLessThan(2 * MAX_GLUE_FUEL);
   });
 
   test('ABI-01 a component that takes bytes as larger numbers is ended, and reads nothing that lies behind them', async () => {
