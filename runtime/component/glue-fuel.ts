@@ -68,6 +68,15 @@ export class GlueFuel {
     return new Uint8Array(value.buffer, value.byteOffset, length);
   }
 
+  /** `call` with what `make` makes of the first call on, and what it is called with. */
+  lazily<T>(call: (made: T, ...args: unknown[]) => unknown, make: () => T): (...args: unknown[]) => unknown {
+    let made: T | undefined;
+    return (...args) => {
+      made ??= make();
+      return call(made, ...args);
+    };
+  }
+
   /** What a comparison is made with. */
   compared<T>(compare: (one: T, other: T) => number): (one: T, other: T) => number {
     return (one, other) => {

@@ -18,8 +18,8 @@ const TOKEN_FUEL = 4;
 const TEXT_SCANS = /^_utf(?:8|16)AllocateAndEncode$/;
 /** It does nothing, for arguments that are made at each call. */
 const DEBUG_LOG = '_debugLog';
-/** How to convert what an import takes and returns: lists of closures, made for each import and needed by few. */
-const CONVERSIONS: ReadonlySet<string> = new Set(['paramLiftFns', 'resultLowerFns']);
+/** What an import is called through: bound to a description of it, of closures, which most invocations have no use for. */
+const LOWERED_IMPORT = '_lowerImportBackwardsCompat';
 /** Built-in methods that the glue calls on tables and names of its own, or that do the same work for any size. */
 const STEADY: ReadonlySet<string> = new Set([
   'at',
@@ -111,12 +111,12 @@ class GlueMetering {
       if (this.#text(at + 1) === '(') this.#method(at, text);
       return;
     }
-    if (this.#text(at + 1) === ':') {
-      if (CONVERSIONS.has(text) && this.#text(at + 2) === '[') this.#putOff(at, text);
-    } else if (text === 'for' || text === 'while') this.#loop(at);
+    if (this.#text(at + 1) === ':') return;
+    if (text === 'for' || text === 'while') this.#loop(at);
     else if (text === 'do') this.#doLoop(at);
     else if (text === 'function') this.#function(at);
     else if (text === 'new') this.#new(at);
+    else if (text === LOWERED_IMPORT) this.#putOff(at);
     else if (text === DEBUG_LOG && this.#text(at + 1) === '(') this.#leaveOut(at);
     else if ((text === 'Array' || text === 'String') && this.#text(at + 1) === '.') this.#static(at, text);
   }
@@ -238,15 +238,14 @@ class GlueMetering {
     this.#edits.push({ at: (this.#tokens[at] as Token).start, end: close.end, text });
   }
 
-  /** Made when they are first asked for. */
-  #putOff(at: number, name: string): void {
-    const close = this.#tokens[this.#closing.get(at + 2) as number] as Token;
-    this.#edits.push({
-      at: this.#start(at),
-      end: this.#start(at + 2),
-      text: `get ${name}() { return this.$${name} ??= `,
-    });
-    this.#edits.push({ at: close.end, end: close.end, text: '; }' });
+  /** `f.bind(null, {…},)`: the object is made at the first call. */
+  #putOff(at: number): void {
+    const isBound = ['.', 'bind', '(', 'null', ',', '{'].every((text, index) => this.#text(at + 1 + index) === text);
+    const comma = (this.#closing.get(at + 6) ?? at) + 1;
+    if (!isBound || this.#text(comma) !== ',' || this.#closing.get(at + 3) !== comma + 1) return;
+    const text = `${GLUE_METER}.lazily(${LOWERED_IMPORT}, () => (`;
+    this.#edits.push({ at: this.#start(at), end: this.#start(at + 6), text });
+    this.#edits.push({ at: this.#start(comma), end: this.#start(comma) + 1, text: ')' });
   }
 
   #leaveOut(at: number): void {

@@ -223,6 +223,12 @@ describe('the meter of the glue', () => {
     );
   });
 
+  test('what describes an import is made when it is first called', () => {
+    expect(metered('const f = _lowerImportBackwardsCompat.bind(\nnull,\n{ a: () => b },\n);')).toBe(
+      'const f = $meter.lazily(_lowerImportBackwardsCompat, () => ({ a: () => b })\n);',
+    );
+  });
+
   test.each([
     'for (;;) f();',
     'while (f()) g();',
