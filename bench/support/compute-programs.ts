@@ -1,6 +1,6 @@
 /**
  * The same four tasks in each language, as its own people would write them. A program gets `{"task":…,"rounds":…}`, prepares its
- * input, and answers with how many milliseconds the rounds took, by its own clock, and with what they computed.
+ * input, does the task so often, and answers with the text of what it computed.
  */
 
 export const TASKS = ['fib', 'sha', 'json', 'sort'] as const;
@@ -80,16 +80,14 @@ const work = {
 };
 export function handler({ task, rounds }) {
   const input = inputs[task]();
-  const before = Date.now();
   let result;
   for (let round = 0; round < rounds; round++) result = work[task](input);
-  return { ms: Date.now() - before, result: String(result) };
+  return String(result);
 }`;
 
 export const PYTHON = `
 import json
 import struct
-import time
 
 K = [${K}]
 M = 0xffffffff
@@ -154,10 +152,10 @@ WORK = {
 
 def handler(event):
     given, work = INPUTS[event['task']](), WORK[event['task']]
-    before = time.perf_counter()
+    result = None
     for _ in range(event['rounds']):
         result = work(given)
-    return {'ms': (time.perf_counter() - before) * 1000, 'result': str(result)}
+    return str(result)
 `;
 
 export const ASSEMBLYSCRIPT = `
@@ -237,7 +235,6 @@ export function handler(event: Json): Json {
   const bytes = task == 'sha' ? message() : new Uint8Array(0);
   const json = task == 'json' ? text() : '';
   const unsorted = task == 'sort' ? numbers() : new Array<f64>();
-  const before = Date.now();
   let result = '';
   for (let round = 0; round < rounds; round++) {
     if (task == 'fib') result = fib(${FIB}).toString();
@@ -245,10 +242,10 @@ export function handler(event: Json): Json {
     if (task == 'json') result = Json.parse(json).stringify().length.toString();
     if (task == 'sort') result = sort(unsorted).toString();
   }
-  return Json.object().set('ms', Json.integer(Date.now() - before)).set('result', Json.string(result));
+  return Json.string(result);
 }`;
 
-/** A program for WASI and for the machine alike. It has no JSON. */
+/** A program for WASI and for the machine alike; on the machine it writes its milliseconds of CPU before the answer. It has no JSON. */
 export const C = `
 #include <stdint.h>
 #include <stdio.h>
@@ -307,8 +304,9 @@ int main(void) {
   for (int i = 0; i < ${MESSAGE_BYTES}; i++) message[i] = i;
   uint32_t x = 1;
   for (int i = 0; i < ${NUMBERS}; i++) unsorted[i] = x = x * 1664525u + 1013904223u;
-  struct timespec before, after;
-  clock_gettime(CLOCK_MONOTONIC, &before);
+#ifndef __wasi__
+  clock_t before = clock();
+#endif
   for (int round = 0; round < rounds; round++) {
     if (!strcmp(task, "fib")) sprintf(result, "%d", fib(n));
     if (!strcmp(task, "sha")) sha256(message, sizeof message, result);
@@ -318,8 +316,9 @@ int main(void) {
       sprintf(result, "%.0f", sorted[0] + sorted[${NUMBERS / 2}] + sorted[${NUMBERS - 1}]);
     }
   }
-  clock_gettime(CLOCK_MONOTONIC, &after);
-  double ms = (after.tv_sec - before.tv_sec) * 1e3 + (after.tv_nsec - before.tv_nsec) / 1e6;
-  printf("{\\"ms\\":%.3f,\\"result\\":\\"%s\\"}", ms, result);
+#ifndef __wasi__
+  printf("%.3f ", (clock() - before) * 1e3 / CLOCKS_PER_SEC);
+#endif
+  printf("\\"%s\\"", result);
   return 0;
 }`;
