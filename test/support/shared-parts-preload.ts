@@ -16,6 +16,7 @@ const REPLACED: Readonly<Record<string, string>> = {
   '/invoker/executor/executor-command.ts': `
     import { executorCommand as real } from './executor-command.ts?real.ts';
     import { quickExecutor } from '${new URL('./quick-executor.ts', import.meta.url).href}';
+    export { EXECUTOR_V8_FLAGS } from './executor-command.ts?real.ts';
     export const executorCommand = () => quickExecutor(real(), process.env.NODE_COMPILE_CACHE);`,
 };
 

@@ -30,8 +30,9 @@ vi.mock(import('../../runtime/python/build-apart.ts'), async (importOriginal) =>
 }));
 
 vi.mock(import('../../invoker/executor/executor-command.ts'), async (importOriginal) => {
-  const { executorCommand } = await importOriginal();
+  const original = await importOriginal();
   return {
-    executorCommand: () => quickExecutor(executorCommand(), process.env.NODE_COMPILE_CACHE as string),
+    ...original,
+    executorCommand: () => quickExecutor(original.executorCommand(), process.env.NODE_COMPILE_CACHE as string),
   };
 });
