@@ -4,8 +4,11 @@ import { defineConfig } from 'vitest/config';
 // Of the tests' processes and of the nodes that they start: most of what a process does first is to erase types.
 process.env.NODE_COMPILE_CACHE ??= resolve('node_modules/.cache/node-compile');
 
-/** What executors are started with is replaced in a process once: these want it as users have it (`vi.unmock`). */
-const UNMOCKED = ['test/invoker/executor-confinement.test.ts', 'test/invoker/guest-stack.test.ts'];
+/** Run sandboxes in their own process, where those of other files slow them to half; or want what is replaced as users have it. */
+const ISOLATED = [
+  'test/{conformance,packages,runtime}/**/*.test.ts',
+  'test/invoker/{executor-confinement,guest-stack}.test.ts',
+];
 
 export default defineConfig({
   test: {
@@ -15,9 +18,9 @@ export default defineConfig({
       // A process for many files: loading what they test anew for each took a third of their CPU.
       {
         extends: true,
-        test: { name: 'shared', include: ['test/**/*.test.ts'], exclude: UNMOCKED, isolate: false },
+        test: { name: 'shared', include: ['test/**/*.test.ts'], exclude: ISOLATED, isolate: false },
       },
-      { extends: true, test: { name: 'unmocked', include: UNMOCKED } },
+      { extends: true, test: { name: 'isolated', include: ISOLATED } },
     ],
     testTimeout: 30_000,
     hookTimeout: 60_000,

@@ -24,6 +24,7 @@ describe('admission', () => {
     for (let n = 0; n < 7; n++) void admission.enter('a', null);
     expect(() => admission.enter('a', null)).toThrow(expect.objectContaining(OVERLOADED));
     expect(admission).toMatchObject({ running: 4, queued: 3 });
+    for (let n = 0; n < 7; n++) admission.leave('a');
   });
 
   it('refuses one that has waited too long', async () => {
