@@ -4,9 +4,12 @@ import { defineConfig } from 'vitest/config';
 // Of the tests' processes and of the nodes that they start: most of what a process does first is to erase types.
 process.env.NODE_COMPILE_CACHE ??= resolve('node_modules/.cache/node-compile');
 
-/** Run sandboxes in their own process, where those of other files slow them to half; or want what is replaced as users have it. */
+/** What runs sandboxes of one kind in a process of its own: beside those of another they take twice as long. */
+const KINDS = ['component', 'python', '{command,assemblyscript}'].map((kind) => `test/runtime/${kind}/**/*.test.ts`);
+/** So for each file where the sandboxes are many; or a file wants what is replaced as users have it. */
 const ISOLATED = [
-  'test/{conformance,packages,runtime}/**/*.test.ts',
+  'test/{conformance,packages}/**/*.test.ts',
+  'test/runtime/{javascript,linking,metering}/**/*.test.ts',
   'test/invoker/{executor-confinement,guest-stack}.test.ts',
 ];
 
@@ -18,14 +21,23 @@ export default defineConfig({
       // A process for many files: loading what they test anew for each took a third of their CPU.
       {
         extends: true,
-        test: { name: 'shared', include: ['test/**/*.test.ts'], exclude: ISOLATED, isolate: false },
+        test: {
+          name: 'shared',
+          include: ['test/**/*.test.ts'],
+          exclude: [...ISOLATED, ...KINDS],
+          isolate: false,
+        },
       },
+      ...KINDS.map((include) => ({
+        extends: true as const,
+        test: { name: include, include: [include], isolate: false },
+      })),
       { extends: true, test: { name: 'isolated', include: ISOLATED } },
     ],
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    // Two cores: each file already runs executors and a Postgres of its own beside it.
-    maxWorkers: 2,
+    // Of two cores: tests wait for timeouts, processes and the database for a sixth of their time.
+    maxWorkers: 3,
     pool: 'forks',
   },
 });

@@ -33,7 +33,7 @@ describe('serve', () => {
 
   test('serves until SIGINT, and says what to do when the port is taken', async () => {
     const env = { ...SERVE_SECRETS, DATABASE_URL: db.url };
-    const serve = spawnCli(['serve', '--port', '0', '--executors', '1'], { env, asUsersHaveIt: true });
+    const serve = spawnCli(['serve', '--port', '0', '--executors', '1'], { env });
     await serve.prints(/Postern serves on http:\/\/127\.0\.0\.1:\d+/);
     const port = /:(\d+)\n/.exec(serve.text.stdout)![1]!;
     const second = spawnCli(['serve', '--port', port, '--executors', '1'], { env });

@@ -81,19 +81,18 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
   return { code: await runCommandLine(argv, io), stdout, stderr };
 }
 
-/** Runs `cli/main.ts` as a process of its own. asUsersHaveIt: shares nothing with the test run, and takes seconds to start. */
+/** Runs `cli/main.ts`, or another program that shares nothing with the test run then, as a process of its own. */
 export function spawnCli(
   argv: readonly string[],
-  options: { env?: Record<string, string>; cwd?: string; main?: string; asUsersHaveIt?: boolean } = {},
+  options: { env?: Record<string, string>; cwd?: string; main?: string } = {},
 ) {
-  const isAsUsersHaveIt = options.asUsersHaveIt === true || options.main !== undefined;
   const child = spawn(process.execPath, [options.main ?? resolve('cli/main.ts'), ...argv], {
     cwd: options.cwd ?? process.cwd(),
     env: {
       PATH: process.env.PATH ?? '',
       HOME: process.env.HOME ?? '',
       NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE ?? '',
-      ...(isAsUsersHaveIt ? {} : sharedPartsEnv()),
+      ...(options.main === undefined ? sharedPartsEnv() : {}),
       ...options.env,
     },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -85,7 +85,7 @@ describe('memory', () => {
     ['MEM-02 a string that doubles', 'x = "x"\nwhile True: x += x'],
     ['MEM-02 small objects', 'x = None\nwhile True: x = [x]'],
   ])('%s ends with reason memory, where the function does not catch it', async (_name, body) => {
-    const ran = await run(body, { limits: { memoryPages: 512 } });
+    const ran = await run(body, { limits: { memoryPages: 260 } });
     expect(ran.how).toBe('memory');
     expect(ran.usage.peakMemoryBytes).toBeLessThanOrEqual(512 * 65_536);
   });
@@ -160,7 +160,7 @@ def handler(event):
     return copy.deepcopy(a)
 `);
     for (const kind of ['limitless', 'repr', 'eq', 'parse', 'compile', 'nested', 'regex', 'copy']) {
-      const { how } = await python.run(deep, { event: { kind }, limits: { memoryPages: 512 } });
+      const { how } = await python.run(deep, { event: { kind }, limits: { memoryPages: 260 } });
       // On a slow machine the deadline may come before the memory's end.
       expect(['exception', 'panic', 'memory', 'time'], kind).toContain(how);
       expect(await python.value(deep, { event: { kind: 'ok' } })).toBe('ok');
