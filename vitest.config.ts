@@ -18,6 +18,11 @@ export default defineConfig({
     globalSetup: ['test/support/global-setup.ts'],
     setupFiles: ['test/support/shared-parts.ts'],
     projects: [
+      // The longest first, and those last that any worker may take.
+      ...KINDS.map((include) => ({
+        extends: true as const,
+        test: { name: include, include: [include], isolate: false },
+      })),
       // A process for many files: loading what they test anew for each took a third of their CPU.
       {
         extends: true,
@@ -28,10 +33,6 @@ export default defineConfig({
           isolate: false,
         },
       },
-      ...KINDS.map((include) => ({
-        extends: true as const,
-        test: { name: include, include: [include], isolate: false },
-      })),
       { extends: true, test: { name: 'isolated', include: ISOLATED } },
     ],
     testTimeout: 30_000,
