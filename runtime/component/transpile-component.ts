@@ -6,10 +6,10 @@
  * `.core2.wasm`) and `@bytecodealliance/preview2-shim/dist/browser`, with their `package.json`, and nothing else.
  */
 
-import { registerHooks } from 'node:module';
 import { PosternError } from '../errors.ts';
 import { MAX_MEMORY_PAGES } from '../javascript/engine.ts';
 import { type MeteredModule, meter } from '../metering/index.ts';
+import { withBrowserShim } from './browser-shim.ts';
 import { type ComponentBinary, readComponent } from './component-binary.ts';
 import { checkCoreNames } from './core-names.ts';
 import { mergeDataSegments } from './data-segments.ts';
@@ -20,7 +20,6 @@ import { canNotLoop } from './loopless-module.ts';
 import { problemOfCall, problemOfImport, problemOfNames, SUSPENDING_IMPORTS } from './offered-imports.ts';
 import { type ComponentWorld, packComponent, START_FUEL, type StoredModule } from './stored-component.ts';
 
-const SHIM = '@bytecodealliance/preview2-shim/';
 const GLUE_NAME = 'function';
 /** Of the JavaScript that is made: what is written by hand needs a tenth. */
 const MAX_GLUE_BYTES = 8 * 1024 * 1024;
@@ -84,22 +83,9 @@ async function transpile(bytes: Uint8Array, asyncExport: string): Promise<Record
   }
 }
 
-/**
- * Loaded at the first call, since it reads its files at once and executors that only run components have no use for it. It is
- * a component itself, on WASI; of that it gets the browser's build: Node's starts a thread and loads a native addon.
- */
-async function loadTranspiler(): Promise<typeof import('@bytecodealliance/jco-transpile/component')> {
-  const hooks = registerHooks({
-    resolve: (specifier, context, next) =>
-      specifier.startsWith(SHIM)
-        ? next(specifier, { ...context, conditions: context.conditions.filter((condition) => condition !== 'node') })
-        : next(specifier, context),
-  });
-  try {
-    return await import('@bytecodealliance/jco-transpile/component');
-  } finally {
-    hooks.deregister();
-  }
+/** Loaded at the first call, since it reads its files at once and executors that only run components have no use for it. */
+function loadTranspiler(): Promise<typeof import('@bytecodealliance/jco-transpile/component')> {
+  return withBrowserShim(() => import('@bytecodealliance/jco-transpile/component'));
 }
 
 /** Metered, as it is stored; the facts are of what the transpiler wrote. */
