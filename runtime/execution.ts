@@ -1,5 +1,7 @@
 /** An invocation in the process that runs it, whatever kind its guest is of: what it may use, and how it ends. */
 
+import type { Scheduler } from './scheduler.ts';
+
 /** Units of a slice: about 0.3 ms of guest work (a unit is a third of a nanosecond, measured on eight programs). */
 export const QUANTUM_FUEL = 1_000_000;
 
@@ -64,3 +66,12 @@ export interface GuestListener {
   /** Once, after `onEnd`, when nothing of the guest is on a stack any more; with all that it was let hold. */
   onFree(heldBytes: number): void;
 }
+
+/** An execution of one of those kinds; `P`: what its invocations start from. */
+export type GuestExecutionClass<P> = new (
+  scheduler: Scheduler,
+  lane: string,
+  limits: ExecutionLimits,
+  program: P,
+  listener: GuestListener,
+) => RunningExecution & { start(event: Uint8Array, meta: Uint8Array): void };

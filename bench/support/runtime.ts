@@ -1,12 +1,6 @@
 /** The runtime inside this process: no executor, no pipe, no database. All guests share one thread and its scheduler. */
 
-import {
-  type ExecutionEnd,
-  type ExecutionLimits,
-  type GuestListener,
-  type RunningExecution,
-  Scheduler,
-} from '../../runtime/index.ts';
+import { type ExecutionEnd, type ExecutionLimits, type GuestExecutionClass, Scheduler } from '../../runtime/index.ts';
 import { summarize } from './report.ts';
 
 export const LIMITS: ExecutionLimits = {
@@ -42,16 +36,8 @@ export interface Guest {
   start(call: Call): StartedGuest;
 }
 
-type ExecutionClass<P> = new (
-  scheduler: Scheduler,
-  lane: string,
-  limits: ExecutionLimits,
-  program: P,
-  listener: GuestListener,
-) => RunningExecution & { start(event: Uint8Array, meta: Uint8Array): void };
-
 /** Of every kind but JavaScript. */
-export function guestOf<P>(Execution: ExecutionClass<P>, program: P): Guest {
+export function guestOf<P>(Execution: GuestExecutionClass<P>, program: P): Guest {
   return {
     start({ event, meta = META, lane = 'bench', onHostCall = () => {} }) {
       const { promise: freed, resolve } = Promise.withResolvers<ExecutionEnd>();

@@ -12,6 +12,7 @@ import {
   type ExecutionLimits,
   type ExecutionUsage,
   type Finish,
+  type GuestExecutionClass,
   type GuestListener,
   type Image,
   type Interpreter,
@@ -140,14 +141,6 @@ class JavaScript implements Program {
     this.#host.pool.forget(this.#image);
   }
 }
-
-type GuestExecutionClass<P> = new (
-  scheduler: Scheduler,
-  lane: string,
-  limits: ExecutionLimits,
-  program: P,
-  listener: GuestListener,
-) => RunningExecution & { start(event: Uint8Array, meta: Uint8Array): void };
 
 /** Of every kind but JavaScript: the guest's memory is counted against the process' budget, from its first page on. */
 class GuestProgram<P> implements Program {

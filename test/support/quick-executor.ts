@@ -1,4 +1,4 @@
-/** Plain JavaScript's worth of TypeScript: it is imported by tests, and by nodes that tests start (`shared-parts-preload.ts`). */
+/** Imported by tests (`shared-parts.ts`), and by nodes that tests start (`shared-parts-preload.ts`). */
 
 /**
  * An executor that starts in half the time: its WebAssembly compiled by the baseline compiler only, its TypeScript erased once
