@@ -35,7 +35,7 @@ class InstantInvoker implements Invoker {
       functionName: request.functionName,
       version: 1,
       outcome: 'ok',
-      usage: { durationMs: 0, cpuMs: 0, fuel: 0, peakMemoryBytes: 0, hostCalls: 0 },
+      usage: { durationMs: 0, cpuMs: 0, fuel: 0, peakMemoryBytes: 0, hostCalls: 0, clockReads: 0, randomBytes: 0 },
     });
   }
 

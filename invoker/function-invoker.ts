@@ -58,7 +58,15 @@ const MAX_INT32 = 2 ** 31 - 1;
 /** Of a log, and of one of its lines: names of files may be many times as long as the positions in whose place they come. */
 const MAX_MAPPED_LINES = 50;
 const MAX_MAPPED_CHARS = 16_384;
-const NO_USAGE: Usage = { durationMs: 0, cpuMs: 0, fuel: 0, peakMemoryBytes: 0, hostCalls: 0 };
+const NO_USAGE: Usage = {
+  durationMs: 0,
+  cpuMs: 0,
+  fuel: 0,
+  peakMemoryBytes: 0,
+  hostCalls: 0,
+  clockReads: 0,
+  randomBytes: 0,
+};
 
 export class FunctionInvoker implements Invoker {
   readonly #options: FunctionInvokerOptions;
@@ -432,13 +440,15 @@ function commitError(error: unknown): ErrorRecord {
 }
 
 /** An executor says what it likes; a record with NaN or 1e300 in it would be refused by Postgres, with its whole batch. */
-function readUsage({ durationMs, cpuMs, fuel, peakMemoryBytes, hostCalls }: Usage): Usage {
+function readUsage({ durationMs, cpuMs, fuel, peakMemoryBytes, hostCalls, clockReads, randomBytes }: Usage): Usage {
   return {
     durationMs: countable(durationMs),
     cpuMs: countable(cpuMs),
     fuel: countable(fuel),
     peakMemoryBytes: countable(peakMemoryBytes),
     hostCalls: Math.min(hostCalls, MAX_INT32),
+    clockReads,
+    randomBytes: countable(randomBytes),
   };
 }
 

@@ -76,6 +76,10 @@ export interface Usage {
   readonly fuel: number;
   readonly peakMemoryBytes: number;
   readonly hostCalls: number;
+  /** How often it looked at a clock. */
+  readonly clockReads: number;
+  /** Of randomness that it was given; `Math.random` counts as eight, once. */
+  readonly randomBytes: number;
 }
 
 export interface InvocationResult {

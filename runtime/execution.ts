@@ -1,5 +1,6 @@
 /** An invocation in the process that runs it, whatever kind its guest is of: what it may use, and how it ends. */
 
+import type { Ambient } from './ambient.ts';
 import type { Scheduler } from './scheduler.ts';
 
 /** Units of a slice: about 0.3 ms of guest work (a unit is a third of a nanosecond, measured on eight programs). */
@@ -34,6 +35,10 @@ export interface ExecutionUsage {
   readonly fuel: number;
   readonly peakMemoryBytes: number;
   readonly hostCalls: number;
+  /** How often it looked at a clock. */
+  readonly clockReads: number;
+  /** Of randomness that it was given; `Math.random` counts as eight, once. */
+  readonly randomBytes: number;
 }
 
 export type FinishKind = 'value' | 'http' | 'exception' | 'invalid' | 'status';
@@ -74,4 +79,5 @@ export type GuestExecutionClass<P> = new (
   limits: ExecutionLimits,
   program: P,
   listener: GuestListener,
+  ambient?: Ambient,
 ) => RunningExecution & { start(event: Uint8Array, meta: Uint8Array): void };

@@ -33,7 +33,15 @@ const FINISHED: Readonly<Record<FinishKind, number>> = {
   invalid: ENDED.invalid,
   status: ENDED.status,
 };
-const NO_USAGE: ExecutionUsage = { durationMs: 0, cpuMs: 0, fuel: 0, peakMemoryBytes: 0, hostCalls: 0 };
+const NO_USAGE: ExecutionUsage = {
+  durationMs: 0,
+  cpuMs: 0,
+  fuel: 0,
+  peakMemoryBytes: 0,
+  hostCalls: 0,
+  clockReads: 0,
+  randomBytes: 0,
+};
 /** Memory for decoded images; the one used longest ago goes first. */
 const MAX_IMAGE_BYTES = 256 * 1024 * 1024;
 /** A larger one would not pass the pipe: the node would take the frame for an attack, and end all that runs here. */

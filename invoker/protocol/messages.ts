@@ -139,6 +139,8 @@ const FROM_EXECUTOR = {
       ['fuel', 'f64'],
       ['peakMemoryBytes', 'f64'],
       ['hostCalls', 'u32'],
+      ['clockReads', 'u32'],
+      ['randomBytes', 'f64'],
       ['meta', 'text'],
       ['body', 'bytes'],
     ],

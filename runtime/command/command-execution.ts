@@ -4,6 +4,7 @@
  */
 
 import { isUtf8 } from 'node:buffer';
+import type { Ambient } from '../ambient.ts';
 import {
   type EndReason,
   type ExecutionEnd,
@@ -60,11 +61,12 @@ export class CommandExecution implements RunningExecution, RunGuest {
     limits: ExecutionLimits,
     program: CommandProgram,
     listener: GuestListener,
+    ambient?: Ambient,
   ) {
     this.#limits = limits;
     this.#program = program;
     this.hasStart = program.hasStart;
-    this.#run = new GuestRun(scheduler, lane, limits, listener, this);
+    this.#run = new GuestRun(scheduler, lane, limits, listener, this, ambient);
     this.meter = new Meter(this.#run);
     this.#channel = new HostChannel({
       onCall: (operation, payload) => this.#run.call(operation, payload),
@@ -141,6 +143,7 @@ export class CommandExecution implements RunningExecution, RunGuest {
   #imports({ args, environ, stdin }: Pick<Process, 'args' | 'environ' | 'stdin'>): WebAssembly.Imports {
     const memory = new GuestMemory(() => this.#memory);
     const process: Process = {
+      ambient: this.#run.ambient,
       args,
       environ,
       stdin,

@@ -6,6 +6,7 @@
  * host call's answer, for the end of a sleep).
  */
 
+import { Ambient } from '../ambient.ts';
 import {
   type EndReason,
   type ExecutionEnd,
@@ -51,6 +52,7 @@ export class GuestRun implements MeterHooks {
   readonly #limits: ExecutionLimits;
   readonly #listener: GuestListener;
   readonly #guest: RunGuest;
+  readonly ambient: Ambient;
   readonly #startedAt = performance.now();
   readonly #deadline: number;
   readonly #deadlineTimer: NodeJS.Timeout;
@@ -71,7 +73,15 @@ export class GuestRun implements MeterHooks {
   #casts = 0;
   #castBytes = 0;
 
-  constructor(scheduler: Scheduler, lane: string, limits: ExecutionLimits, listener: GuestListener, guest: RunGuest) {
+  constructor(
+    scheduler: Scheduler,
+    lane: string,
+    limits: ExecutionLimits,
+    listener: GuestListener,
+    guest: RunGuest,
+    ambient = new Ambient(),
+  ) {
+    this.ambient = ambient;
     this.#scheduler = scheduler;
     this.#lane = lane;
     this.#limits = limits;
@@ -307,6 +317,8 @@ export class GuestRun implements MeterHooks {
       fuel: this.#fuelUsed,
       peakMemoryBytes: this.#guest.memoryBytes,
       hostCalls: this.#hostCalls,
+      clockReads: this.ambient.clockReads,
+      randomBytes: this.ambient.randomBytes,
     };
   }
 

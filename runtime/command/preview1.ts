@@ -4,7 +4,7 @@
  * file, no directory and no socket. One file descriptor is the channel to the host functions.
  */
 
-import { fillRandom } from '../random-pool.ts';
+import type { Ambient } from '../ambient.ts';
 import { ERRNO } from './errno.ts';
 import { BadAddressError, type GuestMemory } from './guest-memory.ts';
 import type { Preview1Name } from './preview1-signatures.ts';
@@ -15,6 +15,7 @@ export interface Process {
   readonly stdin: Uint8Array;
   readonly streams: Streams;
   readonly memory: GuestMemory;
+  readonly ambient: Ambient;
   /** False where there is no room for more. */
   onStdout(bytes: Uint8Array): boolean;
   onStderr(bytes: Uint8Array): void;
@@ -243,15 +244,14 @@ const WORKING: Partial<Record<Preview1Name, Call>> = {
   clock_time_get: (state: Preview1State, clock: number, _precision: bigint, result: number) => {
     if (clock >>> 0 >= CLOCKS) return ERRNO.inval;
     state.process.pay(CALL_FUEL);
-    state.memory.setU64(result, nowNs(clock));
+    state.memory.setU64(result, nowNs(state.process.ambient, clock));
     return ERRNO.success;
   },
   random_get: (state: Preview1State, address: number, length: number) => {
     if (length >>> 0 > MAX_RANDOM_BYTES) return ERRNO.inval;
     const bytes = state.memory.bytes(address, length);
     state.process.pay(CALL_FUEL + bytes.length * RANDOM_BYTE_FUEL);
-    fillRandom(bytes, 0, bytes.length);
-    return ERRNO.success;
+    return state.process.ambient.fillRandom(bytes, 0, bytes.length) ? ERRNO.success : ERRNO.nosys;
   },
 
   fd_close: (state: Preview1State, fd: number) => {
@@ -337,8 +337,8 @@ const REFUSING: Readonly<Record<string, () => number>> = Object.fromEntries([
   ...NOT_THERE.map((name) => [name, () => ERRNO.nosys]),
 ]);
 
-function nowNs(clock: number): bigint {
-  const ms = clock === CLOCK_REALTIME ? Date.now() : Math.floor(performance.now());
+function nowNs(ambient: Ambient, clock: number): bigint {
+  const ms = clock === CLOCK_REALTIME ? ambient.realtimeMs() : ambient.monotonicMs();
   return BigInt(ms) * NS_PER_MS;
 }
 
@@ -369,7 +369,7 @@ function poll(process: Process, from: number, to: number, count: number, result:
   const waits: number[] = [];
   for (let index = 0; index < count; index++) {
     const at = (from >>> 0) + index * SUBSCRIPTION_BYTES;
-    waits.push(memory.u8(at + 8) === EVENT_CLOCK ? waitOf(memory, at) : 0);
+    waits.push(memory.u8(at + 8) === EVENT_CLOCK ? waitOf(process, at) : 0);
   }
   const shortest = Math.min(...waits);
   const answer = withErrno(process, () => {
@@ -394,11 +394,11 @@ function writeEvent(memory: GuestMemory, subscription: number, event: number): v
   if (kind !== EVENT_CLOCK) memory.setU64(event + 16, 1n);
 }
 
-function waitOf(memory: GuestMemory, at: number): number {
+function waitOf({ memory, ambient }: Process, at: number): number {
   const clock = memory.u32(at + 16);
   const timeout = memory.u64(at + 24);
   const isAbsolute = (memory.u16(at + 40) & CLOCK_ABSOLUTE) !== 0;
-  const ns = isAbsolute ? timeout - nowNs(clock) : timeout;
+  const ns = isAbsolute ? timeout - nowNs(ambient, clock) : timeout;
   if (ns <= 0n) return 0;
   return Math.min(MAX_SLEEP_MS, Number((ns + NS_PER_MS - 1n) / NS_PER_MS));
 }

@@ -6,6 +6,7 @@
  * called back for within an import run in one piece, and not for long (`GlueBorder`). What the glue itself does is fuel too.
  */
 
+import { Ambient } from '../ambient.ts';
 import { ByteSink } from '../command/byte-sink.ts';
 import { LogLines } from '../command/log-lines.ts';
 import {
@@ -50,6 +51,7 @@ export class ComponentExecution implements BorderHost, RunningExecution {
   readonly #program: ComponentProgram;
   readonly #listener: GuestListener;
   readonly #border: GlueBorder;
+  readonly #ambient: Ambient;
   readonly #stderr: LogLines;
   readonly #startedAt = performance.now();
   readonly #deadline: number;
@@ -78,7 +80,9 @@ export class ComponentExecution implements BorderHost, RunningExecution {
     limits: ExecutionLimits,
     program: ComponentProgram,
     listener: GuestListener,
+    ambient = new Ambient(),
   ) {
+    this.#ambient = ambient;
     this.#scheduler = scheduler;
     this.#lane = lane;
     this.#limits = limits;
@@ -234,6 +238,7 @@ export class ComponentExecution implements BorderHost, RunningExecution {
   #host(event: string, { functionName, env }: ComponentMeta): ComponentHost {
     const isCommand = this.#program.world === 'command';
     return {
+      ambient: this.#ambient,
       args: [functionName],
       environ: Object.entries(env),
       stdin: isCommand ? Buffer.from(event) : NOTHING,
@@ -361,6 +366,8 @@ export class ComponentExecution implements BorderHost, RunningExecution {
       fuel: this.#border.fuelUsed,
       peakMemoryBytes: this.#heldBytes,
       hostCalls: this.#hostCalls.count,
+      clockReads: this.#ambient.clockReads,
+      randomBytes: this.#ambient.randomBytes,
     };
   }
 

@@ -3,9 +3,9 @@
  * runs: nothing writes the table, which is what makes a reset by copying memory complete (a test checks the code for it).
  */
 
+import type { Ambient } from '../ambient.ts';
 import { DEMAND_IMPORT, DEMANDED_EXPORT, LOAD_DATA_EXPORT } from '../linking/index.ts';
 import { Meter, type MeterHooks, TRACKED_PAGES_EXPORT } from '../metering/index.ts';
-import { fillRandom } from '../random-pool.ts';
 import { noteWrite } from '../snapshot/index.ts';
 import { type Engine, SIDE_MODULES, sideSetUp } from './engine.ts';
 import { createPump, type Pump } from './pump.ts';
@@ -26,8 +26,7 @@ export interface EngineHooks extends MeterHooks {
    * receiver's, to keep or to `free`; a JavaScript frame is in between here too.
    */
   onRejection(promise: number, reason: number, handled: boolean, free: (box: number) => void): void;
-  /** False while the top level is evaluated: an image must not hold randomness. */
-  randomAllowed(): boolean;
+  readonly ambient: Ambient;
 }
 
 /** QuickJS refuses deeper recursion with a RangeError well before V8's own stack (`--stack-size`) would end. */
@@ -51,14 +50,14 @@ export class EngineInstance {
   readonly #exports: WebAssembly.Exports;
   readonly #hooks: EngineHooks;
   /** A fresh VM's clock stands still: its image is to be the same wherever it is made. */
-  readonly #now: () => number;
+  readonly #isFresh: boolean;
   #view: DataView;
   #bytes: Uint8Array;
 
   /** With `memoryPages` its memory is that large and all zeros, for an image; without, it is a fresh VM. */
   constructor(engine: Engine, hooks: EngineHooks, memoryPages?: number) {
     this.#hooks = hooks;
-    this.#now = memoryPages === undefined ? () => 0 : Date.now;
+    this.#isFresh = memoryPages === undefined;
     this.meter = new Meter(hooks);
     const instance = new WebAssembly.Instance(engine.module, this.#imports());
     const { exports } = instance;
@@ -152,13 +151,13 @@ export class EngineInstance {
   #wasi(): Record<string, WebAssembly.ImportValue> {
     const functions = {
       clock_time_get: (_clock: number, _precision: bigint, result: number): number => {
-        this.view.setBigUint64(result, BigInt(this.#now()) * 1_000_000n, true);
+        const nowMs = this.#isFresh ? 0 : this.#hooks.ambient.realtimeMs();
+        this.view.setBigUint64(result, BigInt(nowMs) * 1_000_000n, true);
         noteWrite(this.bytes, result >>> 0, 8);
         return WASI_SUCCESS;
       },
       random_get: (pointer: number, length: number): number => {
-        if (!this.#hooks.randomAllowed()) return WASI_NOSYS;
-        fillRandom(this.bytes, pointer >>> 0, length >>> 0);
+        if (!this.#hooks.ambient.fillRandom(this.bytes, pointer >>> 0, length >>> 0)) return WASI_NOSYS;
         noteWrite(this.bytes, pointer >>> 0, length >>> 0);
         return WASI_SUCCESS;
       },

@@ -6,6 +6,7 @@
  * idle (a host call's answer, a timer) waits in `#deliveries`: an instance that is suspended must not be entered.
  */
 
+import { Ambient } from '../ambient.ts';
 import {
   type EndReason,
   type ExecutionEnd,
@@ -22,7 +23,7 @@ import {
 import type { Scheduler } from '../scheduler.ts';
 import { REFUSED } from './guest/door.ts';
 import { type DoorHandler, openDoor } from './host-door.ts';
-import type { Box, Sandbox, SandboxHooks } from './sandbox.ts';
+import { type Box, RANDOM_STATE_BYTES, type Sandbox, type SandboxHooks } from './sandbox.ts';
 
 const MAX_TIMERS = 10_000;
 const MAX_DELAY_MS = 2 ** 31 - 1;
@@ -70,6 +71,7 @@ export class Execution implements SandboxHooks, DoorHandler {
   readonly #lane: string;
   readonly #limits: ExecutionLimits;
   readonly #listener: ExecutionListener;
+  readonly ambient: Ambient;
   readonly #startedAt = performance.now();
   readonly #deadline: number;
   readonly #deadlineTimer: NodeJS.Timeout;
@@ -100,8 +102,16 @@ export class Execution implements SandboxHooks, DoorHandler {
   #reporting = false;
   #cpuMs = 0;
   #sliceStartedAt = 0;
+  #seededState = 0n;
 
-  constructor(scheduler: Scheduler, lane: string, limits: ExecutionLimits, listener: ExecutionListener) {
+  constructor(
+    scheduler: Scheduler,
+    lane: string,
+    limits: ExecutionLimits,
+    listener: ExecutionListener,
+    ambient = new Ambient(),
+  ) {
+    this.ambient = ambient;
     this.#scheduler = scheduler;
     this.#lane = lane;
     this.#limits = limits;
@@ -123,6 +133,8 @@ export class Execution implements SandboxHooks, DoorHandler {
   start(event: Uint8Array, meta: Uint8Array): void {
     this.#deliver(() => {
       this.#held = this.#listener.takeSandbox(this);
+      this.#held.seedMathRandom(this.ambient);
+      this.#seededState = this.#held.mathRandomState;
       const { meter } = this.#held.instance;
       meter.maxMemoryPages = this.#limits.memoryPages;
       meter.startSlice(QUANTUM_FUEL);
@@ -209,10 +221,6 @@ export class Execution implements SandboxHooks, DoorHandler {
     if (kept.state === 'new') this.#freeRejection(kept);
     else this.#lateHandled.push(kept);
     return false;
-  }
-
-  randomAllowed(): boolean {
-    return true;
   }
 
   onDoor(argc: number, argv: number): number | string | undefined {
@@ -449,7 +457,16 @@ export class Execution implements SandboxHooks, DoorHandler {
       fuel: this.#held?.instance.meter.fuelUsed ?? 0,
       peakMemoryBytes: this.#held?.memoryBytes ?? 0,
       hostCalls: this.#hostCalls,
+      clockReads: this.ambient.clockReads,
+      randomBytes: this.#randomBytes,
     };
+  }
+
+  /** The seed counts once it was used. */
+  get #randomBytes(): number {
+    if (this.#held === undefined) return 0;
+    const isUsed = this.#held.mathRandomState !== this.#seededState;
+    return this.ambient.randomBytes - (isUsed ? 0 : RANDOM_STATE_BYTES);
   }
 
   #freeWhenIdle(): void {

@@ -4,6 +4,7 @@
  * a deadline and a memory limit, and has no host function, no timer and no randomness.
  */
 
+import { TopLevelAmbient } from '../ambient.ts';
 import { PosternError } from '../errors.ts';
 import { QUANTUM_FUEL } from '../execution.ts';
 import type { Scheduler } from '../scheduler.ts';
@@ -104,6 +105,7 @@ function positionIn(stack: string): { line: number; column: number } | undefined
 }
 
 class TopLevel implements SandboxHooks {
+  readonly ambient = new TopLevelAmbient();
   readonly #deadline: number;
   readonly #scheduler: Scheduler | undefined;
   timedOut = false;
@@ -134,10 +136,6 @@ class TopLevel implements SandboxHooks {
   onDoor(argc: number, argv: number): number | string | undefined {
     if (this.sandbox === undefined) return undefined;
     return openDoor(this.sandbox, argc, argv, 0, REFUSE_ALL);
-  }
-
-  randomAllowed(): boolean {
-    return false;
   }
 }
 

@@ -3,6 +3,7 @@
  * ones are kept for the image they ran, within bounds, and made clean when they come back.
  */
 
+import { TopLevelAmbient } from '../ambient.ts';
 import { MemoryBudget } from '../memory-budget.ts';
 import type { Engine } from './engine.ts';
 import { NoSandboxError } from './execution.ts';
@@ -151,5 +152,5 @@ const NOBODY: SandboxHooks = {
   onYield: () => Promise.resolve('kill'),
   onGrow: () => false,
   onDoor: () => undefined,
-  randomAllowed: () => false,
+  ambient: new TopLevelAmbient(),
 };

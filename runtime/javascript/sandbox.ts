@@ -4,7 +4,7 @@
  * a suspended stack) is never reset: it is dropped.
  */
 
-import { fillRandom } from '../random-pool.ts';
+import type { Ambient } from '../ambient.ts';
 import { captureImage, copyIn, fillFresh, noteWrite, restoreImage, restoreWritten } from '../snapshot/index.ts';
 import type { Engine } from './engine.ts';
 import { type EngineHooks, EngineInstance } from './engine-instance.ts';
@@ -27,6 +27,7 @@ const GC_HEADROOM_BYTES = 4 * 1024 * 1024;
 /** Where `scratch` keeps the length that a string read writes. */
 const LENGTH_OFFSET = 56;
 const WASM_PAGE_BYTES = 65536;
+export const RANDOM_STATE_BYTES = 8;
 
 /** Whose guest a sandbox holds, and what that one decides. */
 export interface SandboxHooks
@@ -95,7 +96,6 @@ export class Sandbox {
     instance.pump.stop.value = 0;
     instance.meter.reset();
     this.#entries = image.entries;
-    this.seedMathRandom();
   }
 
   /** Not noted as written: what is copied is what a reset would restore. */
@@ -321,12 +321,17 @@ export class Sandbox {
   }
 
   /** Sixty-four fresh bits for `Math.random`: a restored guest would repeat its sequence. */
-  seedMathRandom(): void {
+  seedMathRandom(ambient: Ambient): void {
     const { bytes } = this.instance;
     const at = this.entries.randomState;
-    do fillRandom(bytes, at, 8);
+    do ambient.fillRandom(bytes, at, RANDOM_STATE_BYTES);
     while (isZero(bytes, at)); // xorshift never leaves zero
-    noteWrite(bytes, at, 8);
+    noteWrite(bytes, at, RANDOM_STATE_BYTES);
+  }
+
+  /** What `Math.random` goes on from: xorshift never comes back to it. */
+  get mathRandomState(): bigint {
+    return this.instance.view.getBigUint64(this.entries.randomState, true);
   }
 
   /**
@@ -415,8 +420,8 @@ class HooksRelay implements EngineHooks {
       this.suspendable = suspendable;
     }
   }
-  randomAllowed(): boolean {
-    return this.target.randomAllowed();
+  get ambient(): Ambient {
+    return this.target.ambient;
   }
 }
 

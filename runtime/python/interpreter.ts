@@ -1,5 +1,6 @@
 /** The interpreter of a process: compiled once, and started up to where functions start from, here or in another process. */
 
+import { TopLevelAmbient } from '../ambient.ts';
 import { QUANTUM_FUEL } from '../execution.ts';
 import { asBase, type BaseMemoryImage } from '../snapshot/index.ts';
 import { bareImage, type PythonEntries, type PythonImage } from './python-image.ts';
@@ -66,6 +67,7 @@ async function boot(program: PythonCode, source: PythonSource) {
 }
 
 class Boot implements PythonHooks {
+  readonly ambient = new TopLevelAmbient();
   readonly input = new Uint8Array(0);
   output = '';
   addresses = '';
@@ -103,9 +105,5 @@ class Boot implements PythonHooks {
 
   exit(code: number): never {
     throw new Error(`exit code ${code}`);
-  }
-
-  randomAllowed(): boolean {
-    return false;
   }
 }

@@ -4,6 +4,7 @@
  * a deadline and a memory limit, and has no host function, no sleep and no randomness.
  */
 
+import { TopLevelAmbient } from '../ambient.ts';
 import { PosternError } from '../errors.ts';
 import { QUANTUM_FUEL } from '../execution.ts';
 import type { Scheduler } from '../scheduler.ts';
@@ -114,6 +115,7 @@ const SYNTAX_ERRORS: ReadonlySet<string> = new Set(['SyntaxError', 'IndentationE
 class TopLevelExit extends Error {}
 
 class TopLevel implements PythonHooks {
+  readonly ambient = new TopLevelAmbient();
   timedOut = false;
   exitCode: number | undefined;
   readonly input: Uint8Array;
@@ -162,9 +164,5 @@ class TopLevel implements PythonHooks {
   exit(code: number): never {
     this.exitCode ??= code;
     throw new TopLevelExit();
-  }
-
-  randomAllowed(): boolean {
-    return false;
   }
 }

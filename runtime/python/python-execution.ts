@@ -1,5 +1,6 @@
 /** One invocation of a Python function, in a sandbox of its image: one call of the guest's `invoke`. */
 
+import type { Ambient } from '../ambient.ts';
 import { GuestRun, HostChannel, LogLines, type RunGuest } from '../command/index.ts';
 import {
   type EndReason,
@@ -51,10 +52,11 @@ export class PythonExecution implements RunningExecution, RunGuest {
     limits: ExecutionLimits,
     program: PythonProgram,
     listener: GuestListener,
+    ambient?: Ambient,
   ) {
     this.#limits = limits;
     this.#program = program;
-    this.#run = new GuestRun(scheduler, lane, limits, listener, this);
+    this.#run = new GuestRun(scheduler, lane, limits, listener, this, ambient);
     const lines = (level: string) =>
       new LogLines((message) => {
         this.#run.cast('log', Buffer.from(JSON.stringify({ level, message })));
@@ -143,7 +145,7 @@ export class PythonExecution implements RunningExecution, RunGuest {
       sleep: (ms, then) => run.sleep(ms, then),
       pay: (fuel) => run.pay(fuel),
       exit: (code) => run.exit(code),
-      randomAllowed: () => true,
+      ambient: run.ambient,
     });
     this.#sandbox = sandbox;
     if (!run.hold(sandbox.heldBytes) || !run.mayBuffer(0)) run.giveUp();

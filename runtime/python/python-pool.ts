@@ -3,6 +3,7 @@
  * written; so used ones are kept for the image they ran, within bounds, and made clean when they come back.
  */
 
+import { TopLevelAmbient } from '../ambient.ts';
 import type { Interpreter } from './interpreter.ts';
 import type { PythonImage } from './python-image.ts';
 import { type PythonHooks, PythonSandbox } from './python-sandbox.ts';
@@ -97,5 +98,5 @@ const NOBODY: PythonHooks = {
   exit: () => {
     throw new Error('nobody exits');
   },
-  randomAllowed: () => false,
+  ambient: new TopLevelAmbient(),
 };

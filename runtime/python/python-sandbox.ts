@@ -4,6 +4,7 @@
  * instance that a guest left in the middle of something (a trap, an exit) is never reset: it is dropped.
  */
 
+import type { Ambient } from '../ambient.ts';
 import {
   BadAddressError,
   GuestMemory,
@@ -30,8 +31,7 @@ export interface PythonHooks extends Required<MeterHooks> {
   sleep: Process['sleep'];
   pay: Process['pay'];
   exit: Process['exit'];
-  /** False while a module's top level runs: an image must not hold randomness. */
-  randomAllowed(): boolean;
+  readonly ambient: Ambient;
 }
 
 /** What all sandboxes of an interpreter are made of. */
@@ -42,7 +42,6 @@ export interface PythonCode {
 }
 
 const WASM_PAGE_BYTES = 65_536;
-const ERRNO_NOSYS = 52;
 const ERRNO_FAULT = 21;
 const MAX_VECTORS = 1_024;
 /** Where `fd_pread` finds the archive, behind any input. `bootstrap.py` has the same number. */
@@ -162,7 +161,11 @@ export class PythonSandbox {
   }
 
   #preview1(args: readonly Uint8Array[]): Imports {
+    const currentAmbient = (): Ambient => this.hooks.ambient;
     const process: Process = {
+      get ambient() {
+        return currentAmbient();
+      },
       args,
       environ: [],
       stdin: NOTHING,
@@ -180,12 +183,8 @@ export class PythonSandbox {
       exit: (code) => this.hooks.exit(code),
     };
     const calls = preview1Imports(process, PREVIEW1_NAMES);
-    const random = calls.random_get as unknown as (address: number, length: number) => number;
-    const random_get = (address: number, length: number): number =>
-      this.hooks.randomAllowed() ? random(address, length) : ERRNO_NOSYS;
     return {
       ...calls,
-      random_get: random_get as never,
       fd_pread: ((...args: PreadArguments) => this.#pread(...args)) as never,
     };
   }

@@ -8,7 +8,15 @@ import { type InvocationRecord, InvocationRecorder } from '../../invoker/index.t
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 
 const NODE = randomUUID();
-const USAGE = { durationMs: 1.5, cpuMs: 0.25, fuel: 12, peakMemoryBytes: 65_536, hostCalls: 3 };
+const USAGE = {
+  durationMs: 1.5,
+  cpuMs: 0.25,
+  fuel: 12,
+  peakMemoryBytes: 65_536,
+  hostCalls: 3,
+  clockReads: 0,
+  randomBytes: 0,
+};
 
 let db: TestDatabase;
 beforeAll(async () => {

@@ -1,9 +1,12 @@
 /** What WASI and the host functions ask of the invocation that they serve. */
 
+import type { Ambient } from '../../ambient.ts';
+
 /** Ends the guest from within an import. One that catches it is ended at its next charge. */
 export class Unwind extends Error {}
 
 export interface ComponentHost {
+  readonly ambient: Ambient;
   readonly args: readonly string[];
   readonly environ: readonly (readonly [name: string, value: string])[];
   readonly stdin: Uint8Array;

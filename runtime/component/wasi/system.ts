@@ -1,6 +1,5 @@
 /** wasi:cli, wasi:clocks and wasi:random 0.2, and a wasi:filesystem in which there is nothing. */
 
-import { fillRandom } from '../../random-pool.ts';
 import { type ComponentHost, type ImportedInterfaces, u64Of } from './host.ts';
 import { InputStream, type Occurrence, OutputStream, Pollable } from './io.ts';
 
@@ -45,14 +44,14 @@ function clockImports(host: ComponentHost): ImportedInterfaces {
   const at = (ms: number): Pollable => new Pollable(host, instant(ms));
   return {
     'wasi:clocks/monotonic-clock': {
-      now: () => BigInt(Math.floor(performance.now())) * NS_PER_MS,
+      now: () => BigInt(host.ambient.monotonicMs()) * NS_PER_MS,
       resolution: () => NS_PER_MS,
       subscribeInstant: (when: bigint) => at(Number(when / NS_PER_MS)),
       subscribeDuration: (length: bigint) => at(performance.now() + Number(length / NS_PER_MS)),
     },
     'wasi:clocks/wall-clock': {
       now: () => {
-        const ms = Date.now();
+        const ms = host.ambient.realtimeMs();
         return { seconds: BigInt(Math.floor(ms / 1000)), nanoseconds: (ms % 1000) * NS_PER_MS_NUMBER };
       },
       resolution: () => ({ seconds: 0n, nanoseconds: NS_PER_MS_NUMBER }),
@@ -75,8 +74,10 @@ function randomImports(host: ComponentHost): ImportedInterfaces {
   const bytes = (length: bigint): Uint8Array => {
     if (u64Of(host, length) > MAX_RANDOM_BYTES)
       host.trap(`${length} random bytes, and ${MAX_RANDOM_BYTES} are given at once`);
-    return randomBytes(Number(length));
+    return randomBytes(host, Number(length));
   };
+  const randomU64 = (): bigint => new DataView(randomBytes(host, 8).buffer).getBigUint64(0);
+  const randomSeed = (): [bigint, bigint] => [randomU64(), randomU64()];
   return {
     'wasi:random/random': { getRandomBytes: bytes, getRandomU64: randomU64 },
     'wasi:random/insecure': { getInsecureRandomBytes: bytes, getInsecureRandomU64: randomU64 },
@@ -89,18 +90,10 @@ const FILESYSTEM: ImportedInterfaces = {
   'wasi:filesystem/types': { Descriptor, DirectoryEntryStream, filesystemErrorCode: nothing },
 };
 
-function randomBytes(length: number): Uint8Array {
+function randomBytes(host: ComponentHost, length: number): Uint8Array {
   const bytes = new Uint8Array(length);
-  fillRandom(bytes, 0, length);
+  host.ambient.fillRandom(bytes, 0, length);
   return bytes;
-}
-
-function randomU64(): bigint {
-  return new DataView(randomBytes(8).buffer).getBigUint64(0);
-}
-
-function randomSeed(): [bigint, bigint] {
-  return [randomU64(), randomU64()];
 }
 
 function nothing(): undefined {

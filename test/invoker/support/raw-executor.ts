@@ -30,7 +30,7 @@ function main(): void {
   let lastPing = 0;
   const write = (bytes: Buffer): boolean => socket.write(bytes);
   const send = (message: FromExecutor): boolean => write(encodeFromExecutor(message));
-  const usage = { durationMs: 1, cpuMs: 1, fuel: 1, peakMemoryBytes: 1, hostCalls: 0 };
+  const usage = { durationMs: 1, cpuMs: 1, fuel: 1, peakMemoryBytes: 1, hostCalls: 0, clockReads: 0, randomBytes: 0 };
   const end = (
     { slot, token }: Pick<Invoke, 'slot' | 'token'>,
     more: Partial<Extract<FromExecutor, { type: 'ended' }>> = {},

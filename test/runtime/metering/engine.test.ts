@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { Ambient } from '../../../runtime/ambient.ts';
 import { buildEngineModule, createEngine } from '../../../runtime/javascript/engine.ts';
 import { EngineInstance } from '../../../runtime/javascript/engine-instance.ts';
 import type { MeterHooks } from '../../../runtime/metering/index.ts';
@@ -13,7 +14,7 @@ function boot(hooks: Partial<MeterHooks> = {}) {
     onDoor: () => 0,
     onDemand: () => {},
     onRejection: () => {},
-    randomAllowed: () => true,
+    ambient: new Ambient(),
     ...hooks,
   });
   const { meter } = instance;

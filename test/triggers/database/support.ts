@@ -28,7 +28,15 @@ export async function installFunction(
   return { id, name };
 }
 
-export const USAGE = { durationMs: 1, cpuMs: 1, fuel: 1, peakMemoryBytes: 1, hostCalls: 0 };
+export const USAGE = {
+  durationMs: 1,
+  cpuMs: 1,
+  fuel: 1,
+  peakMemoryBytes: 1,
+  hostCalls: 0,
+  clockReads: 0,
+  randomBytes: 0,
+};
 
 export function resultOf(request: InvocationRequest, part: Partial<InvocationResult> = {}): InvocationResult {
   return { invocationId: 'i', functionName: request.functionName, version: 1, outcome: 'ok', usage: USAGE, ...part };

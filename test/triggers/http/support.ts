@@ -18,7 +18,7 @@ import { type AppOptions, createApp } from '../../../server/app.ts';
 import { type HttpTriggerOptions, httpTrigger, TokenVerifier } from '../../../triggers/index.ts';
 
 export const SECRET = 'a-test-secret-that-has-more-than-32-bytes';
-const USAGE = { durationMs: 1, cpuMs: 1, fuel: 1, peakMemoryBytes: 1, hostCalls: 0 };
+const USAGE = { durationMs: 1, cpuMs: 1, fuel: 1, peakMemoryBytes: 1, hostCalls: 0, clockReads: 0, randomBytes: 0 };
 
 export type FakeHandler = (event: unknown, request: InvocationRequest) => FunctionResponse | Promise<FunctionResponse>;
 

@@ -1,11 +1,17 @@
 import { defineGlobal, defineInterface } from './define.ts';
 
 const now = Date.now;
-let startedMs = now();
+let startedMs: number | undefined;
 
 /** Called by the entry at the start of each invocation; without it `performance.now` counts from the deploy. */
 export function startInvocationClock(): void {
-  startedMs = now();
+  startedMs = undefined;
+}
+
+/** When somebody first looked: who looks at no clock depends on none. */
+function origin(): number {
+  startedMs ??= now();
+  return startedMs;
 }
 
 const key = Symbol('Performance');
@@ -16,13 +22,14 @@ export class Performance {
     if (secret !== key) throw new TypeError('Illegal constructor');
   }
   now(): number {
-    return now() - startedMs;
+    const from = origin();
+    return now() - from;
   }
   get timeOrigin(): number {
-    return startedMs;
+    return origin();
   }
   toJSON(): { timeOrigin: number } {
-    return { timeOrigin: startedMs };
+    return { timeOrigin: origin() };
   }
 }
 
