@@ -54,6 +54,7 @@ export const DEFAULT_MAX_RESULT_BYTES = 6 * 1024 * 1024;
 const WASM_PAGE_BYTES = 65536;
 /** What the executor may take longer than the timeout before it is killed for it. */
 const DEADLINE_GRACE_MS = 1_000;
+const NIL = '00000000-0000-0000-0000-000000000000';
 const MAX_INT32 = 2 ** 31 - 1;
 /** Of a log, and of one of its lines: names of files may be many times as long as the positions in whose place they come. */
 const MAX_MAPPED_LINES = 50;
@@ -71,6 +72,7 @@ const NO_USAGE: Usage = {
 export class FunctionInvoker implements Invoker {
   readonly #options: FunctionInvokerOptions;
   readonly #providers = new Map<string, HostFunctionProvider>();
+  readonly #withoutDatabase = new Map<string, HostFunctionProvider>();
   readonly #work = new WorkEstimate();
   readonly #maxResultBytes: number;
 
@@ -78,7 +80,10 @@ export class FunctionInvoker implements Invoker {
     this.#options = options;
     this.#maxResultBytes = options.maxResultBytes ?? DEFAULT_MAX_RESULT_BYTES;
     for (const provider of options.providers) {
-      for (const operation of provider.operations) this.#providers.set(operation, provider);
+      for (const operation of provider.operations) {
+        this.#providers.set(operation, provider);
+        this.#withoutDatabase.set(operation, operation.startsWith('db.') ? NO_DATABASE : provider);
+      }
     }
   }
 
@@ -115,12 +120,14 @@ export class FunctionInvoker implements Invoker {
       admission.leave(version.name);
       return this.#refused(request, PosternError.from(error));
     }
-    const attempt = new Attempt(request, version, this.#options, this.#providers, this.#maxResultBytes);
+    const providers = request.inline?.mayUseDatabase === false ? this.#withoutDatabase : this.#providers;
+    const attempt = new Attempt(request, version, this.#options, providers, this.#maxResultBytes);
     return attempt.run(executor, this.#work);
   }
 
   #lookup(request: InvocationRequest): FunctionVersion | Promise<FunctionVersion> {
     const { catalog } = this.#options;
+    if (request.inline !== undefined) return request.inline;
     if (request.version === undefined) return catalog.active(request.functionName);
     return catalog.version(request.functionName, request.version);
   }
@@ -139,6 +146,16 @@ export class FunctionInvoker implements Invoker {
     return result;
   }
 }
+
+/** For runs that were not let use it. */
+const NO_DATABASE: HostFunctionProvider = {
+  operations: [],
+  open: () => ({
+    call: () =>
+      Promise.reject(new HostCallError('PolicyError', 'POLICY_DB', 'the policy of this run allows no database')),
+    close: () => Promise.resolve(),
+  }),
+};
 
 const REFUSALS: Partial<Record<ErrorRecord['code'], Outcome>> = {
   OVERLOADED: 'overloaded',
@@ -268,10 +285,11 @@ class Attempt {
   }
 
   #meta(): string {
-    const { identity, requestId, attempt, bodyAt } = this.#request;
+    const { identity, attempt, bodyAt, inline } = this.#request;
+    const [id, requestId] = inline?.isRepeatable === true ? [NIL, NIL] : [this.#id, this.#request.requestId];
     const { name, version, config, envJson } = this.#version;
     const deadline = this.#startedAtMs + config.timeoutMs;
-    return `{"functionName":"${name}","version":${version},"invocationId":"${this.#id}","requestId":${JSON.stringify(requestId)},"attempt":${attempt ?? 1},"deadline":${deadline},"userId":${JSON.stringify(identity.userId)},"role":${JSON.stringify(identity.role)},"bodyAt":${bodyAt ?? -1},"env":${envJson}}`;
+    return `{"functionName":"${name}","version":${version},"invocationId":"${id}","requestId":${JSON.stringify(requestId)},"attempt":${attempt ?? 1},"deadline":${deadline},"userId":${JSON.stringify(identity.userId)},"role":${JSON.stringify(identity.role)},"bodyAt":${bodyAt ?? -1},"env":${envJson}}`;
   }
 
   #watchSignal(executor: ExecutorProcess): void {
@@ -387,7 +405,7 @@ class Attempt {
     this.#ignoreSignal();
     this.#options.admission.leave(this.#version.name);
     this.#hostCalls.close();
-    this.#settled.resolve(result);
+    this.#settled.resolve(this.#request.inline === undefined ? result : { ...result, logs: this.#log?.lines ?? [] });
     this.#options.onResult?.(result, this.#request);
     void this.#record(result);
   }
@@ -409,7 +427,7 @@ class Attempt {
     }
     recorder.push({
       result: recorded,
-      functionId: this.#version.functionId,
+      functionId: this.#request.inline === undefined ? this.#version.functionId : null,
       trigger: this.#request.trigger,
       triggerId: this.#request.triggerId ?? null,
       eventId: this.#request.eventId ?? null,
@@ -422,6 +440,8 @@ class Attempt {
 
   /** Text with the author's positions in place of the bundle's; as it is where they can't be read just now. */
   async #mapped(text: string, map: FunctionInvokerOptions['mapStack']): Promise<string> {
+    // The evaluator's own positions are nobody's.
+    if (this.#request.inline !== undefined) return text;
     return (await map?.(this.#version, text).catch(() => text)) ?? text;
   }
 }

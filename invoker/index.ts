@@ -2,6 +2,7 @@ export * from './admission.ts';
 export { ModuleBuilder } from './builder/module-builder.ts';
 export * from './catalog.ts';
 export { bundlePrelude, loadEngineSource } from './engine-source.ts';
+export * from './evaluator/index.ts';
 export { EXECUTOR_V8_FLAGS, executorCommand } from './executor/executor-command.ts';
 export { ExecutorPool, type ExecutorPoolLog, type ExecutorPoolOptions } from './executor/executor-pool.ts';
 export * from './function-config.ts';
@@ -11,7 +12,8 @@ export {
   type FunctionInvokerOptions,
   type InvocationLog,
 } from './function-invoker.ts';
-export { isScript, languageFile } from './functions/languages.ts';
+export { isScript, languageFile, languageNamed } from './functions/languages.ts';
+export { duration, size } from './functions/units.ts';
 export * from './invocation.ts';
 export { type InvocationRecord, InvocationRecorder, type RecorderOptions } from './invocation-recorder.ts';
 export { machineMemoryBytes } from './machine-memory.ts';

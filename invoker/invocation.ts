@@ -1,9 +1,10 @@
 /** What goes into the invoker and what comes out of it. Triggers build the first and act on the second. */
 
-import type { AtomicDelivery, ErrorRecord, Identity } from '../runtime/index.ts';
+import type { AtomicDelivery, ErrorRecord, Identity, LogLine } from '../runtime/index.ts';
+import type { FunctionVersion } from './catalog.ts';
 
 /** `dead_letter`: an event of another function, whose attempts have all failed. */
-export type TriggerKind = 'http' | 'database' | 'schedule' | 'webhook' | 'dead_letter' | 'manual';
+export type TriggerKind = 'http' | 'execute' | 'database' | 'schedule' | 'webhook' | 'dead_letter' | 'manual';
 
 /**
  * How an attempt ended. `ok`; `exception`: the function threw; `panic`: trap or engine failure; `exceeded_*`: we stopped
@@ -27,8 +28,18 @@ export const OUTCOMES = [
 ] as const;
 export type Outcome = (typeof OUTCOMES)[number];
 
+/** What runs for one request and is in no catalogue, but for its image. */
+export interface InlineVersion extends FunctionVersion {
+  /** Else `db` is refused. */
+  readonly mayUseDatabase: boolean;
+  /** The guest is told nothing that differs from one run to the next: its ids are zeros. */
+  readonly isRepeatable: boolean;
+}
+
 export interface InvocationRequest {
   readonly functionName: string;
+  /** In place of a deployed function, whose name and version do not count then. */
+  readonly inline?: InlineVersion;
   /** A numbered version; the active one where absent. */
   readonly version?: number;
   readonly trigger: TriggerKind;
@@ -95,6 +106,8 @@ export interface InvocationResult {
   /** With atomic delivery: the events are acknowledged, and what the invocation changed is committed. */
   readonly acknowledged?: true;
   readonly usage: Usage;
+  /** Of an inline version: what it logged. */
+  readonly logs?: readonly LogLine[];
 }
 
 /** The one way to run a deployed function. Never rejects: every failure is a result. */

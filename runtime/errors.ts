@@ -17,6 +17,7 @@ export const ERROR_CODES = {
   FUNCTION_NOT_FOUND: { fault: 'caller', retryable: false, text: 'unknown function' },
   UNAUTHORIZED: { fault: 'caller', retryable: false, text: 'no, bad or expired token' },
   FORBIDDEN: { fault: 'caller', retryable: false, text: 'not allowed' },
+  POLICY_REFUSED: { fault: 'caller', retryable: false, text: "against a rule of the API key's policy" },
   INVALID_SIGNATURE: { fault: 'caller', retryable: false, text: 'bad signature or timestamp on a webhook' },
   INVALID_BODY: { fault: 'caller', retryable: false, text: 'body is not JSON where JSON is said' },
   CONFLICT: { fault: 'caller', retryable: false, text: 'delivery is running, or its id had another body' },

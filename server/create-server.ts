@@ -1,13 +1,21 @@
 /** All that a node answers over HTTP. Composition of its parts is in `start.ts`. */
 
 import type { FastifyInstance } from 'fastify';
-import { type HttpTriggerOptions, httpTrigger, type WebhookTriggerOptions, webhookTrigger } from '../triggers/index.ts';
+import {
+  type ExecuteTriggerOptions,
+  executeTrigger,
+  type HttpTriggerOptions,
+  httpTrigger,
+  type WebhookTriggerOptions,
+  webhookTrigger,
+} from '../triggers/index.ts';
 import { type AppOptions, createApp } from './app.ts';
 import { type ControlApiOptions, controlApi } from './control/control-api.ts';
 
 export interface ServerOptions extends AppOptions {
   readonly functions: HttpTriggerOptions;
   readonly webhooks: WebhookTriggerOptions;
+  readonly execute: ExecuteTriggerOptions;
   readonly control: ControlApiOptions;
 }
 
@@ -16,6 +24,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   const app = createApp(options);
   await app.register(httpTrigger, options.functions);
   await app.register(webhookTrigger, options.webhooks);
+  await app.register(executeTrigger, options.execute);
   await app.register(controlApi, options.control);
   await app.ready();
   return app;

@@ -13,6 +13,7 @@ export const HTTP_STATUS = {
   FUNCTION_NOT_FOUND: 404,
   UNAUTHORIZED: 401,
   FORBIDDEN: 403,
+  POLICY_REFUSED: 403,
   INVALID_SIGNATURE: 401,
   INVALID_BODY: 400,
   CONFLICT: 409,
@@ -35,6 +36,7 @@ export const HTTP_STATUS = {
   INTERNAL_ERROR: 500,
 } as const satisfies Record<ErrorCode, number>;
 
+const TELLS_DETAILS: ReadonlySet<ErrorCode> = new Set(['INVALID_FUNCTION', 'POLICY_REFUSED']);
 const DEFAULT_RETRY_AFTER_MS = 1_000;
 const MAX_MESSAGE_CHARS = 4_000;
 
@@ -44,7 +46,7 @@ export interface ErrorBody {
   readonly message: string;
   readonly code: ErrorCode;
   readonly request_id: string;
-  /** For INVALID_FUNCTION: file, line, column, text, problems. */
+  /** For INVALID_FUNCTION: file, line, column, text, problems. For POLICY_REFUSED: rule, given, allowed. */
   readonly details?: Readonly<Record<string, unknown>>;
 }
 
@@ -73,7 +75,9 @@ export function errorAnswer(thrown: unknown, requestId: string): ErrorAnswer {
     request_id: requestId,
   };
   const { details } = error;
-  return { status, headers, body: code === 'INVALID_FUNCTION' && details !== undefined ? { ...body, details } : body };
+  const run = details?.run as object | undefined;
+  if (run !== undefined) return { status, headers, body: { ...body, ...run } };
+  return { status, headers, body: TELLS_DETAILS.has(code) && details !== undefined ? { ...body, details } : body };
 }
 
 /** What was thrown by us, by Fastify, by the database driver or by a defect, as one of ours. */

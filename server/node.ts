@@ -33,6 +33,7 @@ import {
 import {
   Admission,
   DEFAULT_ADMISSION,
+  Evaluators,
   ExecutorPool,
   executorCommand,
   type FunctionCatalog,
@@ -51,16 +52,20 @@ import { type EngineSource, type HostFunctionProvider, pythonFingerprint } from 
 import {
   ApiKeyStore,
   ApiKeys,
+  CodeRunner,
   cancelRun,
   DeliverySweeper,
+  EXECUTE_RESULTS_RETENTION,
   httpOnly,
   IDEMPOTENCY_RETENTION,
   Idempotency,
   listRuns,
   listSchedules,
   nextFires,
+  PolicyStore,
   RateLimiter,
   RemoteKeySet,
+  ResultCache,
   Scheduler,
   scheduleRun,
   TokenVerifier,
@@ -165,7 +170,12 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   shutdown.add('audit log', () => audit.stop());
   const janitor = new Janitor({
     pool,
-    rules: [...recordRetention(options.retention ?? {}), AUDIT_RETENTION, IDEMPOTENCY_RETENTION],
+    rules: [
+      ...recordRetention(options.retention ?? {}),
+      AUDIT_RETENTION,
+      IDEMPOTENCY_RETENTION,
+      EXECUTE_RESULTS_RETENTION,
+    ],
     onError: ({ what }, err) => log.error({ err }, `what is over could not be removed: ${what}`),
   });
   janitor.start();
@@ -196,6 +206,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
     build: (request) => executors.build(request),
     buildModule: (request) => modules.build(request),
   };
+  const evaluators = new Evaluators({ builder, bundler: parts.bundler });
   const refused = (message: string): void => log.warn(message);
   const catalog = new PostgresCatalog({
     store,
@@ -230,7 +241,8 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   shutdown.add('idempotency keys', () => idempotency.stop());
   const { membership } = parts;
   const python = () => modules.python();
-  const executors = createExecutors(shareOfExecutors(options, membership?.number), engine, python, catalog, log);
+  const loadImage = (versionId: string) => evaluators.image(versionId) ?? catalog.image(versionId);
+  const executors = createExecutors(shareOfExecutors(options, membership?.number), engine, python, loadImage, log);
   shutdown.add('executors', () => executors.stop());
   await executors.start();
 
@@ -242,7 +254,11 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   });
   const stacks = new StackMapper(pool);
   const invoker = new FunctionInvoker({
-    catalog,
+    catalog: {
+      active: (name) => catalog.active(name),
+      version: (name, version) => catalog.version(name, version),
+      image: loadImage,
+    },
     pool: executors,
     admission,
     recorder,
@@ -299,6 +315,18 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
       secrets: new WebhookSecrets({ secrets, version: () => env.version, log: note }),
       log: note,
     },
+    execute: {
+      keys: apiKeys,
+      runner: new CodeRunner({
+        invoker,
+        evaluators,
+        environment: env,
+        cache: new ResultCache({
+          pool,
+          onError: (err) => log.warn({ err }, 'the cache of results could not be asked'),
+        }),
+      }),
+    },
     control: {
       deployer,
       store,
@@ -308,6 +336,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
       secrets,
       rotateLogins: () => logins.rotate(),
       apiKeys: keyStore,
+      policies: new PolicyStore(pool),
       settle: () => sync.settleCurrent(),
       metrics: membership?.share(metrics) ?? metrics,
       access,
@@ -370,7 +399,7 @@ function createExecutors(
   executors: { readonly own: number; readonly all: number },
   engine: EngineSource,
   loadPython: () => Promise<Uint8Array>,
-  catalog: FunctionCatalog,
+  loadImage: FunctionCatalog['image'],
   log: Logger,
 ): ExecutorPool {
   return new ExecutorPool({
@@ -380,7 +409,7 @@ function createExecutors(
     // Half of the machine's memory for what guests grow beyond their images.
     maxGrownBytes: Math.floor(machineMemoryBytes() / 2 / executors.all),
     loadPython,
-    loadImage: (versionId) => catalog.image(versionId),
+    loadImage,
     log: {
       executorStarted: (pid) => log.debug({ pid }, 'executor started'),
       executorRetired: (pid, invocations) => log.info({ pid, invocations }, 'executor retired'),

@@ -33,6 +33,7 @@ export function apiKeyRoutes(app: FastifyInstance, { apiKeys, settle }: ApiKeyRo
         rateLimit: wanted.rate.limit,
         rateWindowSeconds: wanted.rate.window_seconds,
         expiresAt: wanted.expires_at === undefined ? null : new Date(wanted.expires_at),
+        policy: wanted.policy ?? null,
       });
       auditTarget(request, info.id);
       await settle();
@@ -67,6 +68,7 @@ function toSummary(info: ApiKeyInfo) {
     display: info.display,
     functions: info.functions,
     role: info.role,
+    policy: info.policy,
     rate: { limit: info.rateLimit, window_seconds: info.rateWindowSeconds },
     created_at: info.createdAt,
     expires_at: info.expiresAt,

@@ -11,6 +11,7 @@ import type { AuditLog } from './audit-log.ts';
 import { auditRoutes } from './audit-routes.ts';
 import { type EventAdmin, eventRoutes } from './event-routes.ts';
 import { type FunctionRoutesOptions, functionRoutes } from './function-routes.ts';
+import { type PolicyRoutesOptions, policyRoutes } from './policy-routes.ts';
 import { scheduleRoutes } from './schedule-routes.ts';
 import { type SecretRoutesOptions, secretRoutes } from './secret-routes.ts';
 import { type StatusRoutesOptions, statusRoutes } from './status-routes.ts';
@@ -19,6 +20,7 @@ export interface ControlApiOptions
   extends FunctionRoutesOptions,
     SecretRoutesOptions,
     ApiKeyRoutesOptions,
+    PolicyRoutesOptions,
     StatusRoutesOptions {
   readonly events: EventAdmin;
   readonly access: AdminAccess;
@@ -60,6 +62,7 @@ export async function controlApi(app: FastifyInstance, options: ControlApiOption
     eventRoutes(guarded, options.events);
     secretRoutes(guarded, options);
     apiKeyRoutes(guarded, options);
+    policyRoutes(guarded, options);
     auditRoutes(guarded, options.audit);
   });
 }

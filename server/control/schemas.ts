@@ -162,6 +162,7 @@ const rate = z.strictObject({
   limit: z.int().min(1).max(1_000_000).describe('requests that are let in during each window'),
   window_seconds: z.int().min(1).max(86_400),
 });
+export const policyName = z.string().regex(/^[a-z][a-z0-9_-]{0,62}$/, 'is no name of a policy: a-z, 0-9, _ and -');
 export const apiKeyBody = z.strictObject({
   name: z
     .string()
@@ -170,6 +171,7 @@ export const apiKeyBody = z.strictObject({
     .regex(/^\P{Cc}*$/u, 'has a control character'),
   functions: z.array(functionName).min(1).max(1_000).optional().describe('which it is good for; all where absent'),
   role: z.enum(TOKEN_ROLES).default(DEFAULT_KEY_ROLE),
+  policy: policyName.optional().describe('by which it may run code of its own; none where absent'),
   rate: rate.default({ limit: DEFAULT_RATE_LIMIT, window_seconds: DEFAULT_RATE_WINDOW_SECONDS }),
   expires_at: time.refine((end) => Date.parse(end) > Date.now(), 'is not in the future').optional(),
 });
@@ -179,6 +181,7 @@ export const apiKeySummary = z.object({
   display: text.describe('the first characters of the key'),
   functions: z.array(text).nullable(),
   role: text,
+  policy: text.nullable(),
   rate,
   created_at: time,
   expires_at: time.nullable(),
@@ -187,6 +190,12 @@ export const apiKeySummary = z.object({
   refused: z
     .object({ rate: z.int(), scope: z.int(), inactive: z.int() })
     .describe("requests beyond the rate, to other functions, and after the key's end"),
+});
+export const policySummary = z.object({
+  name: text,
+  rules: z.record(z.string(), z.unknown()).describe('durations in milliseconds, sizes in bytes'),
+  api_keys: z.int().describe('how many keys have it'),
+  updated_at: time,
 });
 export const apiKeyCreated = apiKeySummary.extend({ key: text.describe('given here and never again') });
 

@@ -2,11 +2,12 @@
 
 import { hash, randomBytes } from 'node:crypto';
 import type { Pool } from 'pg';
-import { ANONYMOUS } from '../../runtime/index.ts';
+import { ANONYMOUS, PosternError } from '../../runtime/index.ts';
 
 /** Whatever begins so is looked for among the keys, everything else among the tokens. */
 export const API_KEY_PREFIX = 'pstn_';
 const KEY_BYTES = 32;
+const FOREIGN_KEY_VIOLATION = '23503';
 /** 24 of the key's 256 bits. */
 const DISPLAY_CHARS = API_KEY_PREFIX.length + 4;
 /** So long nodes go on to know a key that is over, and count who still sends it. */
@@ -23,6 +24,8 @@ export interface NewApiKey {
   readonly rateLimit: number;
   readonly rateWindowSeconds: number;
   readonly expiresAt: Date | null;
+  /** Name of the policy by which it may run code of its own; null where it may not. */
+  readonly policy: string | null;
 }
 
 export interface ApiKeyInfo extends NewApiKey {
@@ -39,6 +42,8 @@ export interface KnownApiKey extends NewApiKey {
   readonly id: string;
   readonly hash: string;
   readonly revoked: boolean;
+  /** Of its policy, as stored. */
+  readonly rules: unknown;
 }
 
 interface Row {
@@ -51,6 +56,8 @@ interface Row {
   readonly rate_limit: number;
   readonly rate_window_seconds: number;
   readonly created_at: Date;
+  readonly policy: string | null;
+  readonly rules?: unknown;
   readonly expires_at: Date | null;
   readonly revoked_at: Date | null;
   readonly last_used_at: Date | null;
@@ -74,10 +81,10 @@ export class ApiKeyStore {
     this.#pool = pool;
   }
 
-  /** `key` is given here and never again. */
+  /** `key` is given here and never again. Rejects INVALID_REQUEST where there is no such policy. */
   async create(wanted: NewApiKey): Promise<{ readonly key: string; readonly info: ApiKeyInfo }> {
     const key = API_KEY_PREFIX + randomBytes(KEY_BYTES).toString('base64url');
-    const { rows } = await this.#pool.query<Row>(INSERT, [
+    const { rows } = await this.#insert(wanted.policy, [
       wanted.name,
       Buffer.from(hashOfKey(key), 'base64'),
       key.slice(0, DISPLAY_CHARS),
@@ -86,8 +93,18 @@ export class ApiKeyStore {
       wanted.rateLimit,
       wanted.rateWindowSeconds,
       wanted.expiresAt,
+      wanted.policy,
     ]);
     return { key, info: toInfo(rows[0]!) };
+  }
+
+  async #insert(policy: string | null, values: readonly unknown[]) {
+    try {
+      return await this.#pool.query<Row>(INSERT, [...values]);
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== FOREIGN_KEY_VIOLATION) throw error;
+      throw new PosternError('INVALID_REQUEST', `there is no policy '${policy}'`, { cause: error });
+    }
   }
 
   /** Newest first, with those that are revoked or over. */
@@ -113,6 +130,7 @@ export class ApiKeyStore {
       ...toInfo(row),
       hash: row.key_hash.toString('base64'),
       revoked: row.revoked_at !== null,
+      rules: row.rules ?? null,
     }));
   }
 }
@@ -126,6 +144,7 @@ function toInfo(row: Row): ApiKeyInfo {
     functions: row.functions,
     rateLimit: row.rate_limit,
     rateWindowSeconds: row.rate_window_seconds,
+    policy: row.policy,
     createdAt: row.created_at,
     expiresAt: row.expires_at,
     revokedAt: row.revoked_at,
@@ -144,10 +163,11 @@ export const DEFAULT_RATE_LIMIT = 100;
 export const DEFAULT_RATE_WINDOW_SECONDS = 60;
 
 const INSERT = `
-  insert into postern.api_keys (name, key_hash, display, role, functions, rate_limit, rate_window_seconds, expires_at)
-  values ($1, $2, $3, $4, $5, $6, $7, $8)
+  insert into postern.api_keys (name, key_hash, display, role, functions, rate_limit, rate_window_seconds, expires_at, policy)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
   returning *`;
 
 const SELECT_KNOWN = `
-  select * from postern.api_keys
+  select api_keys.*, policies.rules
+    from postern.api_keys left join postern.policies on policies.name = api_keys.policy
    where least(revoked_at, expires_at) is null or least(revoked_at, expires_at) > now() - interval '${REMEMBER_INACTIVE}'`;

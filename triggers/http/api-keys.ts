@@ -31,6 +31,8 @@ export interface ApiKey {
   readonly rateWindowMs: number;
   readonly expiresAtMs: number;
   readonly revoked: boolean;
+  /** By which it may run code of its own. */
+  readonly policy: { readonly name: string; readonly rules: unknown } | null;
 }
 
 export interface ApiKeysOptions {
@@ -42,6 +44,17 @@ export interface ApiKeysOptions {
 }
 
 type Keys = ReadonlyMap<string, ApiKey>;
+
+/** What a key is shown for: a function by its name, or code that the caller brings. */
+export type KeyTarget = string | typeof OWN_CODE;
+export const OWN_CODE = Symbol('code of the caller');
+
+function outOfScope(key: ApiKey, target: KeyTarget): string | undefined {
+  if (target === OWN_CODE)
+    return key.policy === null ? 'this API key has no policy, so it runs no code of its own' : undefined;
+  if (key.functions === null || key.functions.has(target)) return undefined;
+  return `this API key is not for the function '${target}'`;
+}
 
 export class ApiKeys {
   readonly #options: ApiKeysOptions;
@@ -66,19 +79,19 @@ export class ApiKeys {
 
   /**
    * Lets a caller in to a function and counts it. Without waiting, but for the first call after a change of any key. `announce`
-   * gets the RateLimit headers of the answer, also before it throws FORBIDDEN (another function's key) or RATE_LIMITED.
+   * gets the RateLimit headers of the answer, also before it throws FORBIDDEN (another function's key, or none for code) or RATE_LIMITED.
    * UNAUTHORIZED for a key that is unknown, revoked or expired.
    */
   admit(
     text: string,
-    functionName: string,
+    target: KeyTarget,
     announce: (headers: Readonly<Record<string, string>>) => void,
   ): ApiKey | Promise<ApiKey> {
     if (!API_KEY.test(text)) throw unauthorized('the API key is not valid');
     const hash = hashOfKey(text);
     const keys = this.#current();
-    if (keys instanceof Promise) return keys.then((loaded) => this.#admit(loaded, hash, functionName, announce));
-    return this.#admit(keys, hash, functionName, announce);
+    if (keys instanceof Promise) return keys.then((loaded) => this.#admit(loaded, hash, target, announce));
+    return this.#admit(keys, hash, target, announce);
   }
 
   /** For a caller that was let in and whose body has taken its time. Throws or rejects UNAUTHORIZED where the key is over. */
@@ -90,15 +103,16 @@ export class ApiKeys {
   #admit(
     keys: Keys,
     hash: string,
-    functionName: string,
+    target: KeyTarget,
     announce: (headers: Readonly<Record<string, string>>) => void,
   ): ApiKey {
     const key = this.#active(keys, hash);
     const { limiter } = this.#options;
-    if (key.functions !== null && !key.functions.has(functionName)) {
+    const refusal = outOfScope(key, target);
+    if (refusal !== undefined) {
       announce(rateHeaders(limiter.look(key)));
       limiter.noteRefusal(key.id, 'scope');
-      throw new PosternError('FORBIDDEN', `this API key is not for the function '${functionName}'`);
+      throw new PosternError('FORBIDDEN', refusal);
     }
     const standing = limiter.take(key);
     announce(rateHeaders(standing));
@@ -155,5 +169,6 @@ function toApiKey(key: KnownApiKey): ApiKey {
     rateWindowMs: key.rateWindowSeconds * 1_000,
     expiresAtMs: key.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY,
     revoked: key.revoked,
+    policy: key.policy === null ? null : { name: key.policy, rules: key.rules },
   };
 }

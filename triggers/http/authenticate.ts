@@ -3,7 +3,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { AuthMode } from '../../invoker/index.ts';
 import { ANONYMOUS, type Identity } from '../../runtime/index.ts';
-import { type ApiKey, ApiKeys } from './api-keys.ts';
+import { type ApiKey, ApiKeys, OWN_CODE } from './api-keys.ts';
 import { type TokenVerifier, unauthorized } from './tokens.ts';
 
 /** What credentials are checked against. */
@@ -54,6 +54,20 @@ function byToken(identity: Identity): Caller {
 
 function byKey(apiKey: ApiKey): Caller {
   return { identity: apiKey.identity, apiKey };
+}
+
+/** As `authenticate`, for those who bring code: they need an API key with a policy. */
+export function authenticateForCode(
+  headers: IncomingHttpHeaders,
+  keys: Pick<ApiKeys, 'admit'>,
+  announce: (headers: Readonly<Record<string, string>>) => void,
+): ApiKey | Promise<ApiKey> {
+  const token = tokenOf(headers);
+  if (token === undefined || !ApiKeys.looksLikeKey(token))
+    throw unauthorized(
+      'running code needs an API key with a policy: send the header "Authorization: Bearer <API key>"',
+    );
+  return keys.admit(token, OWN_CODE, announce);
 }
 
 /** `Authorization: Bearer`, else `apikey` as Supabase's clients send it. */

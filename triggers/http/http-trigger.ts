@@ -260,7 +260,7 @@ function send(reply: FastifyReply, { caller }: Admitted, { status, headers, body
 }
 
 /** Aborted when the caller goes away. */
-function goneOf({ raw }: FastifyReply): AbortSignal {
+export function goneOf({ raw }: FastifyReply): AbortSignal {
   const gone = new AbortController();
   raw.once('close', () => {
     if (!raw.writableFinished) gone.abort();

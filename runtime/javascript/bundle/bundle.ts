@@ -7,7 +7,7 @@ import type { BuildOptions, BuildResult, OutputFile } from 'esbuild';
 import { PosternError } from '../../errors.ts';
 import { buildFailed, formatWarnings } from './build-errors.ts';
 import { adapterSource, isIdentifier, scriptFooter } from './entry-adapter.ts';
-import { EsbuildService } from './esbuild-service.ts';
+import { esbuildService as service } from './esbuild-service.ts';
 import { isJavyProgram, javyProgram } from './javy-program.ts';
 import { ADAPTER, displayName, GLOBALS, type MemoryProgram, memoryPlugin } from './memory-plugin.ts';
 import { isAsyncHooks, SHIM_NAMESPACE, stopEsbuild } from './node-shims.ts';
@@ -40,8 +40,6 @@ export interface Bundle {
 /** 5 MB of ordinary source take 2 s; 45,000 exports in one file, which esbuild is slow at, 13 s. */
 export const BUNDLE_TIMEOUT_MS = 20_000;
 export const MAX_BUNDLE_BYTES = 10 * 2 ** 20;
-
-const service = new EsbuildService();
 
 /**
  * Rejects with INVALID_FUNCTION; `details` has `file`, `line`, `column` (1-based) and `text`, the source line, where the

@@ -198,3 +198,6 @@ function makeExecutable(path: string): void {
     chmodSync(path, 0o755);
   }
 }
+
+/** Of this process: bundles and transforms take turns. */
+export const esbuildService = new EsbuildService();

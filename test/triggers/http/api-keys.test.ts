@@ -61,7 +61,15 @@ beforeEach(() => {
 });
 
 async function make(wanted: Partial<NewApiKey> = {}) {
-  const defaults = { name: 'k', role: 'anon', functions: null, rateLimit: 100, rateWindowSeconds: 60, expiresAt: null };
+  const defaults = {
+    name: 'k',
+    role: 'anon',
+    functions: null,
+    rateLimit: 100,
+    rateWindowSeconds: 60,
+    policy: null,
+    expiresAt: null,
+  };
   const made = await store.create({ ...defaults, ...wanted });
   forget([]);
   return made;

@@ -200,6 +200,14 @@ describe('what is written', () => {
 });
 
 async function makeKey(store: ApiKeyStore, name: string): Promise<string> {
-  const wanted = { name, role: 'anon', functions: null, rateLimit: LIMIT, rateWindowSeconds: 60, expiresAt: null };
+  const wanted = {
+    name,
+    role: 'anon',
+    functions: null,
+    rateLimit: LIMIT,
+    rateWindowSeconds: 60,
+    policy: null,
+    expiresAt: null,
+  };
   return (await store.create(wanted)).info.id;
 }

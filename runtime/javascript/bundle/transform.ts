@@ -1,0 +1,47 @@
+/** One file of source as plain JavaScript: for what is evaluated as it is, and not bundled. */
+
+import type { BuildOptions } from 'esbuild';
+import { PosternError } from '../../errors.ts';
+import { buildFailed } from './build-errors.ts';
+import { BUNDLE_TIMEOUT_MS } from './bundle.ts';
+import { esbuildService } from './esbuild-service.ts';
+
+export interface Transformed {
+  readonly code: string;
+  /** Version 3, JSON text. */
+  readonly sourceMap: string;
+}
+
+/**
+ * TypeScript without its types; with `commonJs`, an ES module as one of CommonJS. Rejects with INVALID_FUNCTION, the place in
+ * `details`, `file` as it was given.
+ */
+export async function transform(
+  source: string,
+  file: string,
+  { commonJs = false }: { readonly commonJs?: boolean } = {},
+): Promise<Transformed> {
+  const options: BuildOptions = {
+    stdin: { contents: source, loader: 'ts', sourcefile: file },
+    absWorkingDir: '/',
+    outfile: '/out.js',
+    bundle: false,
+    write: false,
+    target: 'es2023',
+    charset: 'utf8',
+    legalComments: 'none',
+    sourcemap: 'external',
+    sourcesContent: false,
+    tsconfigRaw: '{}',
+    logLevel: 'silent',
+    ...(commonJs ? { format: 'cjs' as const } : {}),
+  };
+  try {
+    const { outputFiles = [] } = await esbuildService.build(options, BUNDLE_TIMEOUT_MS);
+    const text = (ending: string): string => outputFiles.find(({ path }) => path.endsWith(ending))?.text ?? '';
+    return { code: text('.js'), sourceMap: text('.js.map') };
+  } catch (error) {
+    if (error instanceof PosternError) throw error;
+    throw buildFailed((error as { errors: Parameters<typeof buildFailed>[0] }).errors, (name) => name);
+  }
+}

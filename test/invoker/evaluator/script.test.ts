@@ -1,0 +1,160 @@
+import { runInNewContext } from 'node:vm';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { toScript } from '../../../invoker/evaluator/script.ts';
+import { PosternError } from '../../../runtime/index.ts';
+
+/** What the evaluator in the sandbox does, as far as a script can tell. */
+async function evaluate(code: string, scope: Record<string, unknown> = {}) {
+  const script = toScript(code);
+  const exports: Record<string, unknown> = {};
+  const load = (name: string): unknown => ({ default: `default of ${name}`, named: `named of ${name}` });
+  Object.assign(scope, {
+    __postern_import: load,
+    __postern_import_async: async (n: string) => load(n),
+    __postern_exports: exports,
+  });
+  const value = runInNewContext(script.text, scope);
+  return { value: script.isAsync ? await value : value, exports, scope, script };
+}
+
+describe('the value of a script', () => {
+  test.each([
+    ['its last expression', '1 + 1', 2],
+    ['the last expression behind declarations', 'const a = 2; let b = 3; a * b', 6],
+    ['the last statement that has one', 'if (true) { 5 } else { 6 }', 5],
+    ['what it returns', 'const a = 4;\nreturn a + 1', 5],
+    ['the last expression after an await', 'const a = await Promise.resolve(3); a + 1', 4],
+    ['a text with an await in it', "'' + await 7 + '!'", '7!'],
+    ['a promise that it ends with', 'for await (const x of [1]) { var y = x }\n9', 9],
+    ['a name that an import binds', "import a, { named as b } from 'm'; [a, b].join()", 'default of m,named of m'],
+    ['a namespace', "import * as m from 'm';\nawait 1; m.named", 'named of m'],
+    ['what import() resolves to', "(await import('m')).default", 'default of m'],
+    ['an import() that it ends with', "const m = await import('m'); m.named", 'named of m'],
+    ['in strict code too', "'use strict'; const a = 1; a + 1", 2],
+    ['behind a hash bang', '#!/usr/bin/env node\n3', 3],
+    ['code that only a script may be', 'with ({ a: 8 }) a', 8],
+    ['a class that it declares', 'class A { static x = 2 }\nA.x', 2],
+    ['a class after an await', 'await 0; class A { static x = 2 }; new A().constructor.x', 2],
+    [
+      'patterns and defaults',
+      'await 0; const { a, b: [c = 4, ...d], ...e } = { a: 1, b: [undefined, 2], f: 3 }; JSON.stringify([a, c, d, e])',
+      '[1,4,[2],{"f":3}]',
+    ],
+    ['nothing of an empty one', '', undefined],
+  ])('is %s', async (_what, code, expected) => {
+    expect((await evaluate(code)).value).toEqual(expected);
+  });
+});
+
+describe('what a script declares at its top', () => {
+  test.each(['const a = 1', 'let a = 1', 'var a = 1', 'class a {}', 'function a() {}', "import { a } from 'm'"])(
+    '%s is there for the next script, which may declare it again, awaiting or not',
+    async (code) => {
+      for (const first of [code, `${code};\nawait 0`])
+        for (const second of ['const a = 2; a', 'await 0; let a = 2; a']) {
+          const scope = {};
+          await evaluate(first, scope);
+          expect('a' in scope).toBe(true);
+          expect((await evaluate(second, scope)).value).toBe(2);
+        }
+    },
+  );
+
+  test('a variable that is declared without a value keeps what it had, and a let does not', async () => {
+    for (const suffix of ['', ';await 0']) {
+      const scope = { a: 5, b: 5 };
+      await evaluate(`var a; let b${suffix}`, scope);
+      expect([scope.a, scope.b]).toEqual([5, undefined]);
+    }
+  });
+
+  test('functions are there before the first statement', async () => {
+    expect((await evaluate('const x = f(); await 0; function f() { return 3 }\nx')).value).toBe(3);
+  });
+
+  test('exports are told apart from globals', async () => {
+    const code =
+      "export const a = 1; export function handler() {} export default class B {}; export { a as 'c d' }; export * from 'm'";
+    for (const one of [code, `await 0; ${code}`]) {
+      const { exports, script } = await evaluate(one);
+      expect(Object.keys(exports).sort()).toEqual(['a', 'c d', 'default', 'handler', 'named']);
+      expect(script).toMatchObject({ exports: true, declaresHandler: true });
+    }
+    expect(toScript('const handler = () => 1')).toMatchObject({ exports: false, declaresHandler: true });
+    expect(toScript('{ const handler = () => 1 }')).toMatchObject({ exports: false, declaresHandler: false });
+  });
+});
+
+describe('a script that can not be', () => {
+  const refusal = (code: string): PosternError => {
+    try {
+      toScript(code);
+    } catch (error) {
+      return error as PosternError;
+    }
+    throw new Error('it was taken');
+  };
+
+  test('is refused with the place and the line', () => {
+    const { code, message, details } = refusal('let a = 1;\nlet b = ;');
+    expect([code, message]).toEqual(['INVALID_FUNCTION', 'SyntaxError: Unexpected token']);
+    expect(details).toEqual({ line: 2, column: 9, text: 'let b = ;' });
+  });
+
+  test.each([
+    ['deep nesting', '('.repeat(200_000)],
+    ['deep nesting that ends', `${'['.repeat(50_000)}${']'.repeat(50_000)}`],
+    ['import.meta', 'import.meta.url'],
+    ['an unfinished text', '`${'],
+  ])('is refused: %s', (_what, code) => {
+    expect(refusal(code)).toBeInstanceOf(PosternError);
+  });
+
+  test('no text makes it throw anything else', () => {
+    const pieces = [
+      'await ',
+      'import ',
+      'export ',
+      'default ',
+      'class A{',
+      '}',
+      '(',
+      ')',
+      '=>',
+      'let a',
+      '=1',
+      ';',
+      '`',
+      '${',
+      '/',
+      '*',
+      "'m'",
+      ' from ',
+      'return ',
+      '\n',
+      '\u2028',
+      'using x=',
+      '#!',
+      'yield',
+    ];
+    fc.assert(
+      fc.property(fc.array(fc.constantFrom(...pieces), { maxLength: 12 }), (parts) => {
+        try {
+          toScript(parts.join(''));
+        } catch (error) {
+          expect(error).toBeInstanceOf(PosternError);
+        }
+      }),
+      { interruptAfterTimeLimit: 300, markInterruptAsFailure: false },
+    );
+  });
+
+  test('lines stay where they are', async () => {
+    const code =
+      "import {\n  named,\n} from 'm';\nexport const a = 1;\nconst { b } = { b: 2 };\nawait 0;\nthrow new Error('here');";
+    const { text } = toScript(code);
+    const line = text.split('\n').findIndex((one) => one.includes('throw')) + 1;
+    expect(line).toBe(7);
+  });
+});

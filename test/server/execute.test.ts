@@ -1,0 +1,418 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
+import { startTestPostern, type TestPostern } from './support.ts';
+
+let db: TestDatabase;
+let node: TestPostern;
+let key: string;
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+  node = await startTestPostern(db);
+  key = await makeKey({ policy: 'default' });
+}, 60_000);
+afterAll(async () => {
+  await node.stop();
+  await db.drop();
+});
+
+async function makeKey(wanted: Record<string, unknown> = {}): Promise<string> {
+  const rate = { limit: 10_000, window_seconds: 60 };
+  const { status, body } = await node.admin('POST', '/api-keys', { name: 'k', rate, ...wanted });
+  if (status !== 201) throw new Error(JSON.stringify(body));
+  return body.key as string;
+}
+
+/** A key whose policy has these rules. */
+async function keyWith(name: string, rules: Record<string, unknown>, wanted: Record<string, unknown> = {}) {
+  const { status, body } = await node.admin('PUT', `/policies/${name}`, rules);
+  if (status !== 200) throw new Error(JSON.stringify(body));
+  return makeKey({ policy: name, ...wanted });
+}
+
+interface Ran {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly body: Record<string, unknown>;
+}
+
+async function execute(body: unknown, as: string | undefined = key): Promise<Ran> {
+  const headers = { 'content-type': 'application/json', ...(as === '' ? {} : { authorization: `Bearer ${as}` }) };
+  const text = typeof body === 'string' ? body : JSON.stringify(body);
+  const response = await node.call('/execute', { method: 'POST', headers, body: text });
+  return {
+    status: response.status,
+    headers: response.headers,
+    body: (await response.json()) as Record<string, unknown>,
+  };
+}
+const resultOf = async (body: Record<string, unknown>) => (await execute(body)).body.result;
+
+describe('POST /execute', () => {
+  test('answers with the result, what was printed, and what it took', async () => {
+    const { status, body } = await execute({
+      code: "console.log('to stdout', input.n);\nconsole.error('to stderr');\nlog.info('both', { n: 1 });\n({ twice: input.n * 2 })",
+      input: { n: 21 },
+    });
+    expect(status).toBe(200);
+    expect(body).toMatchObject({
+      result: { twice: 42 },
+      stdout: 'to stdout 21\nboth\n',
+      stderr: 'to stderr\n',
+      usage: { host_calls: 0 },
+      cached: false,
+      cache: 'off',
+    });
+    expect(body.logs).toMatchObject([{ level: 'INFO' }, { level: 'ERROR' }, { level: 'INFO', fields: { n: 1 } }]);
+    expect(body.id).toMatch(/^[0-9a-f]{64}$/);
+    const usage = body.usage as Record<string, number>;
+    expect(usage.cpu).toBeGreaterThan(10_000);
+    expect(usage.memory_bytes).toBeGreaterThan(65_536);
+  });
+
+  test.each([
+    [
+      'a handler',
+      'export function handler(event, context) { return [event, typeof context.getRemainingTimeMs()] }',
+      [1, 'number'],
+    ],
+    ['a handler that is declared', 'const handler = async (event) => event + 1', 2],
+    ['a CommonJS handler', 'module.exports = { handler: (event) => event + 2 }', 3],
+    ['a default export', 'export default (event) => event + 3', 4],
+    ['top-level await', 'const x = await new Promise((done) => setTimeout(done, 1, 5)); x', 5],
+    [
+      'a module of Node',
+      "import { createHash } from 'node:crypto'; createHash('md5').update('a').digest('hex')",
+      '0cc175b9c0f1b6a831c399e269772661',
+    ],
+    ['a value that is no JSON', '() => 1', null],
+    ['an object with a statusCode', '({ statusCode: 500, body: "x" })', { statusCode: 500, body: 'x' }],
+    ['nothing', ';', null],
+  ])('runs JavaScript with %s', async (_what, code, expected) => {
+    expect(await resultOf({ code, input: 1 })).toEqual(expected);
+  });
+
+  test('runs TypeScript, and names the line as it was written', async () => {
+    const code =
+      "interface A { x: number }\n\nenum E { P = 3 }\nconst a: A = { x: 1 };\nif (input === 1) throw new TypeError('no ' + E.P);\na.x as number";
+    expect(await resultOf({ language: 'typescript', code })).toBe(1);
+    const { status, body } = await execute({ language: 'ts', code, input: 1 });
+    expect(status).toBe(500);
+    expect(body).toMatchObject({ code: 'FUNCTION_ERROR', message: 'TypeError: no 3', name: 'TypeError', line: 5 });
+  });
+
+  test('gives JavaScript the modules of the request', async () => {
+    const dependencies = {
+      greeter: { source: 'export const to = "you"; export default (n) => "hi " + n;' },
+      old: 'module.exports = 3',
+    };
+    const code = "import greet, { to } from 'greeter';\nimport three from 'old';\n[greet(to), three, require('old')]";
+    expect(await resultOf({ code, dependencies })).toEqual(['hi you', 3, 3]);
+    expect((await execute({ code: "import 'none'" })).body.message).toMatch(
+      /^Error: there is no module 'none'; there are node:assert/,
+    );
+  });
+
+  test.each([
+    ['its last expression', 'x = input\n[i * 2 for i in x]', [2, 4]],
+    ['a handler', 'def handler(event, context):\n    return sum(event)', 3],
+    ['a handler of one parameter', 'async def handler(event):\n    return len(event)', 2],
+    ['what it returns', 'y = 3\nif y:\n    return y + 1', 4],
+    ['top-level await', 'import asyncio\nawait asyncio.sleep(0)\n7', 7],
+    ['what JSON can not say', '{1: {2, 3}, "o": 1 + 2j}', { 1: [2, 3], o: '(1+2j)' }],
+    ['modules of the request', 'from greeter import hi\nhi(1)', 'hi 1'],
+  ])(
+    'runs Python with %s',
+    async (_what, code, expected) => {
+      const dependencies = { greeter: 'def hi(x):\n    return f"hi {x}"' };
+      const { body } = await execute({ language: 'python', code, input: [1, 2], dependencies });
+      expect(body.result).toEqual(expected);
+    },
+    20_000,
+  );
+
+  test("Python's errors have the line, and what was printed before", async () => {
+    const { status, body } = await execute({ language: 'python', code: 'print("so far")\n\n1 / 0' });
+    expect([status, body.message, body.line, body.stdout]).toEqual([
+      500,
+      'ZeroDivisionError: division by zero',
+      3,
+      'so far\n',
+    ]);
+    expect(JSON.stringify(body)).not.toContain('Traceback');
+  });
+
+  test('compiles AssemblyScript once for the same code', async () => {
+    const code = 'export function handler(event: string): string { return event + "!"; }';
+    const first = await execute({ language: 'assemblyscript', code, input: 21 });
+    const again = await execute({ language: 'assemblyscript', code, input: 4 });
+    expect([first.body.result, again.body.result, again.body.id]).toEqual(['21!', '4!', first.body.id]);
+  }, 30_000);
+
+  test('the same code has the same id, and other code, language or modules another', async () => {
+    const runs = [
+      { code: '1' },
+      { code: '1', input: 5 },
+      { code: '2' },
+      { code: '1', language: 'typescript' },
+      { code: '1', dependencies: { a: '1' } },
+    ];
+    const ids = await Promise.all(runs.map(async (run) => (await execute(run)).body.id));
+    expect(ids[1]).toBe(ids[0]);
+    expect(new Set(ids).size).toBe(4);
+  });
+
+  test('a run knows nothing of the one before', async () => {
+    await execute({ code: 'globalThis.left = 1; let also = 2; Array.prototype.mine = 3' });
+    expect(await resultOf({ code: '[typeof left, typeof also, typeof [].mine]' })).toEqual([
+      'undefined',
+      'undefined',
+      'undefined',
+    ]);
+    await execute({ language: 'python', code: 'left = 1\nimport json\njson.mine = 2' });
+    expect(
+      await resultOf({ language: 'python', code: 'import json\n["left" in globals(), hasattr(json, "mine")]' }),
+    ).toEqual([false, false]);
+  });
+});
+
+describe('a run that fails', () => {
+  test.each([
+    ['throws', { code: 'null.x' }, 500, 'FUNCTION_ERROR', /^TypeError: /],
+    [
+      'runs too long',
+      { code: 'for (;;);', timeout: '100ms' },
+      504,
+      'FUNCTION_TIMEOUT',
+      /^the code ran longer than its timeout of 100 ms/,
+    ],
+    ['computes too much', { code: 'for (;;);', cpu: 1_000_000 }, 504, 'FUNCTION_CPU_LIMIT', /^the code used more/],
+    [
+      'needs too much memory',
+      { code: 'const a = []; for (;;) a.push(new Uint8Array(2e6))', memory: '16MB' },
+      507,
+      'FUNCTION_OUT_OF_MEMORY',
+      /^the code needs more/,
+    ],
+    ['gives what JSON can not say', { code: '10n' }, 500, 'INVALID_RESULT', /BigInt/],
+    ['is no JavaScript', { code: 'let = = 1' }, 422, 'INVALID_FUNCTION', /^SyntaxError/],
+    ['is no TypeScript', { code: 'let a: = 1', language: 'ts' }, 422, 'INVALID_FUNCTION', /main\.ts:1/],
+  ])('%s: the answer says so', async (_what, request, status, code, message) => {
+    const ran = await execute(request);
+    expect([ran.status, ran.body.code]).toEqual([status, code]);
+    expect(ran.body.message).toMatch(message);
+    expect(JSON.stringify(ran.body)).not.toMatch(/node_modules|\/work\/|evaluate\.ts|at handler/);
+  });
+});
+
+describe('a policy', () => {
+  test.each([
+    ['timeout', { code: '1', timeout: '11s' }, 11_000, 10_000],
+    ['memory', { code: '1', memory: '256MB' }, 268_435_456, 134_217_728],
+    ['cpu', { code: '1', cpu: 10_000_000_001 }, 10_000_000_001, 10_000_000_000],
+    ['http.allow', { code: '1', http: { allow: ['example.com'] } }, ['example.com'], []],
+    ['env', { code: '1', env: ['SECRET'] }, ['SECRET'], []],
+    ['code', { code: `/*${'x'.repeat(70_000)}*/` }, 70_004, 65_536],
+    ['code', { code: '1', dependencies: { big: `/*${'x'.repeat(70_000)}*/` } }, 70_005, 65_536],
+    ['input', { code: '1', input: 'x'.repeat(1_100_000) }, 1_100_002, 1_048_576],
+  ])('refuses by its rule %s before anything runs', async (rule, request, given, allowed) => {
+    const { status, body } = await execute(request);
+    expect([status, body.code, body.details]).toEqual([
+      403,
+      'POLICY_REFUSED',
+      { policy: 'default', rule, given, allowed },
+    ]);
+    expect(body.message).toContain(`refuses the run: ${rule} is `);
+  });
+
+  test('allows nothing but computing where it says nothing', async () => {
+    const run = (code: string) => execute({ code });
+    expect((await run("await fetch('https://example.com/')")).body.message).toMatch(/example\.com/);
+    expect((await run("await db.query('select 1')")).body.message).toBe(
+      'PolicyError: the policy of this run allows no database',
+    );
+    expect((await run('await db.transaction(async () => {})')).status).toBe(500);
+    expect((await run("[env('PATH') ?? null, env('DATABASE_URL') ?? null]")).body.result).toEqual([null, null]);
+  });
+
+  test('gives what its rules allow', async () => {
+    const rules = { languages: ['javascript'], roles: ['anon'], env: ['NAME'], timeout: '1s', memory: '32MB' };
+    const allowed = await keyWith('more', rules);
+    expect((await execute({ code: "(await db.query('select 1 as one'))[0].one" }, allowed)).body.result).toBe(1);
+    expect((await execute({ language: 'python', code: '1' }, allowed)).body.details).toMatchObject({
+      rule: 'languages',
+    });
+    expect((await execute({ code: 'for(;;);' }, allowed)).body.message).toMatch(/timeout of 1000 ms/);
+    expect((await execute({ code: '1', env: ['NAME', 'OTHER'] }, allowed)).body.details).toMatchObject({
+      rule: 'env',
+      given: ['OTHER'],
+    });
+  });
+
+  test('is taken at once when it changes, and by whoever has it', async () => {
+    const changing = await keyWith('changing', { code: '10B' });
+    expect((await execute({ code: '1234567890 + 1' }, changing)).body.code).toBe('POLICY_REFUSED');
+    await node.admin('PUT', '/policies/changing', { code: '1KB' });
+    expect((await execute({ code: '1234567890 + 1' }, changing)).body.result).toBe(1_234_567_891);
+    expect((await node.admin('DELETE', '/policies/changing')).body).toMatchObject({ code: 'CONFLICT' });
+    expect((await node.admin('DELETE', '/policies/none')).status).toBe(404);
+  });
+
+  test('is refused where it says what there is not', async () => {
+    for (const rules of [{ timeout: 'never' }, { codes: 1 }, { http: { allow: ['a b'] } }, { roles: ['postgres'] }, []])
+      expect((await node.admin('PUT', '/policies/odd', rules)).status).toBe(400);
+    expect((await node.admin('PUT', '/policies/Odd%20Name', {})).status).toBe(400);
+    expect((await node.admin('POST', '/api-keys', { name: 'k', policy: 'none' })).body.message).toBe(
+      "there is no policy 'none'",
+    );
+  });
+});
+
+describe('who may run code', () => {
+  test('is who has an API key with a policy', async () => {
+    const without = await makeKey();
+    const [nobody, token, keyless] = await Promise.all([
+      execute({ code: '1' }, ''),
+      node.token().then((jwt) => execute({ code: '1' }, jwt)),
+      execute({ code: '1' }, without),
+    ]);
+    expect([nobody.status, token.status, keyless.status]).toEqual([401, 401, 403]);
+    expect(keyless.body.message).toBe('this API key has no policy, so it runs no code of its own');
+  });
+
+  test('is counted against the rate of the key before its code is looked at', async () => {
+    const slow = await makeKey({ policy: 'default', rate: { limit: 2, window_seconds: 86_400 } });
+    const ran = [
+      await execute({ code: '1' }, slow),
+      await execute('no JSON', slow),
+      await execute({ code: '1' }, slow),
+    ];
+    expect(ran.map(({ status }) => status)).toEqual([200, 400, 429]);
+    expect(ran[0]?.headers.get('ratelimit-remaining')).toBe('1');
+    expect(ran[2]?.headers.get('retry-after')).toMatch(/^\d+$/);
+  });
+
+  test('runs as many at once as the policy says, and the others wait', async () => {
+    const narrow = await keyWith('narrow', { concurrency: 1 });
+    const code = 'const from = Date.now(); await new Promise((done) => setTimeout(done, 30)); [from, Date.now()]';
+    const ran = await Promise.all([1, 2, 3].map(() => execute({ code }, narrow)));
+    const times = ran.map(({ body }) => body.result as [number, number]).sort(([a], [b]) => a - b);
+    for (const [index, [from]] of times.entries())
+      if (index > 0) expect(from).toBeGreaterThanOrEqual(times[index - 1]![1]);
+  });
+});
+
+describe('a request that is none', () => {
+  test.each([
+    ['no JSON', '{', 400, 'INVALID_BODY', /JSON/],
+    ['no object', '[]', 400, 'INVALID_REQUEST', /has to be a JSON object/],
+    ['no code', {}, 400, 'INVALID_REQUEST', /code: text/],
+    [
+      'an unknown field',
+      { code: '1', tiemout: 1 },
+      400,
+      'INVALID_REQUEST',
+      /tiemout: unknown; there are language, code/,
+    ],
+    [
+      'an unknown language',
+      { code: '1', language: 'ruby' },
+      400,
+      'INVALID_REQUEST',
+      /one of javascript, typescript, python, assemblyscript/,
+    ],
+    ['a module of WebAssembly', { code: '1', language: 'wasm' }, 400, 'INVALID_REQUEST', /one of/],
+    ['a timeout without a unit', { code: '1', timeout: '5' }, 400, 'INVALID_REQUEST', /timeout: a duration from/],
+    [
+      'a name of a module that is none',
+      { code: '1', dependencies: { '../x': '1' } },
+      400,
+      'INVALID_REQUEST',
+      /dependencies/,
+    ],
+  ])('is refused with what is wrong: %s', async (_what, body, status, code, message) => {
+    const ran = await execute(body);
+    expect([ran.status, ran.body.code]).toEqual([status, code]);
+    expect(ran.body.message).toMatch(message);
+  });
+
+  test('of a GET there is no route', async () => {
+    expect((await node.call('/execute')).status).toBe(404);
+  });
+});
+
+describe('the cache of results', () => {
+  const cached = (body: Record<string, unknown>, as = key) => execute({ cache: true, ...body }, as);
+
+  test('gives the answer of the same run again, and says so', async () => {
+    const run = { code: 'console.log("once"); input.map((x) => x * 2)', input: [1, 2] };
+    const [first, again] = [await cached(run), await cached(run)];
+    expect(first.body).toMatchObject({ cached: false, cache: 'stored', result: [2, 4] });
+    expect(again.body).toEqual({ ...first.body, cached: true, cache: 'hit' });
+  });
+
+  test.each([
+    ['a clock', 'Date.now()', 'it looked at a clock'],
+    ['a date', 'new Date().getFullYear() > 2000', 'it looked at a clock'],
+    ['a timer with a clock', 'performance.now() >= 0', 'it looked at a clock'],
+    ['Math.random', 'Math.random() < 2', 'it drew randomness'],
+    ['a UUID', 'crypto.randomUUID().length', 'it drew randomness'],
+    ['a host call', 'await fetch("https://example.com/").catch(() => 1)', 'it called a host function'],
+  ])('keeps nothing of a run with %s', async (_what, code, reason) => {
+    for (let times = 0; times < 2; times++)
+      expect((await cached({ code })).body).toMatchObject({ cached: false, cache: `not cacheable: ${reason}` });
+  });
+
+  test('keeps nothing of a Python run with a clock or randomness, and keeps what has neither', async () => {
+    const caches = async (code: string) => (await cached({ language: 'python', code })).body.cache;
+    expect(await caches('import time\ntime.time() > 0')).toBe('not cacheable: it looked at a clock');
+    expect(await caches('import random\nrandom.random() < 2')).toBe('not cacheable: it drew randomness');
+    expect(await caches('import uuid\nlen(str(uuid.uuid4()))')).toBe('not cacheable: it drew randomness');
+    expect(await caches('sorted({"b", "a"})')).toBe('stored');
+    expect(await caches('sorted({"b", "a"})')).toBe('hit');
+  });
+
+  test('keeps no failure', async () => {
+    for (let times = 0; times < 2; times++) expect((await cached({ code: 'null.x' })).body.cached).toBe(false);
+  });
+
+  test('tells runs apart by input, limits and API key', async () => {
+    const other = await makeKey({ policy: 'default' });
+    const run = { code: 'typeof input' };
+    const caches = [
+      (await cached({ ...run, input: 1 })).body.cache,
+      (await cached({ ...run, input: 2 })).body.cache,
+      (await cached({ ...run, input: 1, memory: '32MB' })).body.cache,
+      (await cached({ ...run, input: 1 }, other)).body.cache,
+      (await cached({ ...run, input: 1 })).body.cache,
+    ];
+    expect(caches).toEqual(['stored', 'stored', 'stored', 'stored', 'hit']);
+  });
+
+  test('lets one of many run that come for the same at once', async () => {
+    const code = `let n = 0; for (let i = 0; i < 3e5; i++) n += i; n + ${Math.random()}`;
+    const ran = await Promise.all(Array.from({ length: 12 }, () => cached({ code })));
+    expect(ran.filter(({ body }) => body.cache === 'stored')).toHaveLength(1);
+    expect(new Set(ran.map(({ body }) => body.invocation_id)).size).toBe(1);
+  });
+
+  test('is shared by the nodes of a database', async () => {
+    const run = { code: '"for all nodes"' };
+    const first = await cached(run);
+    await expect
+      .poll(async () => (await db.pool.query('select 1 from postern.execute_results')).rowCount)
+      .toBeGreaterThan(0);
+    const other = await startTestPostern(db);
+    try {
+      const headers = { 'content-type': 'application/json', authorization: `Bearer ${key}` };
+      const answer = await other.call('/execute', {
+        method: 'POST',
+        headers,
+        body: JSON.stringify({ ...run, cache: true }),
+      });
+      expect(await answer.json()).toEqual({ ...first.body, cached: true, cache: 'hit' });
+    } finally {
+      await other.stop();
+    }
+  });
+});

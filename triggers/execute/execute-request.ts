@@ -1,0 +1,62 @@
+/** The body of `POST /execute`, checked: a field that nobody reads would be a limit that does not hold. */
+
+import { z } from 'zod';
+import { duration, EVALUATED_LANGUAGES, type EvaluatedLanguage, languageNamed, size } from '../../invoker/index.ts';
+import { PosternError } from '../../runtime/index.ts';
+
+const MB = 2 ** 20;
+const LANGUAGE_TEXT = `one of ${EVALUATED_LANGUAGES.join(', ')}`;
+const MODULE_NAME = /^(?:@[a-z0-9._-]+\/)?[A-Za-z0-9._-]{1,100}$/;
+
+const schema = z.strictObject({
+  language: z
+    .string({ error: LANGUAGE_TEXT })
+    .transform((name) => languageNamed(name))
+    .refine((language): language is EvaluatedLanguage => EVALUATED_LANGUAGES.some((one) => one === language), {
+      error: LANGUAGE_TEXT,
+    })
+    .default('javascript'),
+  code: z.string({ error: 'text' }).min(1, { error: 'text that is not empty' }),
+  input: z.unknown().optional(),
+  timeout: duration(1, 300_000).optional(),
+  memory: size(16 * MB, 512 * MB).optional(),
+  cpu: z.int().min(1).optional(),
+  http: z.strictObject({ allow: z.array(z.string().max(300)).max(100).default([]) }).default({ allow: [] }),
+  env: z.array(z.string().max(128)).max(100).default([]),
+  cache: z.boolean().default(false),
+  dependencies: z
+    .record(
+      z.string().regex(MODULE_NAME),
+      z.union([z.string(), z.strictObject({ source: z.string() }).transform(({ source }) => source)]),
+    )
+    .default({}),
+});
+
+export interface ExecuteRequest {
+  readonly language: EvaluatedLanguage;
+  readonly code: string;
+  readonly timeoutMs: number | undefined;
+  readonly memoryBytes: number | undefined;
+  readonly cpu: number | undefined;
+  readonly http: { readonly allow: readonly string[] };
+  readonly env: readonly string[];
+  readonly cache: boolean;
+  readonly dependencies: Readonly<Record<string, string>>;
+  readonly inputJson: string;
+}
+
+/** Throws INVALID_REQUEST that names the field and what it may be. */
+export function readExecuteRequest(body: unknown): ExecuteRequest {
+  const parsed = schema.safeParse(body);
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map((issue) => {
+      if (issue.code === 'unrecognized_keys')
+        return `${issue.keys.join(', ')}: unknown; there are ${Object.keys(schema.shape).join(', ')}`;
+      const field = issue.path.join('.');
+      return field === '' ? 'the body has to be a JSON object' : `${field}: ${issue.message}`;
+    });
+    throw new PosternError('INVALID_REQUEST', problems.join('; ').slice(0, 1_000));
+  }
+  const { input, timeout, memory, cpu, ...rest } = parsed.data;
+  return { ...rest, timeoutMs: timeout, memoryBytes: memory, cpu, inputJson: JSON.stringify(input ?? null) };
+}

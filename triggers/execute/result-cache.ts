@@ -1,0 +1,115 @@
+/**
+ * Results of runs that were seen to depend on nothing but code, input, limits and engine: no host call, no look at a clock, no
+ * randomness, metered CPU, a normal end. In memory for this node, in Postgres for the others. Both are bounded and forget.
+ */
+
+import { hash } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
+import type { Pool } from 'pg';
+import { type RetentionRule, timedQuery } from '../../database/index.ts';
+import type { InvocationResult } from '../../invoker/index.ts';
+
+export const DEFAULT_TTL_MS = 5 * 60_000;
+const MAX_ENTRIES = 10_000;
+const MAX_MEMORY_BYTES = 32 * 2 ** 20;
+/** A larger answer is made again sooner than it is read. */
+const MAX_ANSWER_BYTES = 256 * 2 ** 10;
+const QUERY_TIMEOUT_MS = 2_000;
+
+export const EXECUTE_RESULTS_RETENTION: RetentionRule = {
+  what: 'results of runs',
+  table: 'execute_results',
+  orderBy: 'expires_at',
+  where: 'expires_at <= now()',
+  batchRows: 500,
+};
+
+export interface ResultCacheOptions {
+  readonly pool: Pool;
+  readonly onError: (error: Error) => void;
+}
+
+export class ResultCache {
+  readonly #options: ResultCacheOptions;
+  readonly #memory = new LRUCache<string, string>({
+    max: MAX_ENTRIES,
+    maxSize: MAX_MEMORY_BYTES,
+    sizeCalculation: (answer) => answer.length + 200,
+  });
+  /** By key: runs whose outcome others wait for. */
+  readonly #underWay = new Map<string, Promise<unknown>>();
+
+  constructor(options: ResultCacheOptions) {
+    this.#options = options;
+  }
+
+  /** Undefined where nothing is kept, or Postgres does not answer. */
+  async find(key: string): Promise<string | undefined> {
+    const known = this.#memory.get(key);
+    if (known !== undefined) return known;
+    try {
+      const { rows } = await timedQuery<{ answer: string; left_ms: number }>(this.#options.pool, QUERY_TIMEOUT_MS, {
+        text: FIND,
+        values: [Buffer.from(key, 'hex')],
+      });
+      const [row] = rows;
+      if (row === undefined) return undefined;
+      this.#memory.set(key, row.answer, { ttl: Math.max(1, row.left_ms) });
+      return row.answer;
+    } catch (error) {
+      this.#options.onError(error as Error);
+      return undefined;
+    }
+  }
+
+  /** In the background: nobody waits for Postgres. */
+  keep(key: string, answer: string, ttlMs = DEFAULT_TTL_MS): void {
+    if (answer.length > MAX_ANSWER_BYTES) return;
+    this.#memory.set(key, answer, { ttl: ttlMs });
+    const query = { text: KEEP, values: [Buffer.from(key, 'hex'), answer, ttlMs] };
+    void timedQuery(this.#options.pool, QUERY_TIMEOUT_MS, query).catch(this.#options.onError);
+  }
+
+  /**
+   * Of those who come for the same at once, on this node, one runs it, and the others take what it kept. Where that was
+   * nothing, each runs its own.
+   */
+  async single<T>(key: string, run: () => Promise<T>, kept: () => Promise<T | undefined>): Promise<T> {
+    const first = this.#underWay.get(key);
+    if (first !== undefined) {
+      await first;
+      return (await kept()) ?? run();
+    }
+    const running = run();
+    const over = running.then(ignore, ignore);
+    this.#underWay.set(key, over);
+    try {
+      return await running;
+    } finally {
+      this.#underWay.delete(key);
+    }
+  }
+}
+
+function ignore(): void {}
+
+export function keyOf(parts: readonly (string | number)[]): string {
+  return hash('sha256', JSON.stringify(parts), 'hex');
+}
+
+/** Why a result may not be kept; undefined where it may. */
+export function uncacheable({ outcome, usage }: InvocationResult): string | undefined {
+  if (outcome !== 'ok') return 'it did not end well';
+  if (usage.hostCalls > 0) return 'it called a host function';
+  if (usage.clockReads > 0) return 'it looked at a clock';
+  if (usage.randomBytes > 0) return 'it drew randomness';
+  return undefined;
+}
+
+const FIND = `
+  select answer, (extract(epoch from expires_at - now()) * 1000)::float8 as left_ms
+    from postern.execute_results where key = $1 and expires_at > now()`;
+const KEEP = `
+  insert into postern.execute_results (key, answer, expires_at)
+  values ($1, $2, now() + $3 * interval '1 millisecond')
+  on conflict (key) do update set answer = excluded.answer, expires_at = excluded.expires_at`;
