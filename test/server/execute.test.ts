@@ -142,6 +142,18 @@ describe('POST /execute', () => {
     expect(JSON.stringify(body)).not.toContain('Traceback');
   });
 
+  test("an error's place is the innermost line of the code itself", async () => {
+    const python = 'import json\ndef f(x):\n    return json.loads(x)\n\nf("{")';
+    expect((await execute({ language: 'python', code: python })).body).toMatchObject({
+      name: 'JSONDecodeError',
+      line: 3,
+    });
+    const script = "function f(x) {\n  return JSON.parse(x);\n}\nawait 0;\n\nf('{')";
+    expect((await execute({ code: script })).body).toMatchObject({ name: 'SyntaxError', line: 2 });
+    const handler = 'export function handler() {\n\n  throw new RangeError("x");\n}';
+    expect((await execute({ code: handler })).body).toMatchObject({ name: 'RangeError', line: 3, column: 13 });
+  });
+
   test('compiles AssemblyScript once for the same code', async () => {
     const code = 'export function handler(event: string): string { return event + "!"; }';
     const first = await execute({ language: 'assemblyscript', code, input: 21 });

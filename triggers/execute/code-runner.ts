@@ -77,8 +77,12 @@ const DEFAULT_TIMEOUT_MS = 5_000;
 const DEFAULT_MEMORY_BYTES = 64 * 2 ** 20;
 const DEFAULTS = parseFunctionConfig({ name: 'execute' });
 const STDERR: ReadonlySet<string> = new Set(['WARN', 'ERROR']);
-/** Where the evaluator's stack names the code. */
-const FRAME = /(?:<input>|<evalScript>|<eval>|main\.py", line |main\.py):?(\d+)(?::(\d+))?/;
+/**
+ * How stacks name the code: innermost frame first in JavaScript, last in Python. Without the brackets it is a place in a text
+ * that `JSON.parse` was given.
+ */
+const SCRIPT_FRAME = /\(<input>:(\d+):(\d+)\)/;
+const PYTHON_FRAME = /.*File "main\.py", line (\d+)/s;
 
 export class CodeRunner {
   readonly #options: CodeRunnerOptions;
@@ -238,7 +242,7 @@ function failure(
 }
 
 function placeOf(stack: string | undefined, code: PreparedCode): { line?: number; column?: number } {
-  const match = stack === undefined ? null : FRAME.exec(stack);
+  const match = stack === undefined ? null : (SCRIPT_FRAME.exec(stack) ?? PYTHON_FRAME.exec(stack));
   if (match === null) return {};
   const [line, column] = [Number(match[1]), match[2] === undefined ? undefined : Number(match[2])];
   const place = code.locate(line, column ?? 1);
