@@ -71,7 +71,9 @@ function eventOf(request: InvocationRequest): { new: { id: number; customer: str
   return JSON.parse(request.eventJson);
 }
 
-function eventsOf(request: InvocationRequest): { new: { id: number; customer: string }; event_id: string }[] {
+function eventsOf(
+  request: InvocationRequest,
+): { new: { id: number; customer: string }; event_id: string; attempt: number }[] {
   return JSON.parse(request.eventJson).events;
 }
 
