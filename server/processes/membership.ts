@@ -2,7 +2,6 @@
 
 import cluster from 'node:cluster';
 import { joinPages } from './join-pages.ts';
-import { MemberFailed } from './member.ts';
 import type { FromMember, ToMember } from './messages.ts';
 
 /** Set by the first process for each of the others. */
@@ -28,7 +27,7 @@ export class Membership {
     this.#alone.promise.catch(() => {});
     process.once('disconnect', () => {
       this.#stop.abort();
-      this.#alone.reject(new MemberFailed(`the first process ended before process ${number} served`, 1));
+      this.#alone.reject(new Error(`the first process ended before process ${number} served`));
     });
     // Else Node ends this process with its channel, in the middle of what it answers.
     cluster.worker!.on('disconnect', () => {
@@ -42,8 +41,8 @@ export class Membership {
   }
 
   /**
-   * Waits for the port, which the first process opens. If that is gone there will be no answer, and no error either: rejects
-   * with MemberFailed.
+   * Waits for the port, which the first process opens. Where that is gone Node gives no answer, and no error either: this
+   * rejects then.
    */
   opened<T>(port: Promise<T>): Promise<T> {
     return Promise.race([port, this.#alone.promise]);
