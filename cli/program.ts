@@ -72,7 +72,7 @@ export function createProgram(io: CommandIo): Command {
         getOutHelpWidth: () => 100,
         getErrHelpWidth: () => 100,
       })
-      .showHelpAfterError(`(postern ${command === program ? '' : `${command.name()} `}--help shows what is allowed)`);
+      .showHelpAfterError(`(${pathOf(command)} --help shows what is allowed)`);
   }
   return program;
 }
@@ -80,6 +80,11 @@ export function createProgram(io: CommandIo): Command {
 function* withChildren(command: Command): Generator<Command> {
   yield command;
   for (const child of command.commands) yield* withChildren(child);
+}
+
+/** As it is typed: `postern events discard`. */
+function pathOf(command: Command): string {
+  return command.parent === null ? command.name() : `${pathOf(command.parent)} ${command.name()}`;
 }
 
 function report(error: unknown, argv: readonly string[], io: CommandIo): number {

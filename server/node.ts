@@ -350,7 +350,8 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   };
   shutdown.add('open connections', async () => app.server.closeAllConnections());
   shutdown.add('http', closeHttp, DRAIN_HTTP_MS);
-  await app.listen({ host: options.host, port: options.port });
+  const opened = app.listen({ host: options.host, port: options.port });
+  await (membership?.opened(opened) ?? opened);
   const { port } = app.server.address() as { port: number };
   return {
     url: `http://${options.host.includes(':') ? `[${options.host}]` : options.host}:${port}`,

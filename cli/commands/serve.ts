@@ -62,6 +62,9 @@ async function serveAsMember(
     const running = await startServer(options, output, { membership });
     membership.serving(running.url);
     await runUntilStopped(running, AbortSignal.any([io.signal, membership.stopped]), output);
+  } catch (error) {
+    // It was to end anyway: the first process is gone.
+    if (!membership.stopped.aborted) throw error;
   } finally {
     membership.leave();
   }

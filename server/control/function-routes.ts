@@ -4,7 +4,13 @@ import { isUtf8 } from 'node:buffer';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { isUuid } from '../../database/index.ts';
-import type { Deployer, FunctionStore, FunctionSummary, InvocationReader } from '../../invoker/functions/index.ts';
+import type {
+  Deployer,
+  Deployment,
+  FunctionStore,
+  FunctionSummary,
+  InvocationReader,
+} from '../../invoker/functions/index.ts';
 import { splitManifest } from '../../invoker/functions/index.ts';
 import { mergeConfigs } from '../../invoker/index.ts';
 import { PosternError } from '../../runtime/index.ts';
@@ -78,7 +84,7 @@ export function functionRoutes(app: FastifyInstance, options: FunctionRoutesOpti
         name: deployment.name,
         version: deployment.version,
         created: deployment.created,
-        url: `/functions/v1/invoke/${deployment.name}`,
+        ...addressOf(deployment),
         warnings: deployment.warnings,
       };
     },
@@ -214,4 +220,11 @@ function toSummary(
     created_at: createdAt,
     updated_at: updatedAt,
   };
+}
+
+/** Where it is called or sent to; nothing for one that only rows and schedules fire. */
+function addressOf({ name, config }: Deployment): { readonly url?: string } {
+  const types = new Set(config.triggers.map(({ type }) => type));
+  if (types.has('http')) return { url: `/functions/v1/invoke/${name}` };
+  return types.has('webhook') ? { url: `/functions/v1/webhook/${name}` } : {};
 }

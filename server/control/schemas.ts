@@ -43,7 +43,7 @@ export const deployed = z.object({
   name: text,
   version: z.int(),
   created: z.boolean().describe('false where this version was there already'),
-  url: text,
+  url: text.optional().describe('where it is called or webhooks are sent to; absent without such a trigger'),
   warnings: z.array(text),
 });
 

@@ -16,6 +16,7 @@ export class Membership {
   /** From 1. The process that takes the place of one that died has its number. */
   readonly number: number;
   readonly #stop = new AbortController();
+  readonly #alone = Promise.withResolvers<never>();
   readonly #asked = new Map<number, (pages: readonly string[]) => void>();
   #own: MetricsPage | undefined;
   #questions = 0;
@@ -23,7 +24,11 @@ export class Membership {
   constructor(number: number) {
     this.number = number;
     process.on('message', (message: ToMember) => this.#onMessage(message));
-    process.once('disconnect', () => this.#stop.abort());
+    this.#alone.promise.catch(() => {});
+    process.once('disconnect', () => {
+      this.#stop.abort();
+      this.#alone.reject(new Error(`the first process ended before process ${number} served`));
+    });
     // Else Node ends this process with its channel, in the middle of what it answers.
     cluster.worker!.on('disconnect', () => {
       cluster.worker!.exitedAfterDisconnect = true;
@@ -33,6 +38,14 @@ export class Membership {
   /** Aborted when the first process says so, or is gone. */
   get stopped(): AbortSignal {
     return this.#stop.signal;
+  }
+
+  /**
+   * Waits for the port, which the first process opens. Where that is gone Node gives no answer, and no error either: this
+   * rejects then.
+   */
+  opened<T>(port: Promise<T>): Promise<T> {
+    return Promise.race([port, this.#alone.promise]);
   }
 
   serving(url: string): void {

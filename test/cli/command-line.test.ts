@@ -69,7 +69,8 @@ describe('wrong usage exits 2 and says what is allowed', () => {
   test.each<[string[], RegExp]>([
     [['deplyo'], /unknown command 'deplyo'[\s\S]*Did you mean deploy/],
     [['list', '--jsn'], /unknown option '--jsn'[\s\S]*Did you mean --json/],
-    [['delete'], /missing required argument 'name'/],
+    [['delete'], /missing required argument 'name'\n\(postern delete --help shows/],
+    [['events', 'discard'], /missing required argument 'ids'\n\(postern events discard --help shows/],
     [['list', '--url', 'ftp://x'], /Give an http or https URL/],
     [['rollback', 'hello', '--to', '0'], /Give a whole number from 1/],
     [['dev', '--port', '70000'], /Give a port from 0 \(a free one\) to 65535/],

@@ -32,10 +32,14 @@ interface Group {
   url: string;
 }
 
-async function serve(): Promise<Group> {
-  const cli = spawnCli(['serve', '--processes', '2', '--port', '0', '--executors', '2'], {
+function spawnServe(): Group['cli'] {
+  return spawnCli(['serve', '--processes', '2', '--port', '0', '--executors', '2'], {
     env: { ...SERVE_SECRETS, DATABASE_URL: db.url, POSTERN_EVENT_LEASE_MS: '2000' },
   });
+}
+
+async function serve(): Promise<Group> {
+  const cli = spawnServe();
   const group: Group = { cli, url: '' };
   groups.push(group);
   await cli.prints(/Postern serves on http:\/\/127\.0\.0\.1:\d+/);
@@ -216,6 +220,19 @@ test('when the first process is killed the others finish what is under way, and 
   await expect.poll(() => processes.filter(isAlive), { timeout: 30_000 }).toEqual([]);
   // They have given back what they held, as in any other stop.
   expect((await db.pool.query('select from postern.nodes where pid = any($1)', [processes])).rowCount).toBe(0);
+});
+
+test('a process that is still starting when the first one is killed ends too', { timeout: TIMEOUT_MS }, async () => {
+  const { child } = spawnServe();
+  const registered = async () => {
+    const pids = await childrenOf(child.pid!);
+    return (await db.pool.query('select from postern.nodes where pid = $1', [pids[1]])).rowCount;
+  };
+  // It has a while to go then to the port.
+  await expect.poll(registered, { timeout: 60_000, interval: 5 }).toBe(1);
+  const processes = await descendantsOf(child.pid!);
+  child.kill('SIGKILL');
+  await expect.poll(() => processes.filter(isAlive), { timeout: 30_000 }).toEqual([]);
 });
 
 test('a signal to all processes at once, as a service manager sends it, is one stop', {

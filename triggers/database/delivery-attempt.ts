@@ -10,7 +10,7 @@ import { kindOf } from './event-format.ts';
 import type { Setback } from './event-store.ts';
 import type { HeldEvent, HeldEvents } from './held-events.ts';
 import { depthOf } from './leased-event.ts';
-import { DEFAULT_POLICY, type DeliveryPolicy, refuseToRun, setbackOf } from './retry-policy.ts';
+import { DEFAULT_POLICY, type DeliveryPolicy, handBack, refuseToRun, setbackOf } from './retry-policy.ts';
 import type { Settler } from './settler.ts';
 import type { TriggerOptions } from './trigger-options.ts';
 import type { WriterClaims } from './writer-claims.ts';
@@ -140,6 +140,9 @@ export class DeliveryAttempts {
     // What has to come together again waits together, and dies together.
     const leader = options.transaction === true ? mostTried(entries) : undefined;
     const common = leader && setbackOf(leader.event, failure, policy);
+    // Of a key one event has failed; what comes again with it must not die of that.
+    const keyed = entries[0]!.event.orderingKey !== null && common === undefined;
+    const culprit = result.outcome === 'ok' && keyed ? [...reported][0] : undefined;
     const stopped = result.outcome === 'canceled' && entries.some((entry) => entry.lost);
     if (options.transaction === true && failed.size === 0) {
       // Where one is lost the others' leases run out, and they come again with it.
@@ -149,6 +152,10 @@ export class DeliveryAttempts {
     for (const entry of entries) {
       if (!failed.has(entry)) {
         if (!entry.lost) settler.finish(entry.event);
+        continue;
+      }
+      if (culprit !== undefined && entry !== culprit) {
+        setBack(entry, handBack(entry.event));
         continue;
       }
       const own = common === undefined ? setbackOf(entry.event, failure, policy) : { ...common, event: entry.event };

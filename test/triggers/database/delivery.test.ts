@@ -71,7 +71,9 @@ function eventOf(request: InvocationRequest): { new: { id: number; customer: str
   return JSON.parse(request.eventJson);
 }
 
-function eventsOf(request: InvocationRequest): { new: { id: number; customer: string }; event_id: string }[] {
+function eventsOf(
+  request: InvocationRequest,
+): { new: { id: number; customer: string }; event_id: string; attempt: number }[] {
   return JSON.parse(request.eventJson).events;
 }
 
@@ -393,6 +395,26 @@ describe('a batch', () => {
     const ofA = seen.filter((ids) => !ids.includes(9));
     expect(ofA[0]).toEqual([1, 2, 3]);
     expect(ofA.slice(1).flat()).toEqual([2, 3]);
+  });
+
+  test('under an ordering key loses one that always fails and none of those behind it', async () => {
+    await installFunction(
+      db.pool,
+      trigger({ orderingKey: ['customer'], poisoned: 'skip', batch: { maxSize: 10, maxWaitMs: 0 } }),
+    );
+    const attempts: string[] = [];
+    const invoker = new FakeInvoker((request) => {
+      const events = eventsOf(request);
+      attempts.push(events.map(({ new: { id }, attempt }) => `${id}.${attempt}`).join(' '));
+      const bad = events.findIndex((event) => event.new.id === 2);
+      const failed = bad === -1 ? [] : events.slice(bad).map((event) => event.event_id);
+      return { response: { kind: 'value', json: JSON.stringify({ failed }) } };
+    });
+    const twice = { maxAttempts: 2, backoff: { initialMs: 1, factor: 1, maxMs: 1 } };
+    await insert([1, 'a'], [2, 'a'], [3, 'a'], [4, 'a']);
+    const { settled } = await dispatch(invoker, { retry: twice }, { pollMs: 10 });
+    await settled.until({ dead: 1, finished: 3 });
+    expect(attempts).toEqual(['1.1 2.1 3.1 4.1', '2.2 3.1 4.1', '3.1 4.1']);
   });
 });
 

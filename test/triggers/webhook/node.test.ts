@@ -69,7 +69,7 @@ test('WH-09 an accepted webhook runs its function once, whichever nodes the deli
       return { statusCode: 'not a status here', id: event.event_id };
     }`,
   });
-  expect(deployed.status).toBe(201);
+  expect(deployed).toMatchObject({ status: 201, body: { url: '/functions/v1/webhook/payments' } });
   const payload = JSON.stringify({ id: 'evt_9', type: 'charge.succeeded' });
   const header = Stripe.webhooks.generateTestHeaderString({ payload, secret: SECRET });
   const answers = await Promise.all(
