@@ -4,6 +4,11 @@
  * the least that a trigger with an outbox can be: one that inserts a constant into a table of one column, no index, no row.
  * No dispatcher runs, so nobody rings the doorbell: as it is for a writer while one is awake. The load comes from this
  * process, over `pg`, so its own time is in all. Run: `npm run bench -- capture`.
+ *
+ * Where the server's microseconds of a single-row transaction go, taken away one by one (one session, async commit, tmpfs; 21
+ * without a trigger, 47 more with capture): the call of a plpgsql trigger 6, the transition table 2, row_to_json 4, the least
+ * insert 8, definer and its two SETs 4, settings and doorbell 8, claims or none 2, the primary key and seq 5, the index by
+ * ordering key 3, and 5 for columns that a capture leaves null, 0.4 each. 0.7 × takes about 30.
  */
 
 import { chmod, mkdtemp, rm } from 'node:fs/promises';

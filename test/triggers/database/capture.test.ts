@@ -202,6 +202,32 @@ describe('what is captured', () => {
     expect((await captured(id))[0]?.new).toBe('{"at":"2026-02-06T09:00:00+00:00"}');
   });
 
+  test('ROW-03 the same text whichever one of the settings a session has changed', async () => {
+    await db.pool.query(
+      'create table t_setting (at timestamptz, dates daterange, span interval, bytes bytea, f4 float4, f8 float8)',
+    );
+    const { id } = await installFunction(db.pool, databaseTrigger({ table: 't_setting' }));
+    const changes = [
+      // The first agrees with UTC in winter, the second since 1912.
+      ...['Europe/London', 'Africa/Abidjan', 'UTC', 'GMT', 'Etc/UTC'].map((zone) => `timezone = '${zone}'`),
+      ...['ISO, DMY', 'SQL', 'Postgres', 'German'].map((style) => `datestyle = '${style}'`),
+      ...['sql_standard', 'postgres_verbose', 'iso_8601'].map((style) => `intervalstyle = '${style}'`),
+      `bytea_output = 'escape'`,
+      ...[-15, 0, 2, 3].map((digits) => `extra_float_digits = ${digits}`),
+      'standard_conforming_strings = off',
+    ];
+    for (const change of changes) {
+      await inSession((client) =>
+        client.query(`set ${change}; insert into t_setting values ('1900-07-01 00:00:00+00', '[2026-02-06,2026-03-01)',
+          '1 day 02:00', decode('0001ff', 'hex'), 1.1::float4 / 3, 0.1::float8 + 0.2)`),
+      );
+    }
+    const expected =
+      '{"at":"1900-07-01T00:00:00+00:00","dates":"[2026-02-06,2026-03-01)","span":"1 day 02:00:00",' +
+      '"bytes":"\\\\x0001ff","f4":0.36666667,"f8":0.30000000000000004}';
+    expect((await captured(id)).map((row) => row.new)).toEqual(changes.map(() => expected));
+  });
+
   test('ROW-02 columns called __proto__ and constructor, as data', async () => {
     await db.pool.query('create table t_proto ("__proto__" text, "constructor" int)');
     const { id } = await installFunction(db.pool, databaseTrigger({ table: 't_proto' }));
