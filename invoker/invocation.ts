@@ -82,6 +82,15 @@ export interface Usage {
   readonly randomBytes: number;
 }
 
+/** Where a receipt is in its node's chain, and what it says: see `receipts/receipt.ts`. */
+export interface ReceiptReference {
+  readonly chain: string;
+  readonly seq: number;
+  /** SHA-256 of `text`, in hex. */
+  readonly hash: string;
+  readonly text: string;
+}
+
 export interface InvocationResult {
   readonly invocationId: string;
   readonly functionName: string;
@@ -95,6 +104,8 @@ export interface InvocationResult {
   /** With atomic delivery: the events are acknowledged, and what the invocation changed is committed. */
   readonly acknowledged?: true;
   readonly usage: Usage;
+  /** Where the node keeps receipts and the invocation is over; an answer that came before work behind it has none. */
+  readonly receipt?: ReceiptReference;
 }
 
 /** The one way to run a deployed function. Never rejects: every failure is a result. */

@@ -11,6 +11,7 @@ import type { AuditLog } from './audit-log.ts';
 import { auditRoutes } from './audit-routes.ts';
 import { type EventAdmin, eventRoutes } from './event-routes.ts';
 import { type FunctionRoutesOptions, functionRoutes } from './function-routes.ts';
+import { keyRoutes, type ReceiptRoutesOptions, receiptRoutes } from './receipt-routes.ts';
 import { scheduleRoutes } from './schedule-routes.ts';
 import { type SecretRoutesOptions, secretRoutes } from './secret-routes.ts';
 import { type StatusRoutesOptions, statusRoutes } from './status-routes.ts';
@@ -19,6 +20,7 @@ export interface ControlApiOptions
   extends FunctionRoutesOptions,
     SecretRoutesOptions,
     ApiKeyRoutesOptions,
+    ReceiptRoutesOptions,
     StatusRoutesOptions {
   readonly events: EventAdmin;
   readonly access: AdminAccess;
@@ -49,6 +51,7 @@ export async function controlApi(app: FastifyInstance, options: ControlApiOption
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
   const access = auditedAccess(options.access, options.audit);
   statusRoutes(app, { ...options, access });
+  keyRoutes(app, options);
   await app.register(async (guarded) => {
     auditHooks(guarded, access, options.audit);
     guarded.addHook('onRequest', async ({ raw }) => {
@@ -60,6 +63,7 @@ export async function controlApi(app: FastifyInstance, options: ControlApiOption
     eventRoutes(guarded, options.events);
     secretRoutes(guarded, options);
     apiKeyRoutes(guarded, options);
+    receiptRoutes(guarded, options);
     auditRoutes(guarded, options.audit);
   });
 }
