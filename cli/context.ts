@@ -87,6 +87,11 @@ export function wholeNumber(min: number, max: number): (text: string) => number 
   return (text) => parseWhole(text, min, max, `a whole number from ${min} to ${max}`);
 }
 
+/** Of a receipt in its chain. */
+export function parseSeq(text: string): number {
+  return parseWhole(text, 0, 999_999_999, 'the seq of a receipt');
+}
+
 function parseWhole(text: string, min: number, max: number, allowed: string): number {
   const value = Number(text);
   if (/^\d{1,9}$/.test(text) && value >= min && value <= max) return value;

@@ -103,6 +103,9 @@ const auditSchema = z.looseObject({
 });
 export type AuditInfo = z.infer<typeof auditSchema>;
 
+const receiptChainSchema = z.looseObject({ chain: text, first: z.number(), last: z.number(), from: text, to: text });
+export type ReceiptChainInfo = z.infer<typeof receiptChainSchema>;
+
 export interface ControlClientOptions {
   readonly url: string;
   readonly adminKey?: string | undefined;
@@ -189,6 +192,33 @@ export class ControlClient {
     return (await this.#json('GET', `/audit?limit=${limit}`, z.looseObject({ entries: z.array(auditSchema) }))).entries;
   }
 
+  async receiptChains(): Promise<readonly ReceiptChainInfo[]> {
+    const { chains } = await this.#json(
+      'GET',
+      '/receipts/chains',
+      z.looseObject({ chains: z.array(receiptChainSchema) }),
+    );
+    return chains;
+  }
+
+  /** A page of a chain's lines, and where the next one begins. */
+  async receipts(chain: string, from: number): Promise<{ readonly lines: string; readonly next: number | null }> {
+    const path = `/receipts?${new URLSearchParams({ chain, from: String(from) })}`;
+    const { response, text: lines } = await this.#send('GET', path);
+    const next = Number(/[?&]from=(\d+)>; rel="next"/.exec(response.headers.get('link') ?? '')?.[1]);
+    // A server that leads backwards would be asked for ever.
+    return { lines, next: next > from ? next : null };
+  }
+
+  /** One line. */
+  async receipt(invocation: string): Promise<string> {
+    return (await this.#send('GET', `/invocations/${encodeURIComponent(invocation)}/receipt`)).text;
+  }
+
+  signingKeys(): Promise<{ readonly keys: readonly unknown[] }> {
+    return this.#json('GET', '/keys', z.looseObject({ keys: z.array(z.unknown()) }));
+  }
+
   rotateSecrets(): Promise<Rotation> {
     return this.#json('POST', '/secrets/rotate', rotationSchema);
   }
@@ -239,6 +269,15 @@ export class ControlClient {
   }
 
   async #request(method: string, path: string, body?: unknown): Promise<unknown> {
+    return parseJson((await this.#send(method, path, body)).text);
+  }
+
+  /** Rejects with the server's refusal. */
+  async #send(
+    method: string,
+    path: string,
+    body?: unknown,
+  ): Promise<{ readonly response: Response; readonly text: string }> {
     const response = await this.#fetch(path, {
       method,
       headers: {
@@ -249,9 +288,8 @@ export class ControlClient {
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
     const answer = await this.#read(response.text());
-    const value = parseJson(answer);
-    if (response.ok) return value;
-    throw this.#refused(response.status, value, answer);
+    if (response.ok) return { response, text: answer };
+    throw this.#refused(response.status, parseJson(answer), answer);
   }
 
   async #fetch(path: string, init: RequestInit): Promise<Response> {

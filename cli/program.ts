@@ -15,9 +15,11 @@ import { listCommand } from './commands/list.ts';
 import { logsCommand } from './commands/logs.ts';
 import { migrateCommand } from './commands/migrate.ts';
 import { pauseCommand, resumeCommand } from './commands/pause.ts';
+import { receiptsCommand } from './commands/receipts.ts';
 import { rollbackCommand } from './commands/rollback.ts';
 import { secretsCommand } from './commands/secrets.ts';
 import { serveCommand } from './commands/serve.ts';
+import { verifyCommand } from './commands/verify.ts';
 import { type CommandIo, outputOf } from './context.ts';
 import { describeError, EndedAs, EXIT, OperationError, UsageError } from './errors.ts';
 import { safeText } from './terminal-text.ts';
@@ -38,6 +40,8 @@ const COMMANDS = [
   keysCommand,
   rollbackCommand,
   deleteCommand,
+  receiptsCommand,
+  verifyCommand,
   auditCommand,
   migrateCommand,
   doctorCommand,

@@ -21,6 +21,8 @@ import type { InvocationRequest, InvocationResult, Invoker, Outcome, Usage } fro
 import type { InvocationRecorder } from './invocation-recorder.ts';
 import { type Answer, type Ending, readEnding, readResponse } from './outcome.ts';
 import { MAX_EVENT_BYTES } from './protocol/messages.ts';
+import { HostCallDigests, NO_HOST_CALLS } from './receipts/host-call-digests.ts';
+import type { ReceiptLedger } from './receipts/receipt-ledger.ts';
 import { WorkEstimate } from './work-estimate.ts';
 
 /** Collects what a function logs; made once an invocation, at its first line. */
@@ -34,6 +36,8 @@ export interface FunctionInvokerOptions {
   readonly pool: ExecutorPool;
   readonly admission: Admission;
   readonly recorder: Pick<InvocationRecorder, 'push'>;
+  /** Where absent, invocations leave no receipt. */
+  readonly receipts?: Pick<ReceiptLedger, 'invocation'>;
   readonly providers: readonly HostFunctionProvider[];
   readonly openLog: (
     scope: Pick<InvocationScope, 'invocationId' | 'requestId' | 'functionName' | 'version'>,
@@ -192,6 +196,7 @@ class Attempt {
   readonly #version: FunctionVersion;
   readonly #options: FunctionInvokerOptions;
   readonly #hostCalls: HostCalls;
+  #digests: HostCallDigests | undefined;
   readonly #maxResultBytes: number;
   readonly #settled = Promise.withResolvers<InvocationResult>();
   #log: InvocationLog | undefined;
@@ -306,9 +311,17 @@ class Attempt {
 
   #onHostCall(callId: number, operation: string, payload: string): void {
     const executor = this.#executor as ExecutorProcess;
-    void this.#hostCalls.call(operation, payload).then(
-      (answer) => executor.answerHostCall(this.#slot, callId, true, answer, payload.length),
-      (error: Error) => executor.answerHostCall(this.#slot, callId, false, error.message, payload.length),
+    const call = this.#hostCalls.call(operation, payload);
+    // While it is under way.
+    if (this.#options.receipts !== undefined) this.#digests ??= new HostCallDigests();
+    const digest = this.#digests?.begin(operation, payload);
+    const answered = (ok: boolean, answer: string): void => {
+      executor.answerHostCall(this.#slot, callId, ok, answer, payload.length);
+      digest?.(ok, answer);
+    };
+    void call.then(
+      (answer) => answered(true, answer),
+      (error: Error) => answered(false, error.message),
     );
   }
 
@@ -398,16 +411,29 @@ class Attempt {
     return answer.kind === 'status' && !answered ? { ...answer, kind: 'value' } : answer;
   }
 
-  #end(result: InvocationResult): void {
+  #end(ended: InvocationResult): void {
     if (this.#over) return;
     this.#over = true;
     clearTimeout(this.#watchdog);
     this.#ignoreSignal();
     this.#options.admission.leave(this.#version.name);
     this.#hostCalls.close();
-    this.#settled.resolve(this.#request.inline === undefined ? result : { ...result, logs: this.#log?.lines ?? [] });
+    const receipted = this.#withReceipt(ended);
+    const result = this.#request.inline === undefined ? receipted : { ...receipted, logs: this.#log?.lines ?? [] };
+    this.#settled.resolve(result);
     this.#options.onResult?.(result, this.#request);
     void this.#record(result);
+  }
+
+  #withReceipt(result: InvocationResult): InvocationResult {
+    const receipt = this.#options.receipts?.invocation({
+      request: this.#request,
+      version: this.#version,
+      result,
+      startedAtMs: this.#startedAtMs,
+      hostCalls: this.#digests ?? NO_HOST_CALLS,
+    });
+    return receipt === undefined ? result : { ...result, receipt };
   }
 
   async #record(result: InvocationResult): Promise<void> {

@@ -40,7 +40,7 @@ const COPY_RECORDS = `
 copy postern.function_invocations (
   id, function_id, function_name, version, trigger, trigger_id, event_id, attempt, request_id, status, outcome,
   error_code, error_message, error_stack, started_at, duration_ms, cpu_ms, cpu_fuel, peak_memory_bytes, host_calls,
-  logs, node_id
+  logs, node_id, receipt_seq
 ) from stdin`;
 
 const UNIQUE_VIOLATION = '23505';
@@ -164,6 +164,7 @@ function toLine({ result, ...record }: InvocationRecord, nodeId: string): string
     usage.hostCalls,
     text(logs.replaceAll('\\u0000', '\\ufffd')),
     nodeId,
+    result.receipt?.seq,
   ];
   return `${fields.map((field) => field ?? '\\N').join('\t')}\n`;
 }

@@ -93,6 +93,15 @@ export interface Usage {
   readonly randomBytes: number;
 }
 
+/** Where a receipt is in its node's chain, and what it says: see `receipts/receipt.ts`. */
+export interface ReceiptReference {
+  readonly chain: string;
+  readonly seq: number;
+  /** SHA-256 of `text`, in hex. */
+  readonly hash: string;
+  readonly text: string;
+}
+
 export interface InvocationResult {
   readonly invocationId: string;
   readonly functionName: string;
@@ -108,6 +117,8 @@ export interface InvocationResult {
   readonly usage: Usage;
   /** Of an inline version: what it logged. */
   readonly logs?: readonly LogLine[];
+  /** Where the node keeps receipts and the invocation is over; an answer that came before work behind it has none. */
+  readonly receipt?: ReceiptReference;
 }
 
 /** The one way to run a deployed function. Never rejects: every failure is a result. */

@@ -84,6 +84,7 @@ import { MappedOutput } from './mapped-output.ts';
 import { type EventCounts, type MetricSources, Metrics } from './metrics.ts';
 import { requireServeOptions, StartError, type StartOptions, shareOfExecutors } from './options.ts';
 import type { Membership } from './processes/index.ts';
+import { openReceipts } from './receipts.ts';
 import { Shutdown } from './shutdown.ts';
 
 /** What HTTP requests under way may take to finish, then what triggers started. A load balancer's patience is 30 s. */
@@ -235,6 +236,16 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   });
   // After the executors: what their end cuts off is recorded too.
   shutdown.add('records', () => recorder.stop());
+  const receipts = await openReceipts({
+    pool,
+    nodeId,
+    engineId: builder.engineId,
+    masterKey: keys.masterKey,
+    previousMasterKey: keys.previousMasterKey,
+    keep: options.receipts !== false,
+    onError: (err, dropped) => log.error({ err, dropped }, 'receipts could not be written'),
+  });
+  shutdown.add('receipts', async () => receipts.ledger?.stop());
   // As the records: what was counted and answered up to the end is written.
   shutdown.add('use of API keys', () => limiter.stop());
   const idempotency = new Idempotency({ pool, onError: (message, err) => log.error({ err }, message) });
@@ -262,6 +273,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
     pool: executors,
     admission,
     recorder,
+    ...(receipts.ledger === undefined ? {} : { receipts: receipts.ledger }),
     providers,
     openLog: (scope, version: FunctionVersion) => {
       const output = new MappedOutput(parts.logOutput, (line) => stacks.mapJson(version.versionId, line));
@@ -335,6 +347,9 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
       schedules: scheduleAdmin(pool, scheduler),
       secrets,
       rotateLogins: () => logins.rotate(),
+      rotateSigningKeys: () => receipts.keys.rotate(),
+      receipts: receipts.reader,
+      signingKeys: receipts.keys,
       apiKeys: keyStore,
       policies: new PolicyStore(pool),
       settle: () => sync.settleCurrent(),

@@ -31,6 +31,8 @@ export interface StartOptions {
   readonly publicOrigin?: string;
   readonly cors?: CorsPolicy;
   readonly retention?: RecordRetention;
+  /** False: invocations leave no receipt. */
+  readonly receipts?: boolean;
   /** The least level of the operator's log; `warn` where absent. */
   readonly logLevel?: LogLevel;
 }
@@ -78,7 +80,9 @@ export function readStartOptions(
     retention: given({
       okMs: duration('POSTERN_RETENTION_OK', text('POSTERN_RETENTION_OK')),
       failedMs: duration('POSTERN_RETENTION_FAILED', text('POSTERN_RETENTION_FAILED')),
+      receiptsMs: duration('POSTERN_RETENTION_RECEIPTS', text('POSTERN_RETENTION_RECEIPTS')),
     }),
+    receipts: onOrOff('POSTERN_RECEIPTS', text('POSTERN_RECEIPTS')),
     logLevel: logLevelOf(text('POSTERN_LOG_LEVEL')),
   };
   return { ...given(read), ...given(flags) } as StartOptions;
@@ -119,6 +123,12 @@ function wholeNumber(name: string, value: string | undefined, min: number, max: 
   const number = /^\d{1,9}$/.test(value) ? Number(value) : Number.NaN;
   if (number >= min && number <= max) return number;
   throw new StartError(`${name} is ${JSON.stringify(value)}; it has to be a whole number from ${min} to ${max}`);
+}
+
+function onOrOff(name: string, value: string | undefined): boolean | undefined {
+  if (value === undefined) return undefined;
+  if (value === 'on' || value === 'off') return value === 'on';
+  throw new StartError(`${name} is ${JSON.stringify(value)}; it has to be on or off`);
 }
 
 function logLevelOf(value: string | undefined): LogLevel | undefined {

@@ -12,6 +12,7 @@ import { auditRoutes } from './audit-routes.ts';
 import { type EventAdmin, eventRoutes } from './event-routes.ts';
 import { type FunctionRoutesOptions, functionRoutes } from './function-routes.ts';
 import { type PolicyRoutesOptions, policyRoutes } from './policy-routes.ts';
+import { keyRoutes, type ReceiptRoutesOptions, receiptRoutes } from './receipt-routes.ts';
 import { scheduleRoutes } from './schedule-routes.ts';
 import { type SecretRoutesOptions, secretRoutes } from './secret-routes.ts';
 import { type StatusRoutesOptions, statusRoutes } from './status-routes.ts';
@@ -21,6 +22,7 @@ export interface ControlApiOptions
     SecretRoutesOptions,
     ApiKeyRoutesOptions,
     PolicyRoutesOptions,
+    ReceiptRoutesOptions,
     StatusRoutesOptions {
   readonly events: EventAdmin;
   readonly access: AdminAccess;
@@ -51,6 +53,7 @@ export async function controlApi(app: FastifyInstance, options: ControlApiOption
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
   const access = auditedAccess(options.access, options.audit);
   statusRoutes(app, { ...options, access });
+  keyRoutes(app, options);
   await app.register(async (guarded) => {
     auditHooks(guarded, access, options.audit);
     guarded.addHook('onRequest', async ({ raw }) => {
@@ -63,6 +66,7 @@ export async function controlApi(app: FastifyInstance, options: ControlApiOption
     secretRoutes(guarded, options);
     apiKeyRoutes(guarded, options);
     policyRoutes(guarded, options);
+    receiptRoutes(guarded, options);
     auditRoutes(guarded, options.audit);
   });
 }

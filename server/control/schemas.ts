@@ -158,6 +158,27 @@ export const auditEntry = z.object({
   count: z.int().describe('refusals of one source in one minute are one entry'),
 });
 
+const count = z.int().min(0);
+export const receiptsQuery = z.strictObject({
+  chain: z.uuid(),
+  from: z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER).default(0).describe('seq of a receipt'),
+});
+export const receiptChain = z.object({
+  chain: text.describe('id of the node, which is another with each start'),
+  first: count.describe('seq of the first receipt that is kept'),
+  last: count,
+  from: time,
+  to: time,
+});
+export const signingKey = z.object({
+  kty: z.literal('OKP'),
+  crv: z.literal('Ed25519'),
+  x: text,
+  kid: text,
+  alg: z.literal('EdDSA'),
+  use: z.literal('sig'),
+});
+
 const rate = z.strictObject({
   limit: z.int().min(1).max(1_000_000).describe('requests that are let in during each window'),
   window_seconds: z.int().min(1).max(86_400),

@@ -10,13 +10,18 @@ export interface SecretRoutesOptions {
   readonly secrets: Pick<SecretStore, 'list' | 'set' | 'unset' | 'rotate'>;
   /** Gives the guests' database logins the current master key's passwords. */
   readonly rotateLogins: () => Promise<void>;
+  /** Seals the private parts of what signs receipts anew. */
+  readonly rotateSigningKeys: () => Promise<void>;
   /** Resolves when every node has let go of the value before. */
   readonly settle: () => Promise<void>;
 }
 
 type Named = { Params: { name: string } };
 
-export function secretRoutes(app: FastifyInstance, { secrets, rotateLogins, settle }: SecretRoutesOptions): void {
+export function secretRoutes(
+  app: FastifyInstance,
+  { secrets, rotateLogins, rotateSigningKeys, settle }: SecretRoutesOptions,
+): void {
   const tags = ['secrets'];
   const list = async () =>
     (await secrets.list()).map(({ name, createdAt, updatedAt }) => ({
@@ -71,6 +76,7 @@ export function secretRoutes(app: FastifyInstance, { secrets, rotateLogins, sett
     handler: async () => {
       const done = await secrets.rotate();
       await rotateLogins();
+      await rotateSigningKeys();
       return done;
     },
   });

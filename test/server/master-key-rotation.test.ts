@@ -44,6 +44,8 @@ test(
 
       node = await startTestPostern(db, { masterKey: newKey });
       expect(await read(node)).toEqual(['sealed at first', 'anon']);
+      // All three sign receipts with one key.
+      expect(await (await node.call('/keys')).json()).toMatchObject({ keys: [{ kid: expect.any(String) }] });
       await node.stop();
 
       node = await startTestPostern(db, { masterKey });

@@ -1,6 +1,9 @@
 /** One node end to end: control API, functions in real sandboxes, records, stop. */
 
+import { createHash, randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type PublicJwk, verifyReceipts } from '../../invoker/receipts/index.ts';
+import { ANONYMOUS } from '../../runtime/index.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { ADMIN_KEY, startTestPostern, type TestPostern } from './support.ts';
 
@@ -344,6 +347,9 @@ describe('the control API', () => {
         '/api-keys',
         '/api-keys/{id}',
         '/metrics',
+        '/keys',
+        '/receipts',
+        '/invocations/{id}/receipt',
       ]),
     );
     expect(document.paths['/functions']?.post).toMatchObject({ requestBody: { content: { 'application/json': {} } } });
@@ -357,5 +363,108 @@ describe('the control API', () => {
       code: 'NOT_FOUND',
       request_id: expect.any(String),
     });
+  });
+});
+
+describe('receipts', () => {
+  type Receipt = { seq: number; prev: string } & Record<string, unknown>;
+  const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
+  const keysOf = async () => ((await (await postern.call('/keys')).json()) as { keys: PublicJwk[] }).keys;
+  const exported = async () => {
+    const { body } = await postern.admin('GET', '/receipts/chains');
+    const [{ chain }] = body.chains as [{ chain: string }];
+    const response = await postern.call(`/receipts?chain=${chain}`, {
+      headers: { authorization: `Bearer ${ADMIN_KEY}` },
+    });
+    return (await response.text()).trimEnd().split('\n');
+  };
+  const lastInvocation = async (name: string): Promise<string> => {
+    const path = `/functions/${name}/invocations?limit=1`;
+    const ids = async () =>
+      ((await postern.admin('GET', path)).body.invocations as { id: string }[]).map(({ id }) => id);
+    await expect.poll(ids, { timeout: 5_000, interval: 20 }).toHaveLength(1);
+    return (await ids())[0]!;
+  };
+
+  test('of a call has the hashes of what the caller sent and got and of each host call, and is proven by the published key', async () => {
+    await postern.deploy(
+      'receipted',
+      `import { db, env } from 'postern';
+      export async function handler(event) {
+        const rows = await db.query('select 1 as one');
+        await db.query('select nonsense').catch(() => {});
+        return { statusCode: 201, body: rows[0].one + event.body.n };
+      }`,
+      { auth: 'none', timeout: '7s' },
+    );
+    const body = '{ "n": 41.0 }';
+    const response = await postern.call('/functions/v1/receipted', {
+      method: 'POST',
+      body,
+      headers: { 'content-type': 'application/json' },
+    });
+    const answer = await response.text();
+    const id = await lastInvocation('receipted');
+    const line = await (
+      await postern.call(`/invocations/${id}/receipt`, { headers: { authorization: `Bearer ${ADMIN_KEY}` } })
+    ).text();
+    const { receipt } = JSON.parse(line) as { receipt: Receipt };
+    const { body: deployed } = await postern.admin('GET', '/functions/receipted');
+    expect(receipt).toMatchObject({
+      type: 'invocation',
+      invocation: id,
+      trigger: 'http',
+      role: 'anon',
+      function: 'receipted',
+      version: 1,
+      code: deployed.id,
+      limits: { timeoutMs: 7_000 },
+      body: sha256(body),
+      outcome: 'ok',
+      status: 201,
+      output: sha256(answer),
+      usage: { hostCalls: 2 },
+      calls: [
+        { op: 'db.query', ok: true },
+        { op: 'db.query', ok: false },
+      ],
+    });
+    const { proofs } = await verifyReceipts([line.trimEnd()], await keysOf());
+    expect(proofs).toMatchObject([{ invocation: id, seq: receipt.seq }]);
+  });
+
+  test('of failures and of each kind of trigger are in the chain', async () => {
+    await postern.deploy('fails', 'export const handler = () => { throw new Error("no"); }', { auth: 'none' });
+    const kinds = ['http', 'database', 'schedule', 'webhook', 'dead_letter', 'manual'] as const;
+    for (const trigger of kinds) {
+      const { receipt } = await postern.invoker.invoke({
+        functionName: 'fails',
+        trigger,
+        eventJson: `{"of":"${trigger}"}`,
+        requestId: 'r',
+        identity: ANONYMOUS,
+      });
+      expect(sha256(receipt!.text)).toBe(receipt!.hash);
+    }
+    const lines = await exported();
+    const receipts = lines.map((line) => JSON.parse(line) as Receipt).filter((one) => one.function === 'fails');
+    expect(receipts.map(({ trigger, input, outcome, error }) => [trigger, input, outcome, error])).toEqual(
+      kinds.map((kind) => [kind, sha256(`{"of":"${kind}"}`), 'exception', 'FUNCTION_ERROR']),
+    );
+    expect((await verifyReceipts(lines, await keysOf())).chains).toMatchObject([{ first: 0, closed: false }]);
+  });
+
+  test('are for admins only, and what there is not is 404', async () => {
+    for (const path of [
+      '/receipts/chains',
+      `/receipts?chain=${randomUUID()}`,
+      `/invocations/${randomUUID()}/receipt`,
+    ]) {
+      expect([path, (await postern.call(path)).status]).toEqual([path, 401]);
+    }
+    expect(await postern.admin('GET', `/invocations/${randomUUID()}/receipt`)).toMatchObject({ status: 404 });
+    expect(await postern.admin('GET', '/invocations/none/receipt')).toMatchObject({ status: 404 });
+    expect(await postern.admin('GET', '/receipts?chain=x')).toMatchObject({ status: 400 });
+    expect(JSON.stringify(await keysOf())).not.toContain('"d":');
   });
 });

@@ -34,6 +34,8 @@ describe('options', () => {
       POSTERN_LOG_LEVEL: '',
       POSTERN_RETENTION_OK: '12h',
       POSTERN_RETENTION_FAILED: 'off',
+      POSTERN_RETENTION_RECEIPTS: '30d',
+      POSTERN_RECEIPTS: 'off',
     };
     expect(readStartOptions(environment, { mode: 'dev', port: 0 })).toEqual({
       mode: 'dev',
@@ -42,7 +44,8 @@ describe('options', () => {
       dataDir: '.postern',
       databaseUrl: 'postgres://x',
       cors: ['https://a.example', '*'],
-      retention: { okMs: 43_200_000, failedMs: null },
+      retention: { okMs: 43_200_000, failedMs: null, receiptsMs: 2_592_000_000 },
+      receipts: false,
     });
   });
 
@@ -58,6 +61,7 @@ describe('options', () => {
     ['POSTERN_RETENTION_FAILED', '1 month'],
     ['POSTERN_EVENT_LEASE_MS', '999'],
     ['POSTERN_LOG_LEVEL', 'verbose'],
+    ['POSTERN_RECEIPTS', 'yes'],
     ['POSTERN_PUBLIC_URL', 'https://a.example/path'],
     ['POSTERN_PUBLIC_URL', 'javascript:alert(1)'],
     ['POSTERN_CORS_ORIGINS', 'a.example'],

@@ -1,0 +1,173 @@
+/**
+ * The chain of this node's receipts. Receipts join it at once, in memory; within a second they are signed and written, in segments, off the
+ * hot path. `stop` ends the chain and writes what is left; kill -9 loses the receipts of the last second.
+ */
+
+import { promisify } from 'node:util';
+import { zstdCompress } from 'node:zlib';
+import type { Pool } from 'pg';
+import { timedQuery } from '../../database/index.ts';
+import type { ReceiptReference } from '../invocation.ts';
+import { signCheckpoint } from './checkpoint.ts';
+import { type InvocationFacts, InvocationFields, NO_RECEIPT, type ReceiptType, receiptText } from './receipt.ts';
+import type { Signer } from './signing-keys.ts';
+import { sha256 } from './text.ts';
+
+export interface ReceiptLedgerOptions {
+  readonly pool: Pool;
+  /** UUID of this node's start. */
+  readonly chain: string;
+  readonly engineId: string;
+  readonly signer: Signer;
+  readonly sealEveryMs?: number;
+  /** Receipts that wait while the database can't be reached; beyond, the oldest are dropped, and the next checkpoint says so. */
+  readonly maxWaiting?: number;
+  /** A write without an answer for so long has failed: on a half-open connection none comes. Default 30 s. */
+  readonly writeTimeoutMs?: number;
+  readonly onError: (error: Error, dropped: number) => void;
+}
+
+interface Entry extends ReceiptReference {
+  readonly prev: string;
+}
+
+interface Segment {
+  readonly first: number;
+  readonly last: number;
+  readonly dropped: number;
+  readonly checkpoint: string;
+  readonly receipts: Buffer;
+}
+
+export const MAX_SEGMENT = 1_000;
+const SEAL_EVERY_MS = 1_000;
+const RETRY_MS = 1_000;
+/** 25 MB, of a kilobyte each. */
+const MAX_WAITING = 20_000;
+const WRITE_TIMEOUT_MS = 30_000;
+
+const compress = promisify(zstdCompress);
+
+export class ReceiptLedger {
+  readonly #options: ReceiptLedgerOptions;
+  readonly #fields: InvocationFields;
+  #seq = 0;
+  #head = NO_RECEIPT;
+  #waiting: Entry[] = [];
+  /** Right before what waits. */
+  #dropped = 0;
+  /** Tried once: it may be in the database, with only the answer lost. So it is tried again as it is. */
+  #sealed: Segment | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #writing: Promise<void> = Promise.resolve();
+  #stopped = false;
+
+  constructor(options: ReceiptLedgerOptions) {
+    this.#options = options;
+    this.#fields = new InvocationFields(options.engineId);
+  }
+
+  get chain(): string {
+    return this.#options.chain;
+  }
+
+  start(): void {
+    this.#append('start');
+  }
+
+  /** Called once an invocation, when it is over. */
+  invocation(facts: InvocationFacts): ReceiptReference {
+    return this.#append('invocation', this.#fields.of(facts));
+  }
+
+  /** Writes all that waits; resolves when it is committed, or has failed and is kept for the next turn. */
+  flush(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#writing = this.#writing.then(() => this.#writeAll());
+    return this.#writing;
+  }
+
+  /** Safe twice. */
+  stop(): Promise<void> {
+    if (!this.#stopped) this.#append('stop');
+    this.#stopped = true;
+    return this.flush();
+  }
+
+  #append(type: ReceiptType, fields?: string): ReceiptReference {
+    const { chain } = this.#options;
+    const [seq, prev] = [this.#seq, this.#head];
+    const text = receiptText(chain, seq, prev, Date.now(), type, fields);
+    const entry: Entry = { chain, seq, prev, text, hash: sha256(text) };
+    this.#seq++;
+    this.#head = entry.hash;
+    this.#waiting.push(entry);
+    if (this.#waiting.length % MAX_SEGMENT === 0) this.#flushSoon(0);
+    else this.#flushSoon(this.#options.sealEveryMs ?? SEAL_EVERY_MS);
+    return entry;
+  }
+
+  #flushSoon(delayMs: number): void {
+    if (this.#timer !== undefined && delayMs > 0) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => void this.flush(), delayMs);
+  }
+
+  async #writeAll(): Promise<void> {
+    for (;;) {
+      this.#sealed ??= await this.#seal();
+      if (this.#sealed === undefined) return;
+      const { first, last, dropped } = this.#sealed;
+      try {
+        await this.#write(this.#sealed);
+      } catch (error) {
+        if (!isRefused(error)) return this.#keep(error as Error);
+        const refused = last - first + 1;
+        this.#dropped += dropped + refused;
+        this.#options.onError(error as Error, refused);
+      }
+      this.#sealed = undefined;
+    }
+  }
+
+  /** What waits, as far as it fits one segment. Its checkpoint says what was dropped right before it. */
+  async #seal(): Promise<Segment | undefined> {
+    const entries = this.#waiting.splice(0, MAX_SEGMENT);
+    const [first, last] = [entries[0], entries.at(-1)];
+    if (first === undefined || last === undefined) return undefined;
+    const { chain, signer } = this.#options;
+    const dropped = this.#dropped;
+    this.#dropped = 0;
+    const checkpoint = signCheckpoint(chain, entries, dropped, signer);
+    const lines = entries.map(({ text }) => `${text}\n`).join('');
+    return { first: first.seq, last: last.seq, dropped, checkpoint, receipts: await compress(lines) };
+  }
+
+  async #write({ first, last, checkpoint, receipts }: Segment): Promise<void> {
+    const { pool, chain, writeTimeoutMs = WRITE_TIMEOUT_MS } = this.#options;
+    await timedQuery(pool, writeTimeoutMs, {
+      text: INSERT_SEGMENT,
+      values: [chain, first, last, checkpoint, receipts],
+    });
+  }
+
+  #keep(error: Error): void {
+    const { maxWaiting = MAX_WAITING, onError } = this.#options;
+    const dropped = Math.max(0, this.#waiting.length - maxWaiting);
+    this.#waiting.splice(0, dropped);
+    this.#dropped += dropped;
+    onError(error, dropped);
+    this.#flushSoon(RETRY_MS);
+  }
+}
+
+const INSERT_SEGMENT = `
+  insert into postern.receipt_segments (chain, first, last, checkpoint, receipts) values ($1, $2, $3, $4, $5)
+  on conflict do nothing`;
+
+/** Postgres will not take the segment, however often it is sent: it would hold up all others. */
+function isRefused(error: unknown): boolean {
+  const { code } = error as { code?: unknown };
+  return typeof code === 'string' && (code.startsWith('22') || code.startsWith('23'));
+}

@@ -1,0 +1,138 @@
+/** Reads stored receipts for people and auditors: of one invocation, or a chain, page by page. */
+
+import { promisify } from 'node:util';
+import { zstdDecompress } from 'node:zlib';
+import type { Pool } from 'pg';
+import { proofLine } from './checkpoint.ts';
+
+export interface ChainSummary {
+  readonly chain: string;
+  /** seq of the first receipt that is kept, and of the last. */
+  readonly first: number;
+  readonly last: number;
+  /** When these were written. */
+  readonly from: Date;
+  readonly to: Date;
+}
+
+export interface ReceiptPage {
+  /** Lines: receipts, and after those of a segment its checkpoint. */
+  readonly lines: string;
+  /** Where the next page begins; null after the last. */
+  readonly next: number | null;
+}
+
+interface Segment {
+  readonly first: number;
+  readonly last: number;
+  readonly checkpoint: string;
+  readonly receipts: Buffer;
+}
+
+/** About 5 MB. */
+const PAGE_RECEIPTS = 5_000;
+/** Where traffic is low, a segment is one receipt. */
+const PAGE_SEGMENTS = 1_000;
+const MAX_CHAINS = 1_000;
+
+const decompress = promisify(zstdDecompress);
+
+export class ReceiptReader {
+  readonly #pool: Pool;
+  readonly #flush: (chain: string) => Promise<void>;
+
+  /** flush: resolves when what this node has of the chain is written. */
+  constructor(pool: Pool, flush: (chain: string) => Promise<void>) {
+    this.#pool = pool;
+    this.#flush = flush;
+  }
+
+  /** The receipt with its path and its checkpoint, as one line that `verifyReceipts` takes; a string in words where there is none. */
+  async proof(invocationId: string): Promise<{ readonly line: string } | { readonly missing: string }> {
+    const { rows } = await this.#pool.query<{ chain: string | null; seq: number | null }>(FIND_RECEIPT, [invocationId]);
+    if (rows[0] === undefined) return { missing: `there is no invocation ${invocationId}` };
+    const { chain, seq } = rows[0];
+    if (chain === null || seq === null) return { missing: `invocation ${invocationId} left no receipt` };
+    let segment = await this.#segment(chain, seq);
+    if (segment === undefined) {
+      await this.#flush(chain);
+      segment = await this.#segment(chain, seq);
+    }
+    if (segment === undefined) {
+      return {
+        missing: `the receipt of invocation ${invocationId} (chain ${chain}, seq ${seq}) is not written yet, was removed, or was lost with its node`,
+      };
+    }
+    return { line: proofLine(await textsOf(segment), seq - segment.first, segment.checkpoint) };
+  }
+
+  /** Those of which something is kept, newest first. */
+  async chains(): Promise<readonly ChainSummary[]> {
+    const { rows } = await this.#pool.query<ChainSummary>(LIST_CHAINS);
+    return rows;
+  }
+
+  /** From the segment on that has the receipt `from`, or the next that is kept. */
+  async page(chain: string, from: number): Promise<ReceiptPage> {
+    // What was over when an export began is in it.
+    if (from === 0) await this.#flush(chain);
+    const { rows } = await this.#pool.query<Segment & { more: boolean }>(READ_PAGE, [chain, from]);
+    const texts = await Promise.all(rows.map(async (segment) => `${await linesOf(segment)}${segment.checkpoint}\n`));
+    const last = rows.at(-1);
+    return { lines: texts.join(''), next: last?.more === true ? last.last + 1 : null };
+  }
+
+  async #segment(chain: string, seq: number): Promise<Segment | undefined> {
+    const { rows } = await this.#pool.query<Segment>(FIND_SEGMENT, [chain, seq]);
+    return rows[0];
+  }
+}
+
+async function linesOf({ receipts }: Segment): Promise<string> {
+  return (await decompress(receipts)).toString();
+}
+
+async function textsOf(segment: Segment): Promise<readonly string[]> {
+  return (await linesOf(segment)).trimEnd().split('\n');
+}
+
+const FIND_RECEIPT = `
+  select node_id as chain, receipt_seq::float8 as seq from postern.function_invocations where id = $1`;
+
+const COLUMNS = 'first::float8 as first, last::float8 as last, checkpoint, receipts';
+
+/** Segments don't overlap: of those that begin at `seq` or before, it can only be in the last. */
+const FIND_SEGMENT = `
+  select * from (
+    select ${COLUMNS} from postern.receipt_segments where chain = $1 and first <= $2 order by first desc limit 1) nearest
+  where last >= $2`;
+
+/** From one chain to the next in the primary key: there are few chains and many segments. */
+const LIST_CHAINS = `
+  with recursive chains as (
+    (select chain from postern.receipt_segments order by chain limit 1)
+    union all
+    select (select s.chain from postern.receipt_segments s where s.chain > c.chain order by s.chain limit 1)
+    from chains c where c.chain is not null)
+  select c.chain, begun.first::float8 as first, ended.last::float8 as last, begun.at as "from", ended.at as "to"
+  from chains c
+  cross join lateral (
+    select first, at from postern.receipt_segments where chain = c.chain order by first limit 1) begun
+  cross join lateral (
+    select last, at from postern.receipt_segments where chain = c.chain order by first desc limit 1) ended
+  order by ended.at desc limit ${MAX_CHAINS}`;
+
+/** The first segment whole, and then as many as fit. */
+const READ_PAGE = `
+  with page as (
+    select first, last, sum(last - first + 1) over (order by first) as receipts_so_far
+    from postern.receipt_segments
+    where chain = $1 and last >= $2 and first >= coalesce(
+      (select max(first) from postern.receipt_segments where chain = $1 and first <= $2), 0)
+    order by first limit ${PAGE_SEGMENTS})
+  select ${COLUMNS},
+    exists (select from postern.receipt_segments later where later.chain = $1 and later.first > s.last) as more
+  from postern.receipt_segments s
+  where s.chain = $1 and s.first in (
+    select first from page where receipts_so_far - (last - first + 1) < ${PAGE_RECEIPTS})
+  order by s.first`;

@@ -1,0 +1,148 @@
+import { createHash } from 'node:crypto';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { HostCallDigests } from '../../../invoker/receipts/host-call-digests.ts';
+import { merklePath, merkleRoot, rootFrom } from '../../../invoker/receipts/merkle.ts';
+import { configHash, InvocationFields, receiptText } from '../../../invoker/receipts/receipt.ts';
+import { facts } from './support.ts';
+
+const sha256 = (text: string | Uint8Array): string => createHash('sha256').update(text).digest('hex');
+const fieldsOf = (part: Parameters<typeof facts>[0]) =>
+  JSON.parse(`{"x":0${new InvocationFields('e'.repeat(64)).of(facts(part))}}`) as Record<string, unknown>;
+const { request, result } = facts();
+
+describe('a receipt', () => {
+  test('of version 1 is this text', () => {
+    const given = facts({ result: { ...result, invocationId: '0190d3f2-7d5c-7000-8000-2f6a7c1b9d10' } });
+    const text = receiptText(
+      '7b0c9c1e-5a51-4d8e-9f0e-3f1d6a2b4c5d',
+      7,
+      'ab'.repeat(32),
+      Date.UTC(2026, 0, 2, 3, 4, 6),
+      'invocation',
+      new InvocationFields('e'.repeat(64)).of(given),
+    );
+    expect(text).toBe(
+      '{"v":1,"chain":"7b0c9c1e-5a51-4d8e-9f0e-3f1d6a2b4c5d","seq":7,"prev":"abababababababababababababababababababababababababababababababab","at":"2026-01-02T03:04:06.000Z","type":"invocation","invocation":"0190d3f2-7d5c-7000-8000-2f6a7c1b9d10","trigger":"manual","role":"anon","function":"add-one","version":3,"code":"cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc","engine":"eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee","config":"CONFIG","limits":{"timeoutMs":5000,"memoryBytes":67108864,"cpu":null},"started":"2026-01-02T03:04:05.678Z","input":"INPUT","body":null,"outcome":"ok","error":null,"status":null,"output":"OUTPUT","cached":false,"usage":{"durationMs":1.235,"cpuMs":0.5,"fuel":1234,"peakMemoryBytes":65536,"hostCalls":0,"clockReads":0,"randomBytes":0},"calls":[],"more":null,"tape":null}'
+        .replace('CONFIG', sha256('{"cpu":null,"memoryBytes":67108864,"name":"add-one","timeoutMs":5000}'))
+        .replace('INPUT', sha256('{"n":1}'))
+        .replace('OUTPUT', sha256('2')),
+    );
+    expect(sha256(text)).toBe('1bfb00da1aa457dca8c31d62b378eb62064447c2b51a2071e386cb91c6c12f11');
+  });
+
+  test('has the hash of a JSON body by itself, as the caller can make it, and of the event before it', () => {
+    const body = '{ "name" : "Åsa" }';
+    const head = '{"trigger":"http","body":';
+    const given = { ...request, eventJson: `${head}${body}}`, bodyAt: head.length };
+    expect(fieldsOf({ request: given })).toMatchObject({ input: sha256(head), body: sha256(body) });
+  });
+
+  test.each([
+    ['the text of a value', { kind: 'value', json: '{"ä":1}' } as const, null, '{"ä":1}'],
+    ['the body of a response', { kind: 'http', status: 201, headers: [], body: 'made' } as const, 201, 'made'],
+    [
+      'the bytes of a response',
+      { kind: 'http', status: 200, headers: [], body: Uint8Array.of(0, 255) } as const,
+      200,
+      Uint8Array.of(0, 255),
+    ],
+  ])('has the hash of what came out: %s', (_, response, status, output) => {
+    expect(fieldsOf({ result: { ...result, response } })).toMatchObject({ status, output: sha256(output) });
+  });
+
+  test('of a failure has its code, and the hash of code and message', () => {
+    const { response: _, ...rest } = result;
+    const error = { code: 'FUNCTION_ERROR', message: 'no', stack: 'at x' } as const;
+    expect(fieldsOf({ result: { ...rest, outcome: 'exception', error } })).toMatchObject({
+      outcome: 'exception',
+      error: 'FUNCTION_ERROR',
+      output: sha256('{"code":"FUNCTION_ERROR","message":"no"}'),
+    });
+  });
+
+  test('is JSON whatever a guest calls a status', () => {
+    const response = { kind: 'http', status: Number.POSITIVE_INFINITY, headers: [], body: '' } as const;
+    expect(fieldsOf({ result: { ...result, response } })).toMatchObject({ status: null });
+  });
+
+  test('has the same hash of a configuration however its fields are ordered', () => {
+    const { version } = facts();
+    const reversed = Object.fromEntries(
+      Object.entries(version.config).toReversed(),
+    ) as unknown as typeof version.config;
+    expect(configHash(reversed)).toBe(configHash(version.config));
+    expect(configHash({ ...version.config, timeoutMs: 1 })).not.toBe(configHash(version.config));
+  });
+
+  test('is ASCII, whatever a role or an operation is called', () => {
+    const hostCalls = new HostCallDigests();
+    hostCalls.begin('ö"\u2028\ud800', '{}')(true, '{}');
+    const text = new InvocationFields('e').of(
+      facts({ request: { ...request, identity: { role: 'żółw', claims: null, userId: null } }, hostCalls }),
+    );
+    expect(text).toMatch(/^[ -~]+$/);
+    expect(JSON.parse(`{"x":0${text}}`)).toMatchObject({ role: 'żółw', calls: [{ op: 'ö"\u2028\ud800' }] });
+  });
+});
+
+describe('host calls', () => {
+  const listOf = (digests: HostCallDigests) => JSON.parse(digests.json) as Record<string, unknown>[];
+
+  test('are listed in the order in which they were made, with what was asked and what was answered', () => {
+    const digests = new HostCallDigests();
+    const first = digests.begin('db.query', '{"sql":"select 1"}');
+    const second = digests.begin('http.fetch', '{}');
+    const third = digests.begin('env.get', '{"name":"ä"}');
+    second(false, '{"code":"X"}');
+    first(true, '{"rows":[]}');
+    void third;
+    const ms = expect.any(Number);
+    expect(listOf(digests)).toEqual([
+      {
+        op: 'db.query',
+        args: sha256('{"sql":"select 1"}'),
+        answer: sha256('{"rows":[]}'),
+        sent: 18,
+        received: 11,
+        ms,
+        ok: true,
+      },
+      { op: 'http.fetch', args: sha256('{}'), answer: sha256('{"code":"X"}'), sent: 2, received: 12, ms, ok: false },
+      { op: 'env.get', args: sha256('{"name":"ä"}'), answer: null, sent: 13, received: null, ms: null, ok: null },
+    ]);
+    expect(digests.moreJson).toBe('null');
+  });
+
+  test('beyond the first hundred are counted, and each of their bytes is in one hash', () => {
+    const run = (answers: readonly string[]) => {
+      const digests = new HostCallDigests();
+      for (const answer of answers) digests.begin('x'.repeat(1_000_000), '1')(true, answer);
+      return { listed: listOf(digests).length, chars: digests.json.length, more: JSON.parse(digests.moreJson) };
+    };
+    const answers = Array.from({ length: 130 }, (_, n) => String(n));
+    const one = run(answers);
+    expect(one).toMatchObject({ listed: 100, more: { count: 30, hash: expect.stringMatching(/^[0-9a-f]{64}$/) } });
+    expect(one.chars).toBeLessThan(35_000);
+    expect(run(answers.with(120, 'other')).more.hash).not.toBe(one.more.hash);
+  });
+});
+
+test('each leaf of a Merkle tree leads to its root, and neither another leaf nor another place does', () => {
+  const leaves = Array.from({ length: 70 }, (_, n) => sha256(String(n)));
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 70 }), fc.nat(), fc.nat(), (size, a, b) => {
+      const some = leaves.slice(0, size);
+      const [at, other] = [a % size, b % size];
+      const root = merkleRoot(some);
+      const path = merklePath(some, at);
+      expect(path.length).toBeLessThanOrEqual(Math.ceil(Math.log2(size)));
+      expect(rootFrom(some[at]!, at, size, path)).toBe(root);
+      if (other === at) return;
+      expect(rootFrom(some[other]!, at, size, path)).not.toBe(root);
+      expect(rootFrom(some[at]!, other, size, path)).not.toBe(root);
+      expect(rootFrom(some[at]!, at, size, path.slice(1))).not.toBe(root);
+    }),
+    { numRuns: 200 },
+  );
+});
