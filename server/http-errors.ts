@@ -31,6 +31,7 @@ export const HTTP_STATUS = {
   CANCELED: 499,
   DATABASE_UNAVAILABLE: 503,
   JWKS_UNAVAILABLE: 503,
+  STORAGE_UNAVAILABLE: 503,
   // A matter of configuration: no other node and no later moment mends it, so no 503.
   SECRET_UNREADABLE: 500,
   INTERNAL_ERROR: 500,
@@ -74,10 +75,10 @@ export function errorAnswer(thrown: unknown, requestId: string): ErrorAnswer {
     code,
     request_id: requestId,
   };
-  const { details } = error;
-  const run = details?.run as object | undefined;
-  if (run !== undefined) return { status, headers, body: { ...body, ...run } };
-  return { status, headers, body: TELLS_DETAILS.has(code) && details !== undefined ? { ...body, details } : body };
+  if (error.details === undefined) return { status, headers, body };
+  const { run, ...details } = error.details;
+  const told = TELLS_DETAILS.has(code) ? { details } : {};
+  return { status, headers, body: { ...body, ...told, ...(run as object | undefined) } };
 }
 
 /** What was thrown by us, by Fastify, by the database driver or by a defect, as one of ours. */

@@ -62,10 +62,13 @@ import {
   listRuns,
   listSchedules,
   nextFires,
+  OUTPUTS_RETENTION,
+  Outputs,
   PolicyStore,
   RateLimiter,
   RemoteKeySet,
   ResultCache,
+  S3Bucket,
   Scheduler,
   scheduleRun,
   TokenVerifier,
@@ -176,6 +179,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
       AUDIT_RETENTION,
       IDEMPOTENCY_RETENTION,
       EXECUTE_RESULTS_RETENTION,
+      OUTPUTS_RETENTION,
     ],
     onError: ({ what }, err) => log.error({ err }, `what is over could not be removed: ${what}`),
   });
@@ -248,6 +252,9 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   shutdown.add('receipts', async () => receipts.ledger?.stop());
   // As the records: what was counted and answered up to the end is written.
   shutdown.add('use of API keys', () => limiter.stop());
+  const outputs = outputStore(options, pool, log);
+  outputs.start();
+  shutdown.add('outputs', () => outputs.stop());
   const idempotency = new Idempotency({ pool, onError: (message, err) => log.error({ err }, message) });
   shutdown.add('idempotency keys', () => idempotency.stop());
   const { membership } = parts;
@@ -329,10 +336,12 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
     },
     execute: {
       keys: apiKeys,
+      outputs,
       runner: new CodeRunner({
         invoker,
         evaluators,
         environment: env,
+        outputs,
         cache: new ResultCache({
           pool,
           onError: (err) => log.warn({ err }, 'the cache of results could not be asked'),
@@ -395,6 +404,16 @@ function hostFunctions(
   ];
   shutdown.add('host functions', () => Promise.all(providers.map((provider) => provider.stop?.())));
   return providers;
+}
+
+function outputStore({ s3, outputsTtlMs, publicOrigin }: StartOptions, pool: Pool, log: Logger): Outputs {
+  return new Outputs({
+    pool,
+    ...(s3 === undefined ? {} : { bucket: new S3Bucket(s3) }),
+    ...(outputsTtlMs === undefined ? {} : { ttlMs: outputsTtlMs }),
+    ...(publicOrigin === undefined ? {} : { publicOrigin }),
+    onError: (err) => log.warn({ err }, 'outputs of runs could not be removed'),
+  });
 }
 
 function scheduleAdmin(pool: Pool, scheduler: Scheduler): ScheduleAdmin {

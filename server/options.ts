@@ -2,7 +2,7 @@
 
 import { availableParallelism } from 'node:os';
 import type { RecordRetention } from '../invoker/index.ts';
-import type { CorsPolicy } from '../triggers/index.ts';
+import type { CorsPolicy, S3BucketOptions } from '../triggers/index.ts';
 
 export interface StartOptions {
   /** `dev`: may run on an embedded Postgres, makes missing secrets itself. `serve`: everything has to be given. */
@@ -33,6 +33,10 @@ export interface StartOptions {
   readonly retention?: RecordRetention;
   /** False: invocations leave no receipt. */
   readonly receipts?: boolean;
+  /** Where outputs of runs are kept; Postgres where absent. */
+  readonly s3?: S3BucketOptions;
+  /** How long; an hour where absent. */
+  readonly outputsTtlMs?: number;
   /** The least level of the operator's log; `warn` where absent. */
   readonly logLevel?: LogLevel;
 }
@@ -83,6 +87,16 @@ export function readStartOptions(
       receiptsMs: duration('POSTERN_RETENTION_RECEIPTS', text('POSTERN_RETENTION_RECEIPTS')),
     }),
     receipts: onOrOff('POSTERN_RECEIPTS', text('POSTERN_RECEIPTS')),
+    s3: s3Of(
+      {
+        POSTERN_S3_URL: text('POSTERN_S3_URL'),
+        POSTERN_S3_BUCKET: text('POSTERN_S3_BUCKET'),
+        POSTERN_S3_ACCESS_KEY_ID: text('POSTERN_S3_ACCESS_KEY_ID'),
+        POSTERN_S3_SECRET_ACCESS_KEY: text('POSTERN_S3_SECRET_ACCESS_KEY'),
+      },
+      text('POSTERN_S3_REGION'),
+    ),
+    outputsTtlMs: outputsTtlOf(text('POSTERN_RETENTION_OUTPUTS')),
     logLevel: logLevelOf(text('POSTERN_LOG_LEVEL')),
   };
   return { ...given(read), ...given(flags) } as StartOptions;
@@ -146,6 +160,38 @@ function duration(name: string, value: string | undefined): number | null | unde
   const [, amount, unit] = /^([1-9]\d{0,4})([mhd])$/.exec(value) ?? [];
   if (amount !== undefined) return Number(amount) * UNIT_MS[unit!]!;
   throw new StartError(`${name} is ${JSON.stringify(value)}; it has to be like 7d, 12h or 30m, or off`);
+}
+
+/** References in kept answers are good as long as the answers are, five minutes. */
+const MIN_OUTPUTS_TTL_MS = 10 * 60_000;
+
+function outputsTtlOf(value: string | undefined): number | undefined {
+  const ms = duration('POSTERN_RETENTION_OUTPUTS', value);
+  if (ms === undefined || (ms !== null && ms >= MIN_OUTPUTS_TTL_MS)) return ms;
+  throw new StartError(
+    `POSTERN_RETENTION_OUTPUTS is ${JSON.stringify(value)}; it has to be 10m or more, like 2h or 1d`,
+  );
+}
+
+const BUCKET = /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/;
+const REGION = /^[a-z0-9-]{1,63}$/;
+
+/** All of them or none. A key's value is in no message. */
+function s3Of(given: Readonly<Record<string, string | undefined>>, region = 'us-east-1'): S3BucketOptions | undefined {
+  const missing = Object.keys(given).filter((name) => given[name] === undefined);
+  if (missing.length === Object.keys(given).length) return undefined;
+  if (missing.length > 0) throw new StartError(`S3-compatible storage needs ${missing.join(', ')} too`);
+  const bucket = given.POSTERN_S3_BUCKET as string;
+  if (!BUCKET.test(bucket))
+    throw new StartError(`POSTERN_S3_BUCKET is ${JSON.stringify(bucket)}, which is no bucket's name`);
+  if (!REGION.test(region)) throw new StartError(`POSTERN_S3_REGION is ${JSON.stringify(region)}, which is no region`);
+  return {
+    url: originOf('POSTERN_S3_URL', given.POSTERN_S3_URL as string),
+    bucket,
+    region,
+    accessKeyId: given.POSTERN_S3_ACCESS_KEY_ID as string,
+    secretAccessKey: given.POSTERN_S3_SECRET_ACCESS_KEY as string,
+  };
 }
 
 function originOf(name: string, value: string): string {

@@ -323,7 +323,7 @@ describe.skipIf(why !== '')(`the rendered chart${why === '' ? '' : `: ${why}`}`,
           secretKeyRef: {
             name: 'their-secret',
             key: name,
-            ...(name === 'POSTERN_MASTER_KEY_PREVIOUS' ? { optional: true } : {}),
+            ...(/_PREVIOUS$|_S3_/.test(name) ? { optional: true } : {}),
           },
         },
       });

@@ -10,6 +10,8 @@ export const SECRET_VARIABLES = [
   'POSTERN_JWT_SECRET',
   'POSTERN_MASTER_KEY',
   'POSTERN_MASTER_KEY_PREVIOUS',
+  'POSTERN_S3_ACCESS_KEY_ID',
+  'POSTERN_S3_SECRET_ACCESS_KEY',
 ];
 
 /** The names that a start asks its environment for. */

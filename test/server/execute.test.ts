@@ -353,6 +353,77 @@ describe('a request that is none', () => {
   });
 });
 
+describe('what is too large for an answer', () => {
+  const get = (url: string, headers: Record<string, string> = {}, as = key) =>
+    node.call(url, { headers: { authorization: `Bearer ${as}`, ...headers } });
+  const large = { code: 'Array.from({ length: input }, (_, i) => "é" + i)', input: 40_000, cache: true };
+  const expected = JSON.stringify(Array.from({ length: 40_000 }, (_, i) => `é${i}`));
+
+  test('is kept by reference, also for the next that asks the cache', async () => {
+    const { status, body } = await execute(large);
+    expect([status, body.result, body.cache]).toEqual([200, null, 'stored']);
+    const { id, bytes, url, expires_at } = body.result_ref as Record<string, string>;
+    expect([bytes, url]).toEqual([Buffer.byteLength(expected), `/outputs/${id}`]);
+    expect(Date.parse(expires_at!) - Date.now()).toBeGreaterThan(3_500_000);
+    const whole = await get(url!);
+    expect(Object.fromEntries(whole.headers)).toMatchObject({
+      'content-type': 'application/json',
+      'content-length': String(bytes),
+      'accept-ranges': 'bytes',
+      'x-content-type-options': 'nosniff',
+      etag: `"${id}"`,
+    });
+    expect(await whole.text()).toBe(expected);
+    expect((await execute(large)).body).toMatchObject({ cache: 'hit', result: null, result_ref: body.result_ref });
+  });
+
+  test('is given in ranges, to its key alone', async () => {
+    const { id, bytes, url } = (await execute(large)).body.result_ref as { id: string; bytes: number; url: string };
+    const text = Buffer.from(expected);
+    const ask = async (range: string, headers: Record<string, string> = {}) => {
+      const answer = await get(url, { range, ...headers });
+      return [answer.status, answer.headers.get('content-range'), Buffer.from(await answer.arrayBuffer()).length];
+    };
+    expect(await ask('bytes=2-9')).toEqual([206, `bytes 2-9/${bytes}`, 8]);
+    expect(await (await get(url, { range: 'bytes=2-9' })).text()).toBe(text.subarray(2, 10).toString());
+    expect(await ask('bytes=-5')).toEqual([206, `bytes ${bytes - 5}-${bytes - 1}/${bytes}`, 5]);
+    expect(await ask(`bytes=${bytes - 1}-99999999`)).toEqual([206, `bytes ${bytes - 1}-${bytes - 1}/${bytes}`, 1]);
+    expect(await ask('bytes=0-0', { 'if-range': `"${id}"` })).toEqual([206, `bytes 0-0/${bytes}`, 1]);
+    for (const headers of [{ 'if-range': '"other"' }, { range: 'bytes=5-2' }, { range: 'bytes=0-1,4-5' }])
+      expect(await ask('bytes=0-0', headers)).toEqual([200, null, bytes]);
+    for (const range of [`bytes=${bytes}-`, 'bytes=-0']) expect(await ask(range)).toEqual([416, `bytes */${bytes}`, 0]);
+    const other = await makeKey({ policy: 'default' });
+    const [theirs, none] = [await get(url, {}, other), await get(`/outputs/${crypto.randomUUID()}`)];
+    expect([theirs.status, none.status, (await get(url, {}, await makeKey())).status]).toEqual([404, 404, 403]);
+    const reasons = [await theirs.json(), await none.json()] as { message: string }[];
+    expect(reasons[0]?.message.replace(id, '')).toBe(reasons[1]?.message.replace(/[0-9a-f-]{36}/, ''));
+  });
+
+  test('has its beginning in the answer where it was printed, cut between characters', async () => {
+    const code = 'for (let i = 0; i < 30; i++) console.error("a" + "€".repeat(1_000)); throw new Error("after it")';
+    const { status, body } = await execute({ code });
+    expect([status, body.message, body.stdout, 'stdout_ref' in body]).toEqual([500, 'Error: after it', '', false]);
+    const { bytes, url } = body.stderr_ref as { bytes: number; url: string };
+    const all = await (await get(url)).text();
+    expect([all, bytes]).toEqual([`a${'€'.repeat(1_000)}\n`.repeat(30), 30 * 3_002]);
+    const shown = body.stderr as string;
+    expect(all.startsWith(shown)).toBe(true);
+    expect(Buffer.byteLength(shown)).toBeGreaterThan(65_536 - 4);
+    expect(Buffer.byteLength(shown)).toBeLessThanOrEqual(65_536);
+  });
+
+  test('is lost where the policy has no room for it, and the answer says so', async () => {
+    const small = await keyWith('small', { outputs: '300KB' });
+    const code = 'console.log("ran"); "x".repeat(280_000)';
+    expect((await execute({ code }, small)).body).toHaveProperty('result_ref');
+    const { status, body } = await execute({ code }, small);
+    expect([status, body.code, body.stdout]).toEqual([403, 'POLICY_REFUSED', 'ran\n']);
+    expect(body.details).toEqual({ policy: 'small', rule: 'outputs', allowed: 307_200 });
+    const printed = 'for (let i = 0; i < 20; i++) console.log("y".repeat(4_000)); 7';
+    expect((await execute({ code: printed }, small)).body).toMatchObject({ result: 7, stdout_ref: null });
+  });
+});
+
 describe('the cache of results', () => {
   const cached = (body: Record<string, unknown>, as = key) => execute({ cache: true, ...body }, as);
 

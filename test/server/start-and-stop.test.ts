@@ -36,6 +36,11 @@ describe('options', () => {
       POSTERN_RETENTION_FAILED: 'off',
       POSTERN_RETENTION_RECEIPTS: '30d',
       POSTERN_RECEIPTS: 'off',
+      POSTERN_RETENTION_OUTPUTS: '2h',
+      POSTERN_S3_URL: 'http://127.0.0.1:9000/',
+      POSTERN_S3_BUCKET: 'runs',
+      POSTERN_S3_ACCESS_KEY_ID: 'id',
+      POSTERN_S3_SECRET_ACCESS_KEY: 'secret',
     };
     expect(readStartOptions(environment, { mode: 'dev', port: 0 })).toEqual({
       mode: 'dev',
@@ -46,6 +51,14 @@ describe('options', () => {
       cors: ['https://a.example', '*'],
       retention: { okMs: 43_200_000, failedMs: null, receiptsMs: 2_592_000_000 },
       receipts: false,
+      outputsTtlMs: 7_200_000,
+      s3: {
+        url: 'http://127.0.0.1:9000',
+        bucket: 'runs',
+        region: 'us-east-1',
+        accessKeyId: 'id',
+        secretAccessKey: 'secret',
+      },
     });
   });
 
@@ -59,6 +72,8 @@ describe('options', () => {
     ['POSTERN_RETENTION_OK', '0d'],
     ['POSTERN_RETENTION_FAILED', '-1d'],
     ['POSTERN_RETENTION_FAILED', '1 month'],
+    ['POSTERN_RETENTION_OUTPUTS', '9m'],
+    ['POSTERN_RETENTION_OUTPUTS', 'off'],
     ['POSTERN_EVENT_LEASE_MS', '999'],
     ['POSTERN_LOG_LEVEL', 'verbose'],
     ['POSTERN_RECEIPTS', 'yes'],
@@ -72,6 +87,18 @@ describe('options', () => {
     ['POSTERN_JWKS_URL', 'auth.example.com'],
   ])('%s=%s is refused by name', (name, value) => {
     expect(() => readStartOptions({ [name]: value }, { mode: 'dev' })).toThrow(name);
+  });
+
+  test('of S3-compatible storage are all given or none, and no key is in what is told', () => {
+    const environment = { POSTERN_S3_URL: 'https://s3.example', POSTERN_S3_SECRET_ACCESS_KEY: 'very secret' };
+    const read = (more: Record<string, string> = {}) => readStartOptions({ ...environment, ...more }, { mode: 'dev' });
+    expect(() => read()).toThrow('S3-compatible storage needs POSTERN_S3_BUCKET, POSTERN_S3_ACCESS_KEY_ID too');
+    const most = { POSTERN_S3_ACCESS_KEY_ID: 'id', POSTERN_S3_BUCKET: 'a/b' };
+    expect(() => read(most)).toThrow('POSTERN_S3_BUCKET is "a/b"');
+    expect(() => read({ ...most, POSTERN_S3_BUCKET: 'runs', POSTERN_S3_REGION: 'a b' })).toThrow('POSTERN_S3_REGION');
+    expect(() => read({ ...most, POSTERN_S3_BUCKET: 'runs', POSTERN_S3_URL: 'https://s3.example/path' })).toThrow(
+      'POSTERN_S3_URL',
+    );
   });
 
   test('serve names every secret that is missing', () => {

@@ -9,8 +9,10 @@ import {
   type PreparedCode,
   parseFunctionConfig,
 } from '../../invoker/index.ts';
-import { type Identity, type LogLine, PosternError } from '../../runtime/index.ts';
+import { type Identity, PosternError } from '../../runtime/index.ts';
+import { answerOf, type CacheStanding, type ExecuteAnswer, type KeepOutput, resultOf, withResult } from './answer.ts';
 import type { ExecuteRequest } from './execute-request.ts';
+import type { Outputs } from './outputs/index.ts';
 import { checkPolicy, type Policy } from './policy.ts';
 import { keyOf, type ResultCache, uncacheable } from './result-cache.ts';
 
@@ -29,37 +31,6 @@ export interface RunContext {
   readonly signal?: AbortSignal;
 }
 
-/** `hit`: kept from an earlier run. `stored`: kept for the next. Else why not. */
-export type CacheStanding = 'hit' | 'stored' | 'off' | `not cacheable: ${string}`;
-
-export interface ExecuteAnswer {
-  /** Hash of language, code, modules and engine. */
-  readonly id: string;
-  /** Absent where the run failed. */
-  readonly result?: unknown;
-  /** What it printed, a line each: `log`, `info` and `debug`; `warn` and `error`. */
-  readonly stdout: string;
-  readonly stderr: string;
-  readonly logs: readonly AnsweredLine[];
-  readonly duration_ms: number;
-  readonly usage: {
-    readonly cpu: number;
-    readonly cpu_ms: number;
-    readonly memory_bytes: number;
-    readonly host_calls: number;
-  };
-  readonly cached: boolean;
-  readonly cache: CacheStanding;
-  readonly invocation_id: string;
-}
-
-interface AnsweredLine {
-  readonly level: string;
-  readonly message: string;
-  readonly timestamp: string;
-  readonly fields?: unknown;
-}
-
 /** As JSON text: a kept answer is not taken apart. */
 export interface Answered {
   readonly json: string;
@@ -71,12 +42,12 @@ export interface CodeRunnerOptions {
   readonly evaluators: Evaluators;
   readonly environment: Pick<Environment, 'resolve'>;
   readonly cache: ResultCache;
+  readonly outputs: Pick<Outputs, 'keep'>;
 }
 
 const DEFAULT_TIMEOUT_MS = 5_000;
 const DEFAULT_MEMORY_BYTES = 64 * 2 ** 20;
 const DEFAULTS = parseFunctionConfig({ name: 'execute' });
-const STDERR: ReadonlySet<string> = new Set(['WARN', 'ERROR']);
 /**
  * How stacks name the code: innermost frame first in JavaScript, last in Python. Without the brackets it is a place in a text
  * that `JSON.parse` was given.
@@ -115,7 +86,7 @@ export class CodeRunner {
     limits: Limits,
     cacheKey: string | undefined,
   ): Promise<Answered> {
-    const { evaluators, invoker, cache } = this.#options;
+    const { evaluators, invoker, cache, outputs } = this.#options;
     const code = await evaluators.prepare(request);
     const inline = await this.#versionOf(request, code, owner, limits);
     const result = await invoker.invoke({
@@ -130,15 +101,25 @@ export class CodeRunner {
       answered: false,
       ...(context.signal === undefined ? {} : { signal: context.signal }),
     });
-    const reason = cacheKey === undefined ? undefined : uncacheable(result);
-    const standing: CacheStanding =
-      cacheKey === undefined ? 'off' : reason === undefined ? 'stored' : `not cacheable: ${reason}`;
-    const answer = answerOf(code, result, standing);
-    if (result.error !== undefined) throw failure(result.error, answer, code, inline.name);
-    const json = withResult(answer, result);
-    if (standing === 'stored')
-      cache.keep(cacheKey as string, withResult({ ...answer, cached: true, cache: 'hit' }, result));
-    return { json, standing };
+    const keep: KeepOutput = (contentType, content) =>
+      outputs.keep({ keyId: owner.keyId, room: owner.policy.rules.outputs, contentType, content });
+    const answer = await answerOf(code, result, keep);
+    if (result.error !== undefined) {
+      const standing = cacheKey === undefined ? 'off' : notKept('it did not end well');
+      throw failure(result.error, { ...answer, cache: standing }, code, inline.name);
+    }
+    const given = await resultOf(result, keep);
+    if (given === undefined) throw noRoom(owner.policy, answer);
+    const told = (cache: CacheStanding): Answered => ({
+      json: withResult({ ...answer, cache }, given),
+      standing: cache,
+    });
+    if (cacheKey === undefined) return told('off');
+    const reason = uncacheable(result);
+    if (reason !== undefined) return told(notKept(reason));
+    // What it refers to is kept longer than it.
+    const kept = cache.keep(cacheKey, withResult({ ...answer, cached: true, cache: 'hit' }, given));
+    return told(kept ? 'stored' : notKept('its answer is too large'));
   }
 
   async #versionOf(
@@ -186,44 +167,16 @@ function limitsOf({ timeoutMs, memoryBytes, cpu }: ExecuteRequest, { rules }: Po
   };
 }
 
-function answerOf({ id }: PreparedCode, result: InvocationResult, cache: CacheStanding): ExecuteAnswer {
-  const { usage, logs = [] } = result;
-  const printed = (toStderr: boolean): string =>
-    logs.filter(({ level }) => STDERR.has(level) === toStderr).reduce((text, { message }) => `${text}${message}\n`, '');
-  return {
-    id,
-    stdout: printed(false),
-    stderr: printed(true),
-    logs: logs.map(answeredLine),
-    duration_ms: Math.round(usage.durationMs * 1_000) / 1_000,
-    usage: {
-      cpu: usage.fuel,
-      cpu_ms: Math.round(usage.cpuMs * 1_000) / 1_000,
-      memory_bytes: usage.peakMemoryBytes,
-      host_calls: usage.hostCalls,
-    },
-    cached: false,
-    cache,
-    invocation_id: result.invocationId,
-  };
+function notKept(reason: string): CacheStanding {
+  return `not cacheable: ${reason}`;
 }
 
-function answeredLine({ level, message, timeMs, fields }: LogLine): AnsweredLine {
-  const line = { level, message, timestamp: new Date(timeMs).toISOString() };
-  return fields === undefined ? line : { ...line, fields: JSON.parse(fields) as unknown };
-}
-
-/** The result goes on as the guest wrote it: its text is JSON already. */
-function withResult(answer: ExecuteAnswer, { response }: InvocationResult): string {
-  const json = JSON.stringify(answer);
-  return `{"result":${resultJson(response)},${json.slice(1)}`;
-}
-
-function resultJson(response: InvocationResult['response']): string {
-  if (response === undefined) return 'null';
-  if (response.kind === 'value') return response.json;
-  const { body } = response;
-  return JSON.stringify(typeof body === 'string' ? body : Buffer.from(body).toString('base64'));
+/** The run is over, and has done what it did. */
+function noRoom({ name, rules }: Policy, run: ExecuteAnswer): PosternError {
+  const text = `the run is over and its result is lost: the policy '${name}' keeps ${rules.outputs} bytes of outputs for an API key, and there is no room until older ones are over`;
+  return new PosternError('POLICY_REFUSED', text, {
+    details: { policy: name, rule: 'outputs', allowed: rules.outputs, run },
+  });
 }
 
 function failure(

@@ -1,4 +1,4 @@
-/** `POST /execute`: runs the code of the request's body, by the policy of its API key, and answers with what it gave. */
+/** `POST /execute`: runs the code of the request's body, by the policy of its API key, and answers with what it gave; `GET /outputs/{id}`. */
 
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { PosternError } from '../../runtime/index.ts';
@@ -9,11 +9,13 @@ import { depthOf } from '../http/function-call.ts';
 import { goneOf } from '../http/http-trigger.ts';
 import type { CodeRunner } from './code-runner.ts';
 import { readExecuteRequest } from './execute-request.ts';
+import { type Outputs, outputRoute } from './outputs/index.ts';
 import { MAX_CODE_BYTES, MAX_INPUT_BYTES, readPolicy } from './policy.ts';
 
 export interface ExecuteTriggerOptions {
   readonly runner: CodeRunner;
   readonly keys: Pick<ApiKeys, 'admit' | 'confirm'>;
+  readonly outputs: Outputs;
 }
 
 /** Code and input at their largest, escaped. */
@@ -23,7 +25,11 @@ const caller = Symbol('caller');
 type ExecuteFastifyRequest = FastifyRequest & { [caller]?: ApiKey };
 
 /** `{prefix: ''}`; in a scope of its own: its bodies are JSON, whatever they call themselves. */
-export async function executeTrigger(app: FastifyInstance, { runner, keys }: ExecuteTriggerOptions): Promise<void> {
+export async function executeTrigger(
+  app: FastifyInstance,
+  { runner, keys, outputs }: ExecuteTriggerOptions,
+): Promise<void> {
+  outputRoute(app, { outputs, keys });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: MAX_BODY_BYTES }, (_request, body, done) => {
     try {

@@ -39,6 +39,8 @@ export const rulesSchema = z.strictObject({
   /** Runs at once, of a key, on a node; others wait. */
   concurrency: z.int().min(1).max(1_000).default(4),
   cache: z.boolean().default(true),
+  /** Bytes of large results and printed text that are kept for a key at a time. */
+  outputs: size(0, 10 * 2 ** 30).default(100 * MB),
 });
 
 export type PolicyRules = z.output<typeof rulesSchema>;

@@ -62,12 +62,13 @@ export class ResultCache {
     }
   }
 
-  /** In the background: nobody waits for Postgres. */
-  keep(key: string, answer: string, ttlMs = DEFAULT_TTL_MS): void {
-    if (answer.length > MAX_ANSWER_BYTES) return;
+  /** In the background: nobody waits for Postgres. False for an answer that is too large. */
+  keep(key: string, answer: string, ttlMs = DEFAULT_TTL_MS): boolean {
+    if (answer.length > MAX_ANSWER_BYTES) return false;
     this.#memory.set(key, answer, { ttl: ttlMs });
     const query = { text: KEEP, values: [Buffer.from(key, 'hex'), answer, ttlMs] };
     void timedQuery(this.#options.pool, QUERY_TIMEOUT_MS, query).catch(this.#options.onError);
+    return true;
   }
 
   /**
