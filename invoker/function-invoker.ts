@@ -17,7 +17,7 @@ import type { ExecutorPool } from './executor/executor-pool.ts';
 import { type ExecutorProcess, LOAD_MS } from './executor/executor-process.ts';
 import { isScript } from './functions/languages.ts';
 import { HostCalls } from './host-calls.ts';
-import type { InvocationRequest, InvocationResult, Invoker, Outcome, Usage } from './invocation.ts';
+import type { InvocationRequest, InvocationResult, Invoker, Outcome, SessionEnd, Usage } from './invocation.ts';
 import type { InvocationRecorder } from './invocation-recorder.ts';
 import { type Answer, type Ending, readEnding, readResponse } from './outcome.ts';
 import { MAX_EVENT_BYTES } from './protocol/messages.ts';
@@ -98,6 +98,7 @@ export class FunctionInvoker implements Invoker {
       const found = this.#lookup(request);
       version = found instanceof Promise ? await found : found;
       checkEvent(request.eventJson, version);
+      if (request.session !== undefined) checkSession(version);
       const waiting = admission.enter(version.name, version.config.concurrency, request.signal);
       if (waiting !== undefined) await waiting;
     } catch (error) {
@@ -179,6 +180,11 @@ function checkEvent(eventJson: string, { name, config }: FunctionVersion): void 
   throw new PosternError('FUNCTION_OUT_OF_MEMORY', text, { details: { noRetry: true } });
 }
 
+function checkSession({ name, config: { language } }: FunctionVersion): void {
+  if (isScript(language) || language === 'python') return;
+  throw new PosternError('INVALID_REQUEST', `function "${name}" is in ${language}, which has no sessions`);
+}
+
 /** A UTF-16 unit's bytes in UTF-8, at most. */
 const MAX_UTF8_BYTES = 3;
 /** An executor starts in about a second; where none does, they are dying at their start. */
@@ -204,6 +210,7 @@ class Attempt {
   #slot = 0;
   #watchdog: NodeJS.Timeout | undefined;
   #answer: InvocationResult | undefined;
+  #session: SessionEnd | undefined;
   #over = false;
   #onAbort: (() => void) | undefined;
 
@@ -259,6 +266,10 @@ class Attempt {
         onStarted: () => this.#onStarted(),
         onHostCall: (callId, operation, payload) => this.#onHostCall(callId, operation, payload),
         onCast: (operation, payload) => this.#onCast(operation, payload),
+        onSessionImage: ({ image, imageBytes }) => {
+          this.#session =
+            image.length > 0 ? { image: Uint8Array.from(image) } : { tooLargeBytes: countable(imageBytes) };
+        },
         onAnswered: (message) => this.#onAnswered(readEnding(message.kind, message.meta, message.body)),
         onEnded: (message) => {
           work.learn(this.#version, countable(message.cpuMs));
@@ -267,6 +278,7 @@ class Attempt {
         onLost: (reason) => this.#onLost(reason),
       },
       work.of(this.#version),
+      this.#request.session,
     );
     this.#watchSignal(executor);
     return this.#settled.promise;
@@ -345,8 +357,8 @@ class Attempt {
 
   /** The answer is there, work goes on behind it. */
   #onAnswered(ending: Ending): void {
-    // What it says has not happened before it is committed.
-    if (this.#request.atomic !== undefined) {
+    // What it says has not happened before it is committed, and what it holds is not kept before its end.
+    if (this.#request.atomic !== undefined || this.#request.session !== undefined) {
       this.#answer = this.#result(ending, NO_USAGE);
       return;
     }
@@ -359,7 +371,8 @@ class Attempt {
 
   #onEnded(ending: Ending, usage: Usage): void {
     const answered = this.#answer !== undefined && ending.outcome === 'ok';
-    const result = answered ? { ...this.#answer!, usage: readUsage(usage) } : this.#result(ending, usage);
+    const session = this.#session === undefined ? {} : { session: this.#session };
+    const result = answered ? { ...this.#answer!, ...session, usage: readUsage(usage) } : this.#result(ending, usage);
     if (result.outcome === 'ok' && this.#request.atomic?.mayCommit(result) === true) void this.#commit(result);
     else this.#end(result);
   }
@@ -398,7 +411,8 @@ class Attempt {
       const { answer } = ending;
       const known = answer !== undefined && answer.body.length <= this.#maxResultBytes;
       const response = known ? readResponse(this.#answered(answer)) : '';
-      if (typeof response !== 'string') return { ...base, outcome: 'ok', response };
+      const session = this.#session === undefined ? {} : { session: this.#session };
+      if (typeof response !== 'string') return { ...base, outcome: 'ok', response, ...session };
       const invalid: Ending = { outcome: 'invalid_result', message: response };
       return { ...base, outcome: 'invalid_result', error: toError(invalid, this.#version) };
     }
@@ -518,7 +532,7 @@ const CODES = {
 } as const satisfies Record<Outcome, ErrorRecord['code']>;
 
 function toError(ending: Ending, version: FunctionVersion): ErrorRecord {
-  const code = CODES[ending.outcome];
+  const code = ending.code ?? CODES[ending.outcome];
   const { name, config } = version;
   const message = ((): string => {
     switch (ending.outcome) {

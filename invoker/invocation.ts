@@ -9,7 +9,7 @@ export type TriggerKind = 'http' | 'execute' | 'database' | 'schedule' | 'webhoo
 /**
  * How an attempt ended. `ok`; `exception`: the function threw; `panic`: trap or engine failure; `exceeded_*`: we stopped
  * it; `invalid_result`; `canceled`: the caller went away; `overloaded`: the node had no room; `not_found`: there is no such
- * function; `executor_lost`: its process
+ * function, or its session is not good for it; `executor_lost`: its process
  * ended; `internal_error`: our defect.
  */
 export const OUTCOMES = [
@@ -60,6 +60,8 @@ export interface InvocationRequest {
    * function gave back.
    */
   readonly atomic?: AtomicDelivery & { readonly mayCommit: (result: InvocationResult) => boolean };
+  /** It goes on from the memory that another invocation of this version left, and leaves its own where it ends well. */
+  readonly session?: SessionStart;
   /** Somebody waits for the answer, so a `statusCode` in it is a status. Where absent: for `http` and `manual`. */
   readonly answered?: boolean;
   /** Aborted when nobody waits for the answer any more; ends the invocation as `canceled`. */
@@ -119,7 +121,19 @@ export interface InvocationResult {
   readonly logs?: readonly LogLine[];
   /** Where the node keeps receipts and the invocation is over; an answer that came before work behind it has none. */
   readonly receipt?: ReceiptReference;
+  /** Of one in a session that ended well. */
+  readonly session?: SessionEnd;
 }
+
+/** What an invocation in a session goes on from; without an image, the version's own. */
+export interface SessionStart {
+  readonly image?: Uint8Array;
+  /** Of what it leaves, in its stored form. */
+  readonly maxImageBytes: number;
+}
+
+/** What it left, or how large that would have been. */
+export type SessionEnd = { readonly image: Uint8Array } | { readonly tooLargeBytes: number };
 
 /** The one way to run a deployed function. Never rejects: every failure is a result. */
 export interface Invoker {

@@ -1,6 +1,6 @@
 /** Reads how an executor says that an invocation ended. Its text came from a guest: every field is checked. */
 
-import { MAX_META_BYTES } from '../runtime/index.ts';
+import { type ErrorRecord, MAX_META_BYTES } from '../runtime/index.ts';
 import type { FunctionResponse, Outcome } from './invocation.ts';
 import { ENDED } from './protocol/messages.ts';
 import { mayParse } from './status-result.ts';
@@ -19,6 +19,8 @@ export interface Ending {
   readonly name?: string;
   readonly stack?: string;
   readonly details?: Readonly<Record<string, unknown>>;
+  /** Where it is not the outcome's own. */
+  readonly code?: ErrorRecord['code'];
 }
 
 /** A guest that asks for longer has miscounted: an event that waits for years is lost to its owner without a word. */
@@ -52,6 +54,10 @@ export function readEnding(kind: number, meta: string, body: Buffer): Ending {
       return { outcome: 'canceled' };
     case ENDED.overloaded:
       return { outcome: 'overloaded', message: meta };
+    case ENDED.outdated:
+      return { outcome: 'not_found', code: 'SESSION_OUTDATED', message: meta };
+    case ENDED.unreadable:
+      return { outcome: 'not_found', code: 'SESSION_UNREADABLE', message: meta };
     default:
       return { outcome: 'internal_error', message: 'an executor reported an unknown ending' };
   }

@@ -2,6 +2,7 @@
 
 import type { Ambient } from './ambient.ts';
 import type { Scheduler } from './scheduler.ts';
+import type { SessionBase } from './snapshot/index.ts';
 
 /** Units of a slice: about 0.3 ms of guest work (a unit is a third of a nanosecond, measured on eight programs). */
 export const QUANTUM_FUEL = 1_000_000;
@@ -22,8 +23,8 @@ export interface ExecutionLimits {
   readonly maxResultBytes: number;
 }
 
-/** Why an invocation was ended from outside. */
-export type EndReason = 'time' | 'cpu' | 'canceled' | 'memory' | 'panic' | 'overloaded';
+/** Why an invocation was ended from outside; the last two before it began: see `SessionImageError`. */
+export type EndReason = 'time' | 'cpu' | 'canceled' | 'memory' | 'panic' | 'overloaded' | 'outdated' | 'unreadable';
 
 export type ExecutionEnd =
   | { readonly reason: 'finished'; readonly finish: Finish }
@@ -50,6 +51,15 @@ export interface Finish {
   readonly body: Buffer | null;
   /** More work is going on behind the answer. */
   readonly held: boolean;
+}
+
+/** An invocation that goes on from the memory which an earlier one left, and leaves its own. */
+export interface SessionRun {
+  /** Stored form; absent where it starts from the version's image. */
+  readonly image?: Uint8Array;
+  readonly base: SessionBase;
+  /** Once, before `onEnd`, where the invocation has given an answer: its memory, stored form. */
+  onImage(image: Uint8Array): void;
 }
 
 /** One that is under way, as the process that it runs in sees it. */

@@ -11,4 +11,4 @@ export * from './javascript/index.ts';
 export { MemoryBudget } from './memory-budget.ts';
 export * from './python/index.ts';
 export { Scheduler } from './scheduler.ts';
-export { decodeImage, encodeImage } from './snapshot/index.ts';
+export { asBase, decodeImage, encodeImage, type SessionBase } from './snapshot/index.ts';

@@ -34,6 +34,11 @@ export const HTTP_STATUS = {
   STORAGE_UNAVAILABLE: 503,
   // A matter of configuration: no other node and no later moment mends it, so no 503.
   SECRET_UNREADABLE: 500,
+  SESSION_NOT_FOUND: 404,
+  SESSION_BUSY: 409,
+  SESSION_TOO_LARGE: 413,
+  SESSION_OUTDATED: 410,
+  SESSION_UNREADABLE: 500,
   INTERNAL_ERROR: 500,
 } as const satisfies Record<ErrorCode, number>;
 

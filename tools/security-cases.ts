@@ -195,6 +195,15 @@ export const SECURITY_GROUPS: readonly SecurityGroup[] = [
     ],
   },
   {
+    title: 'Sessions of code that is run',
+    cases: [
+      { id: 'SES-01', attack: 'secrets and data of a run that stay in the memory of its session' },
+      { id: 'SES-02', attack: 'a damaged, forged or foreign image' },
+      { id: 'SES-03', attack: "using another caller's session" },
+      { id: 'SES-04', attack: 'two runs of a session at once' },
+    ],
+  },
+  {
     title: 'Logs and dependencies',
     cases: [
       { id: 'LOG-01', attack: 'forged lines and terminal escapes' },

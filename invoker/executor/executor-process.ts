@@ -8,6 +8,7 @@ import { randomInt } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type EngineSource, HostCallError } from '../../runtime/index.ts';
+import type { SessionStart } from '../invocation.ts';
 import { Connection } from '../protocol/connection.ts';
 import { ProtocolError } from '../protocol/frames.ts';
 import { decodeFromExecutor, type ExecutorOutput, encodeToExecutor, type ToExecutor } from '../protocol/messages.ts';
@@ -35,6 +36,8 @@ export interface SlotOwner {
   onHostCall?(callId: number, operation: string, payload: string): void;
   onCast?(operation: string, payload: string): void;
   onAnswered?(message: Message<'answered'>): void;
+  /** At most once, before `onEnded`. */
+  onSessionImage?(message: Message<'sessionImage'>): void;
   onEnded?(message: Message<'ended'>): void;
   onBuilt?(message: Message<'built'>): void;
   /** The executor is gone; nothing else comes. */
@@ -48,6 +51,8 @@ interface Slot {
   readonly owner: SlotOwner;
   /** Of the executor's thread, as far as can be told. */
   readonly workMs: number;
+  /** Of the session image that it may send yet; 0 for none. */
+  maxImageBytes: number;
   started: boolean;
   openCalls: number;
   calls: number;
@@ -76,6 +81,7 @@ const MAX_UNREAD_BYTES = 256 * 1024 * 1024;
  */
 const MAX_OPEN_PAYLOAD_BYTES = 64 * 1024 * 1024;
 const SMALL_PAYLOAD_BYTES = 64 * 1024;
+const NO_IMAGE = new Uint8Array(0);
 
 const NO_ROOM = new HostCallError(
   'LimitError',
@@ -185,9 +191,15 @@ export class ExecutorProcess {
     return this.#connection.backlogBytes;
   }
 
-  invoke(message: Omit<Invoke, 'type' | 'slot' | 'token'>, owner: SlotOwner, workMs: number): number {
+  invoke(
+    message: Omit<Invoke, 'type' | 'slot' | 'token'>,
+    owner: SlotOwner,
+    workMs: number,
+    session?: SessionStart,
+  ): number {
     this.#invocations++;
-    const slot = this.#open(owner, workMs, message.versionId as string);
+    const slot = this.#open(owner, workMs, message.versionId as string, session?.maxImageBytes);
+    if (session !== undefined) this.#send({ image: NO_IMAGE, ...session, type: 'session', ...slot });
     this.#send({ ...message, type: 'invoke', ...slot });
     return slot.slot;
   }
@@ -265,13 +277,13 @@ export class ExecutorProcess {
     if (this.#connection.backlogBytes > MAX_UNREAD_BYTES) this.kill('it does not read what it is sent');
   }
 
-  #open(owner: SlotOwner, workMs: number, versionId?: string): { slot: number; token: number } {
+  #open(owner: SlotOwner, workMs: number, versionId?: string, maxImageBytes = 0): { slot: number; token: number } {
     do this.#lastSlot = (this.#lastSlot + 1) >>> 0;
     while (this.#slots.has(this.#lastSlot));
     const slot = this.#lastSlot;
     const token = randomInt(2 ** 32);
     const nothingYet = { started: false, openCalls: 0, calls: 0, casts: 0, castBytes: 0, answered: false };
-    this.#slots.set(slot, { token, versionId, owner, workMs, ...nothingYet });
+    this.#slots.set(slot, { token, versionId, owner, workMs, maxImageBytes, ...nothingYet });
     this.#workMs += workMs;
     return { slot, token };
   }
@@ -333,6 +345,14 @@ export class ExecutorProcess {
           throw new ProtocolError('an answer that nobody waits for');
         slot.answered = true;
         slot.owner.onAnswered(message);
+        return;
+      }
+      case 'sessionImage': {
+        const slot = this.#slot(message);
+        if (message.image.length > slot.maxImageBytes || slot.maxImageBytes === 0)
+          throw new ProtocolError('an image of a session that was not asked for, or is too large');
+        slot.maxImageBytes = 0;
+        slot.owner.onSessionImage?.(message);
         return;
       }
       // A slot is given up when its owner has heard of it, not before: one whose handler fails would wait for ever.

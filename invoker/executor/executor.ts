@@ -21,10 +21,11 @@ import {
 } from '../../runtime/index.ts';
 import { ENDED, type ExecutorInput, type FromExecutor } from '../protocol/messages.ts';
 import { OutgoingCalls } from './outgoing-calls.ts';
-import { loadProgram, type Program, type ProgramHost, startPython } from './programs.ts';
+import { type Invocation, loadProgram, type Program, type ProgramHost, startPython } from './programs.ts';
 
 type Received<T extends ExecutorInput['type']> = Extract<ExecutorInput, { type: T }>;
-type Invoke = Received<'invoke'>;
+type Session = Omit<Received<'session'>, 'type'>;
+type Invoke = Received<'invoke'> & { readonly session?: Session };
 
 const FINISHED: Readonly<Record<FinishKind, number>> = {
   value: ENDED.value,
@@ -65,6 +66,8 @@ export class Executor {
   /** In order of use: the first is the one used longest ago. */
   readonly #images = new Map<string, LoadedImage>();
   readonly #waiting = new Map<string, Invoke[]>();
+  /** Of the invocation that comes next. */
+  #session: Session | undefined;
   #imageBytes = 0;
   #host: ProgramHost | undefined;
 
@@ -86,9 +89,16 @@ export class Executor {
       case 'image':
         this.#onImage(message);
         return;
-      case 'invoke':
-        this.#onInvoke(message);
+      case 'session':
+        // The frame's bytes are a view into a chunk that is about to be given back.
+        this.#session = { ...message, image: Buffer.from(message.image) };
         return;
+      case 'invoke': {
+        const session = this.#session;
+        this.#session = undefined;
+        this.#onInvoke(session === undefined ? message : { ...message, session });
+        return;
+      }
       case 'hostAnswer':
         this.#find(message)?.execution.settle(message.callId, message.ok === 1, Buffer.from(message.payload));
         return;
@@ -181,9 +191,11 @@ export class Executor {
   }
 
   #run(message: Invoke, loaded: LoadedImage): void {
-    const { slot, token, lane, event, meta, timeoutMs, memoryPages, fuel, maxResultBytes } = message;
+    const { slot, token, lane, event, meta, timeoutMs, memoryPages, fuel, maxResultBytes, session } = message;
     loaded.running++;
-    const invocation = { lane, event, meta, limits: { timeoutMs, memoryPages, fuel, maxResultBytes } };
+    const limits = { timeoutMs, memoryPages, fuel, maxResultBytes };
+    const inSession = session === undefined ? {} : { session: this.#sessionRun(session) };
+    const invocation = { lane, event, meta, limits, ...inSession };
     const execution = loaded.program.start(invocation, {
       onHostCall: (callId, operation, payload) =>
         this.#calls.add({ type: 'hostCall', slot, token, callId, operation, payload }),
@@ -199,6 +211,16 @@ export class Executor {
       },
     });
     this.#running.set(slot, { token, execution });
+  }
+
+  #sessionRun({ slot, token, image, maxImageBytes }: Session): NonNullable<Invocation['session']> {
+    return {
+      ...(image.length === 0 ? {} : { image }),
+      onImage: (made) => {
+        const isTooLarge = made.length > maxImageBytes;
+        this.#send({ type: 'sessionImage', slot, token, imageBytes: made.length, image: isTooLarge ? '' : made });
+      },
+    };
   }
 
   #refuse(message: Invoke, kind: number, why: string): void {

@@ -1,6 +1,7 @@
 /** What an executor holds of a version, ready to be invoked: JavaScript in its own sandboxes, every other kind by one class. */
 
 import {
+  asBase,
   type BaseImage,
   CommandExecution,
   ComponentExecution,
@@ -24,9 +25,12 @@ import {
   type MemoryBudget,
   PythonExecution,
   PythonPool,
+  type PythonProgram,
   type RunningExecution,
   type SandboxPool,
   type Scheduler,
+  type SessionBase,
+  type SessionRun,
   unpackInterpreter,
 } from '../../runtime/index.ts';
 
@@ -57,6 +61,7 @@ export interface Invocation {
   readonly limits: ExecutionLimits;
   readonly event: Uint8Array;
   readonly meta: Uint8Array;
+  readonly session?: Omit<SessionRun, 'base'>;
 }
 
 /** Who hears of an invocation. */
@@ -74,6 +79,7 @@ export interface InvocationListener {
 export interface Program {
   /** What it takes of the process while nobody runs it. */
   readonly residentBytes: number;
+  /** A kind that has no sessions runs as if there were none. */
   start(invocation: Invocation, listener: InvocationListener): RunningExecution;
   /** It will not be started again. What runs of it goes on. */
   forget(): void;
@@ -99,9 +105,14 @@ async function loadPython(stored: Uint8Array, host: ProgramHost): Promise<Progra
   if (host.python === undefined) throw new Error('there is no interpreter for the function');
   const { interpreter, pool } = await host.python;
   const image = decodePythonImage(interpreter, stored);
-  return new GuestProgram(PythonExecution, { image, pool }, host, {
+  let base: SessionBase | undefined;
+  return new GuestProgram<PythonProgram>(PythonExecution, { image, pool }, host, {
     residentBytes: image.residentBytes,
     forget: () => pool.forget(image),
+    inSession: (session) => {
+      base ??= { engineId: interpreter.id, hash: image.hash, memoryBytes: image.memoryBytes };
+      return { image, pool, session: { ...session, base } };
+    },
   });
 }
 
@@ -109,6 +120,7 @@ class JavaScript implements Program {
   readonly residentBytes: number;
   readonly #image: Image;
   readonly #host: ProgramHost;
+  #base: SessionBase | undefined;
   #forgotten = false;
 
   constructor(image: Image, host: ProgramHost) {
@@ -117,7 +129,7 @@ class JavaScript implements Program {
     this.residentBytes = image.residentBytes;
   }
 
-  start({ lane, limits, event, meta }: Invocation, listener: InvocationListener): RunningExecution {
+  start({ lane, limits, event, meta, session }: Invocation, listener: InvocationListener): RunningExecution {
     const { pool, scheduler } = this.#host;
     const execution = new Execution(scheduler, lane, limits, {
       takeSandbox: (hooks) => pool.acquire(this.#image, hooks),
@@ -132,14 +144,27 @@ class JavaScript implements Program {
         listener.onFree();
       },
     });
-    execution.start(event, meta);
+    execution.start(event, meta, session === undefined ? undefined : { ...session, base: this.#sessionBase() });
     return execution;
+  }
+
+  #sessionBase(): SessionBase {
+    const { memoryBytes } = this.#image;
+    this.#base ??= { engineId: this.#host.engine.id, hash: asBase(this.#image).hash, memoryBytes };
+    return this.#base;
   }
 
   forget(): void {
     this.#forgotten = true;
     this.#host.pool.forget(this.#image);
   }
+}
+
+interface GuestProgramOptions<P> {
+  readonly residentBytes: number;
+  readonly forget?: () => void;
+  /** What an invocation in a session starts from, where the kind has any. */
+  readonly inSession?: (session: Omit<SessionRun, 'base'>) => P;
 }
 
 /** Of every kind but JavaScript: the guest's memory is counted against the process' budget, from its first page on. */
@@ -149,23 +174,26 @@ class GuestProgram<P> implements Program {
   readonly #Execution: GuestExecutionClass<P>;
   readonly #program: P;
   readonly #host: ProgramHost;
+  readonly #inSession: ((session: Omit<SessionRun, 'base'>) => P) | undefined;
 
   constructor(
     execution: GuestExecutionClass<P>,
     program: P,
     host: ProgramHost,
-    { residentBytes, forget = () => {} }: { readonly residentBytes: number; readonly forget?: () => void },
+    { residentBytes, forget = () => {}, inSession }: GuestProgramOptions<P>,
   ) {
     this.#Execution = execution;
     this.#program = program;
     this.#host = host;
     this.residentBytes = residentBytes;
     this.forget = forget;
+    this.#inSession = inSession;
   }
 
-  start({ lane, limits, event, meta }: Invocation, listener: InvocationListener): RunningExecution {
+  start({ lane, limits, event, meta, session }: Invocation, listener: InvocationListener): RunningExecution {
     const { scheduler, budget } = this.#host;
-    const execution = new this.#Execution(scheduler, lane, limits, this.#program, withinBudget(budget, listener));
+    const program = (session === undefined ? undefined : this.#inSession?.(session)) ?? this.#program;
+    const execution = new this.#Execution(scheduler, lane, limits, program, withinBudget(budget, listener));
     execution.start(event, meta);
     return execution;
   }

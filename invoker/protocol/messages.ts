@@ -48,6 +48,19 @@ const TO_EXECUTOR = {
       ['event', 'bytes'],
     ],
   ],
+  /**
+   * Right before its `invoke`: that leaves its memory to a session, of `maxImageBytes` at most. image: what it goes on from;
+   * empty for the version's own.
+   */
+  session: [
+    10,
+    [
+      ['slot', 'u32'],
+      ['token', 'u32'],
+      ['maxImageBytes', 'u32'],
+      ['image', 'bytes'],
+    ],
+  ],
   /** The answer to a `hostCall`. ok: 1 or 0; payload: JSON text. */
   hostAnswer: [
     4,
@@ -145,6 +158,16 @@ const FROM_EXECUTOR = {
       ['body', 'bytes'],
     ],
   ],
+  /** Before `ended`, where `session` asked for it. Empty where it is larger than what was allowed: `imageBytes`. */
+  sessionImage: [
+    10,
+    [
+      ['slot', 'u32'],
+      ['token', 'u32'],
+      ['imageBytes', 'f64'],
+      ['image', 'bytes'],
+    ],
+  ],
   /** ok 1: header is the definition, image the stored form. ok 0: header is an error record. */
   built: [
     7,
@@ -183,6 +206,10 @@ export const ENDED = {
   afterAnswer: 11,
   /** body: JSON text of an object with `statusCode`. */
   status: 12,
+  /** It did not begin: the image of its session is of another engine. */
+  outdated: 13,
+  /** It did not begin: the image of its session is damaged. */
+  unreadable: 14,
 } as const;
 
 type Table = Record<string, readonly [number, Layout]>;

@@ -40,6 +40,8 @@ const HOST_EXPORTS: ReadonlySet<string> = new Set([
   '_initialize',
   'wasm_malloc',
   'wasm_free',
+  'js_malloc_rt',
+  'js_free_rt',
   'qjs_init',
   'qjs_compile',
   'qjs_eval_bytecode',

@@ -19,12 +19,15 @@ import {
   MAX_HOST_CALLS,
   MAX_WAITING_PAYLOAD_BYTES,
   QUANTUM_FUEL,
+  type SessionRun,
 } from '../execution.ts';
 import type { Scheduler } from '../scheduler.ts';
+import { decodeSession, encodeSession, SessionImageError, type SessionMemory } from '../snapshot/index.ts';
 import { REFUSED } from './guest/door.ts';
 import { type DoorHandler, openDoor } from './host-door.ts';
 import { type Box, RANDOM_STATE_BYTES, type Sandbox, type SandboxHooks } from './sandbox.ts';
 
+const WASM_PAGE_BYTES = 65_536;
 const MAX_TIMERS = 10_000;
 const MAX_DELAY_MS = 2 ** 31 - 1;
 /** Rejected promises that nobody listens to, at once; beyond, they are not kept and not reported. */
@@ -103,6 +106,7 @@ export class Execution implements SandboxHooks, DoorHandler {
   #cpuMs = 0;
   #sliceStartedAt = 0;
   #seededState = 0n;
+  #session: SessionRun | undefined;
 
   constructor(
     scheduler: Scheduler,
@@ -130,18 +134,22 @@ export class Execution implements SandboxHooks, DoorHandler {
    * Queues the call of the handler. The sandbox is taken when its turn comes, not before: so the one that was used last,
    * which is still in the processor's cache, serves the next invocation.
    */
-  start(event: Uint8Array, meta: Uint8Array): void {
-    this.#deliver(() => {
+  start(event: Uint8Array, meta: Uint8Array, session?: SessionRun): void {
+    this.#session = session;
+    const { image } = session ?? {};
+    const begin = (memory?: SessionMemory): Promise<Box> => {
       this.#held = this.#listener.takeSandbox(this);
+      if (memory !== undefined) this.#putSession(memory);
       this.#held.seedMathRandom(this.ambient);
       this.#seededState = this.#held.mathRandomState;
       const { meter } = this.#held.instance;
       meter.maxMemoryPages = this.#limits.memoryPages;
       meter.startSlice(QUANTUM_FUEL);
-      const eventBox = this.#sandbox.newString(event);
-      const metaBox = this.#sandbox.newString(meta);
-      return this.#sandbox.callEntry(this.#sandbox.entries.invoke, eventBox, metaBox);
-    });
+      return this.#call('invoke', this.#sandbox.newString(event), this.#sandbox.newString(meta));
+    };
+    this.#deliver(
+      session === undefined || image === undefined ? begin : () => this.#readSession(session, image, begin),
+    );
   }
 
   /** A host call's answer; ignored when the invocation is over. */
@@ -151,12 +159,7 @@ export class Execution implements SandboxHooks, DoorHandler {
     this.#deliver(() => {
       const sandbox = this.#refueled();
       const payloadBox = sandbox.newString(payload);
-      return this.#sandbox.callEntry(
-        sandbox.entries.settle,
-        sandbox.newNumber(callId),
-        sandbox.newBoolean(ok),
-        payloadBox,
-      );
+      return this.#call('settle', sandbox.newNumber(callId), sandbox.newBoolean(ok), payloadBox);
     });
   }
 
@@ -259,8 +262,7 @@ export class Execution implements SandboxHooks, DoorHandler {
     const fire = (): void => {
       this.#timers.delete(timerId);
       this.#deliver(() => {
-        const sandbox = this.#refueled();
-        return sandbox.callEntry(sandbox.entries.fire, sandbox.newNumber(timerId));
+        return this.#call('fire', this.#refueled().newNumber(timerId));
       });
     };
     this.#timers.set(timerId, setTimeout(fire, delay));
@@ -312,6 +314,17 @@ export class Execution implements SandboxHooks, DoorHandler {
     return this.#sandbox;
   }
 
+  /** The boxes of the arguments are the sandbox's to lose, unless another invocation goes on from its memory. */
+  #call(entry: 'invoke' | 'settle' | 'fire', ...boxes: Box[]): Promise<Box> {
+    const sandbox = this.#sandbox;
+    const called = sandbox.callEntry(sandbox.entries[entry], ...boxes);
+    if (this.#session === undefined) return called;
+    return called.then((result) => {
+      for (const box of boxes) sandbox.free(box);
+      return result;
+    });
+  }
+
   #queueTurn(): void {
     if (this.#turnQueued || this.#state !== 'idle') return;
     this.#turnQueued = true;
@@ -333,6 +346,7 @@ export class Execution implements SandboxHooks, DoorHandler {
         if (this.#watchesRejections) await this.#tellRejections(this.#rejections);
         if (this.#isFinished) await this.#reportRejections(this.#rejections);
       }
+      if (this.#session !== undefined && this.#isFinished) await this.#leaveMemory(this.#session);
     } catch (error) {
       this.#onTrap(error);
     }
@@ -343,6 +357,44 @@ export class Execution implements SandboxHooks, DoorHandler {
     if (this.#ended === undefined && this.#sandbox.instance.meter.fuelUsed > this.#limits.fuel) this.end('cpu', '');
     if (this.#ended !== undefined) this.#freeWhenIdle();
     else if (this.#deliveries.length > 0) this.#queueTurn();
+  }
+
+  /** Before the guest is entered for the first time. */
+  async #readSession(session: SessionRun, image: Uint8Array, begin: (memory: SessionMemory) => Promise<Box>) {
+    const memory = await decodeSession(image, session.base, this.#limits.memoryPages * WASM_PAGE_BYTES);
+    if (this.#ended !== undefined) throw new Error('the invocation was ended before it began');
+    return begin(memory);
+  }
+
+  #putSession(memory: SessionMemory): void {
+    const sandbox = this.#sandbox;
+    const missing = memory.memoryBytes - sandbox.heldBytes;
+    if (missing > 0 && !this.onGrow(missing / WASM_PAGE_BYTES)) throw new NoSandboxError();
+    sandbox.putSession(memory);
+  }
+
+  /**
+   * The memory of a guest that has answered goes to its session: without what it waits for, and after the jobs that are left
+   * have run. It is still the guest's time.
+   */
+  async #leaveMemory(session: SessionRun): Promise<void> {
+    const { kind, meta, body } = this.#finish as Finish;
+    if (!ANSWERS.has(kind) || meta === null || body === null) return;
+    this.#reporting = false;
+    this.#forgetWaiting();
+    const sandbox = this.#refueled();
+    sandbox.instance.pump.stop.value = 0;
+    const result = await sandbox.callEntry(sandbox.entries.rest);
+    if (this.#ended !== undefined) return;
+    if (sandbox.isException(result)) {
+      this.#onEntryThrew();
+      return;
+    }
+    sandbox.free(result);
+    for (const rejection of [...(this.#rejections?.values() ?? []), ...this.#lateHandled])
+      this.#freeRejection(rejection);
+    const image = await encodeSession(sandbox.captureSession(), session.base);
+    if (this.#ended === undefined) session.onImage(image);
   }
 
   get #isFinished(): boolean {
@@ -373,9 +425,11 @@ export class Execution implements SandboxHooks, DoorHandler {
 
   async #tell({ promise, reason }: Rejection, handled: boolean): Promise<boolean> {
     const sandbox = this.#sandbox;
-    const answer = await sandbox.callEntry(sandbox.entries.rejection, sandbox.newBoolean(handled), promise, reason);
+    const wasHandled = sandbox.newBoolean(handled);
+    const answer = await sandbox.callEntry(sandbox.entries.rejection, wasHandled, promise, reason);
     const prevented = sandbox.isNumber(answer) && sandbox.readNumber(answer) === 1;
     sandbox.free(answer);
+    sandbox.free(wasHandled);
     return prevented;
   }
 
@@ -391,13 +445,18 @@ export class Execution implements SandboxHooks, DoorHandler {
     for (let lines = 0; lines < MAX_REJECTIONS; lines++) {
       const [next] = rejections;
       if (next === undefined) return;
-      const [address, { reason, state }] = next;
+      const [address, rejection] = next;
       // Before it is described: a getter that listens to the promise must not free what is being read.
       rejections.delete(address);
-      if (state === 'prevented') continue;
-      const described = await sandbox.callEntry(sandbox.entries.describe, reason);
+      if (rejection.state === 'prevented') {
+        this.#freeRejection(rejection);
+        continue;
+      }
+      const described = await sandbox.callEntry(sandbox.entries.describe, rejection.reason);
       if (this.#ended !== undefined) return;
       const json = sandbox.isString(described) ? sandbox.readString(described, MAX_DESCRIPTION_BYTES) : null;
+      sandbox.free(described);
+      this.#freeRejection(rejection);
       if (json !== null) this.onCast('log', Buffer.from(rejectionLine(json.toString())));
     }
   }
@@ -409,6 +468,10 @@ export class Execution implements SandboxHooks, DoorHandler {
   }
 
   #onTrap(error: unknown): void {
+    if (error instanceof SessionImageError) {
+      this.end(error.reason, error.message);
+      return;
+    }
     if (this.#held === undefined) {
       this.end('overloaded', error instanceof NoSandboxError ? error.message : 'no sandbox could be made');
       return;
@@ -441,11 +504,15 @@ export class Execution implements SandboxHooks, DoorHandler {
     }
     this.#ended = { reusable };
     clearTimeout(this.#deadlineTimer);
+    this.#forgetWaiting();
+    this.#listener.onEnd(end, this.#usage(), this.#answered);
+  }
+
+  #forgetWaiting(): void {
     for (const timer of this.#timers.values()) clearTimeout(timer);
     this.#timers.clear();
     this.#deliveries.length = 0;
     this.#waitingCalls.length = 0;
-    this.#listener.onEnd(end, this.#usage(), this.#answered);
   }
 
   #usage(): ExecutionUsage {
@@ -485,6 +552,8 @@ export class Execution implements SandboxHooks, DoorHandler {
     }
   }
 }
+
+const ANSWERS: ReadonlySet<Finish['kind']> = new Set(['value', 'http', 'status']);
 
 function firstNew(rejections: Map<number, Rejection>): [number, Rejection] | [] {
   for (const entry of rejections) if (entry[1].state === 'new') return entry;

@@ -12,6 +12,7 @@ export interface GuestEntries {
   readonly describe: number;
   readonly warm: number;
   readonly rejection: number;
+  readonly rest: number;
   /** 32 bytes for arguments of a call, 8 for the length of a string. */
   readonly scratch: number;
   /** The eight bytes of `Math.random`'s state. */

@@ -5,7 +5,19 @@
  */
 
 import type { Ambient } from '../ambient.ts';
-import { captureImage, copyIn, fillFresh, noteWrite, restoreImage, restoreWritten } from '../snapshot/index.ts';
+import {
+  captureImage,
+  copyIn,
+  fillFresh,
+  noteWrite,
+  PAGE_BYTES,
+  pageOf,
+  putSessionMemory,
+  restoreImage,
+  restoreWritten,
+  type SessionMemory,
+  sessionMemory,
+} from '../snapshot/index.ts';
 import type { Engine } from './engine.ts';
 import { type EngineHooks, EngineInstance } from './engine-instance.ts';
 import type { GuestEntries, Image } from './image.ts';
@@ -17,10 +29,13 @@ export type Box = number;
 const EVAL_MODULE = 1;
 const STRIP_SOURCE = 1 << 4;
 const STRIP_DEBUG = 1 << 5;
-const FREE_PIECES = [65_536, 16_384, 4_096, 1_024, 256, 64, 24] as const;
+/** Of the C library's allocator; the last one is the smallest that it gives. */
+const FREE_PIECES = [65_536, 16_384, 4_096, 1_024, 256, 64, 24, 12] as const;
+/** QuickJS keeps what is smaller on shelves of its own, one for each size, and gives none of them back. */
+const SHELVED_PIECES = Array.from({ length: 128 }, (_, index) => 1_024 - index * 8);
 const PROMISE_PENDING = 0;
 const PROMISE_FULFILLED = 1;
-const ENTRY_NAMES = ['invoke', 'settle', 'fire', 'define', 'describe', 'warm', 'rejection'] as const;
+const ENTRY_NAMES = ['invoke', 'settle', 'fire', 'define', 'describe', 'warm', 'rejection', 'rest'] as const;
 const SCRATCH_BYTES = 64;
 /** What a guest may allocate before cycles are looked for; what is not in a cycle is freed at once by its count. */
 const GC_HEADROOM_BYTES = 4 * 1024 * 1024;
@@ -108,16 +123,51 @@ export class Sandbox {
   capture(entries: GuestEntries): Image {
     const { instance } = this;
     if (instance.hasTables.value === 0) this.#loadTables();
+    this.#clear();
+    const memory = instance.bytes.slice(0, this.memoryBytes);
+    this.#clearStack(memory);
+    return captureImage(memory, { stackPointer: instance.stackPointer.value, entries });
+  }
+
+  /** Makes a sandbox that is its image what a session left. The next `restore` of that image takes it out again. */
+  putSession(session: SessionMemory): void {
+    const { instance } = this;
+    const missing = session.memoryBytes - this.heldBytes;
+    if (missing > 0) instance.memory.grow(missing / WASM_PAGE_BYTES);
+    instance.pages.value = session.memoryBytes / WASM_PAGE_BYTES;
+    putSessionMemory(session, instance.bytes);
+  }
+
+  /** What its guest leaves for a next one: nothing of it may be on a stack, and `rest` was called. */
+  captureSession(): SessionMemory {
+    const { instance } = this;
+    const image = this.#image;
+    const stackPointer = instance.stackPointer.value;
+    if (image === undefined || image.stackPointer !== stackPointer) throw new Error('the guest is not at rest');
+    this.#clear();
+    const low = instance.bytes.slice(0, Math.ceil(stackPointer / PAGE_BYTES) * PAGE_BYTES);
+    this.#clearStack(low);
+    // What is not there yet is as in the image.
+    if (instance.hasTables.value === 0) copyIn(image, low, ...this.#engine.tables);
+    const { flat } = image;
+    const imagePage = (page: number) => (page * PAGE_BYTES < flat.length ? pageOf(flat, page) : undefined);
+    return sessionMemory(instance.bytes.subarray(0, this.memoryBytes), low, imagePage);
+  }
+
+  /** Leaves of the heap what lives. */
+  #clear(): void {
+    const { instance } = this;
     instance.call('qjs_run_gc');
     // Else the image is over the threshold, and the first object of every invocation pays for a collection of it all.
     instance.call('qjs_set_gc_threshold', this.memoryBytes + GC_HEADROOM_BYTES);
     this.#clearFreeMemory();
-    const memory = instance.bytes.slice(0, this.memoryBytes);
-    // The stack grows down from the stack pointer: what lies below is dead, but for the data of side modules.
+  }
+
+  /** Of a copy. The stack grows down from the stack pointer: what lies below is dead, but for the data of side modules. */
+  #clearStack(memory: Uint8Array): void {
     const [sideDataStart, sideDataEnd] = this.#engine.sideData;
     memory.fill(0, 0, sideDataStart);
-    memory.fill(0, sideDataEnd, instance.stackPointer.value);
-    return captureImage(memory, { stackPointer: instance.stackPointer.value, entries });
+    memory.fill(0, sideDataEnd, this.instance.stackPointer.value);
   }
 
   get entries(): GuestEntries {
@@ -277,18 +327,41 @@ export class Sandbox {
     const { meter } = instance;
     const limit = meter.maxMemoryPages;
     meter.maxMemoryPages = 0;
-    const taken: number[] = [];
-    for (const size of FREE_PIECES) {
-      for (;;) {
-        const pointer = instance.call('wasm_malloc', size);
-        if (pointer === 0) break;
-        instance.bytes.fill(0, pointer, pointer + size);
-        noteWrite(instance.bytes, pointer, size);
-        taken.push(pointer);
-      }
-    }
+    const taken = FREE_PIECES.flatMap((size) =>
+      this.#takeAll(
+        () => instance.call('wasm_malloc', size),
+        (pointer) => this.#usableBytes(pointer, size),
+      ),
+    );
+    const runtime = instance.call('qjs_get_runtime_ptr');
+    const shelved = SHELVED_PIECES.flatMap((size) =>
+      this.#takeAll(
+        () => instance.call('js_malloc_rt', runtime, size),
+        () => size,
+      ),
+    );
+    for (const pointer of shelved) instance.call('js_free_rt', runtime, pointer);
     for (const pointer of taken) instance.call('wasm_free', pointer);
     meter.maxMemoryPages = limit;
+  }
+
+  #takeAll(take: () => number, usableBytes: (pointer: number) => number): number[] {
+    const { instance } = this;
+    const taken: number[] = [];
+    for (let pointer = take(); pointer !== 0; pointer = take()) {
+      const usable = usableBytes(pointer);
+      instance.bytes.fill(0, pointer, pointer + usable);
+      noteWrite(instance.bytes, pointer, usable);
+      taken.push(pointer);
+    }
+    return taken;
+  }
+
+  /** A piece may be somewhat larger than was asked for: dlmalloc keeps its size, with its four bytes, in front of it. */
+  #usableBytes(pointer: number, asked: number): number {
+    const usable = (this.instance.view.getUint32(pointer - 4, true) & ~7) - 4;
+    if (usable < asked || usable >= asked + 16) throw new Error('the allocator is not the one that is known');
+    return usable;
   }
 
   /** Tells objects apart while they live: where the object is that a box holds. */
@@ -307,7 +380,7 @@ export class Sandbox {
     const scratch = instance.call('wasm_malloc', SCRATCH_BYTES);
     const undefinedBox = instance.call('qjs_get_undefined');
     // Enough for the prelude's own evaluation; the real entries follow.
-    const none = { invoke: 0, settle: 0, fire: 0, define: 0, describe: 0, warm: 0, rejection: 0 };
+    const none = { invoke: 0, settle: 0, fire: 0, define: 0, describe: 0, warm: 0, rejection: 0, rest: 0 };
     this.#entries = { ...none, undefinedBox, scratch, randomState: 0 };
     const randomState = await this.#locateRandomState();
     this.#entries = { ...this.#entries, randomState };

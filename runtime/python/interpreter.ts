@@ -62,8 +62,9 @@ async function boot(program: PythonCode, source: PythonSource) {
       throw new Error(`the interpreter did not start: ${hooks.output}`, { cause: error });
   }
   sandbox.bytes.fill(0, dataStart + archive[0], dataStart + archive[1]);
-  const { build, invoke } = JSON.parse(hooks.addresses) as { build: number; invoke: number };
-  return sandbox.capture({ build, invoke, vectorcall: sandbox.u32(invoke + VECTORCALL_AT) });
+  const functions = JSON.parse(hooks.addresses) as Omit<PythonEntries, 'vectorcall'>;
+  const { invoke } = functions;
+  return sandbox.capture({ ...functions, vectorcall: sandbox.u32(invoke + VECTORCALL_AT) });
 }
 
 class Boot implements PythonHooks {

@@ -11,10 +11,12 @@ import {
   type GuestListener,
   QUANTUM_FUEL,
   type RunningExecution,
+  type SessionRun,
 } from '../execution.ts';
 import { MAX_META_BYTES } from '../javascript/index.ts';
 import type { Meter } from '../metering/index.ts';
 import type { Scheduler } from '../scheduler.ts';
+import { decodeSession, encodeSession, SessionImageError, type SessionMemory } from '../snapshot/index.ts';
 import { given } from './given-input.ts';
 import type { PythonImage } from './python-image.ts';
 import type { PythonPool } from './python-pool.ts';
@@ -24,10 +26,13 @@ import type { PythonHooks, PythonSandbox } from './python-sandbox.ts';
 export interface PythonProgram {
   readonly image: PythonImage;
   readonly pool: PythonPool;
+  /** Of one invocation. */
+  readonly session?: SessionRun;
 }
 
 /** First byte of what `invoke` returns. */
 const KINDS: Readonly<Record<string, FinishKind>> = { V: 'value', S: 'status', E: 'exception', I: 'invalid' };
+const WASM_PAGE_BYTES = 65_536;
 const NOTHING = Buffer.alloc(0);
 const MEMORY_ERROR = '{"name":"MemoryError"';
 /** What C code raises that found no memory for its MemoryError. */
@@ -43,6 +48,7 @@ export class PythonExecution implements RunningExecution, RunGuest {
   readonly #stderr: LogLines;
   #sandbox: PythonSandbox | undefined;
   #inputBytes = 0;
+  #isResting = false;
   /** The guest has returned, or was never called: nothing of it is on a stack. */
   #returned = true;
 
@@ -124,12 +130,15 @@ export class PythonExecution implements RunningExecution, RunGuest {
 
   async #enter(input: PythonHooks['input']): Promise<ExecutionEnd> {
     const run = this.#run;
-    const { image, pool } = this.#program;
+    const { image, pool, session } = this.#program;
+    const memory = session?.image === undefined ? undefined : await this.#readSession(session, session.image);
+    if (memory !== undefined && 'reason' in memory) return memory;
     const sandbox = pool.acquire(image, {
       onOutOfFuel: () => run.onOutOfFuel(),
       onYield: () => run.onYield(),
       onGrow: (current, delta) => run.onGrow(current, delta),
       onOutput: (stream, bytes) => {
+        if (this.#isResting) return;
         (stream === 'stdout' ? this.#stdout : this.#stderr).write(bytes);
       },
       onRequest: (bytes) => {
@@ -148,13 +157,44 @@ export class PythonExecution implements RunningExecution, RunGuest {
       ambient: run.ambient,
     });
     this.#sandbox = sandbox;
-    if (!run.hold(sandbox.heldBytes) || !run.mayBuffer(0)) run.giveUp();
+    if (!run.hold(Math.max(sandbox.heldBytes, memory?.memoryBytes ?? 0)) || !run.mayBuffer(0)) run.giveUp();
+    if (memory !== undefined) sandbox.putSession(memory);
     sandbox.meter.maxMemoryPages = this.#limits.memoryPages;
     sandbox.meter.startSlice(QUANTUM_FUEL);
     this.#returned = false;
     const address = await sandbox.call(image.base.entries.invoke);
     this.#returned = true;
-    return this.#endOf(sandbox, address);
+    const end = this.#endOf(sandbox, address);
+    if (session !== undefined && isAnswer(end)) await this.#leaveMemory(session, sandbox, address);
+    return end;
+  }
+
+  async #readSession(session: SessionRun, image: Uint8Array): Promise<SessionMemory | ExecutionEnd> {
+    try {
+      const memory = await decodeSession(image, session.base, this.#limits.memoryPages * WASM_PAGE_BYTES);
+      if (this.#run.ended) throw new Error('the invocation was ended before it began');
+      return memory;
+    } catch (error) {
+      if (error instanceof SessionImageError) return { reason: error.reason, message: error.message };
+      throw error;
+    }
+  }
+
+  /** The memory of a guest that has answered goes to its session. It is still the guest's time. */
+  async #leaveMemory(session: SessionRun, sandbox: PythonSandbox, answer: number): Promise<void> {
+    this.flushLog();
+    this.#isResting = true;
+    sandbox.release(answer);
+    const { maxMemoryPages } = sandbox.meter;
+    // It fills what is free, and nothing more.
+    sandbox.meter.maxMemoryPages = 0;
+    this.#returned = false;
+    const rested = await sandbox.call(this.#program.image.base.entries.rest);
+    this.#returned = true;
+    sandbox.meter.maxMemoryPages = maxMemoryPages;
+    if (rested === 0) throw new Error('the interpreter could not go on');
+    const image = await encodeSession(sandbox.captureSession(), session.base);
+    if (!this.#run.ended) session.onImage(image);
   }
 
   /** `invoke` catches what the function raises: where it raised itself, the interpreter gave up. */
@@ -177,6 +217,12 @@ export class PythonExecution implements RunningExecution, RunGuest {
     }
     return { reason: 'finished', finish: { ...VALUE, kind, meta: text.length > MAX_META_BYTES ? null : text } };
   }
+}
+
+function isAnswer(end: ExecutionEnd): boolean {
+  if (end.reason !== 'finished') return false;
+  const { kind, body } = end.finish;
+  return (kind === 'value' || kind === 'status') && body !== null;
 }
 
 function lacksMemory(error: Buffer, growFailed: boolean): boolean {

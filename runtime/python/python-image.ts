@@ -13,6 +13,7 @@ import {
 export interface PythonEntries {
   readonly build: number;
   readonly invoke: number;
+  readonly rest: number;
   readonly vectorcall: number;
 }
 

@@ -15,7 +15,15 @@ import {
   Streams,
 } from '../command/index.ts';
 import { Meter, type MeterHooks, TRACKED_PAGES_EXPORT } from '../metering/index.ts';
-import { captureImage, type MemoryImage, noteWrite } from '../snapshot/index.ts';
+import {
+  captureImage,
+  type MemoryImage,
+  noteWrite,
+  PAGE_BYTES,
+  putSessionMemory,
+  type SessionMemory,
+  sessionMemory,
+} from '../snapshot/index.ts';
 import type { PythonEntries, PythonImage } from './python-image.ts';
 import { PYTHON_EXPORTS } from './python-module.ts';
 
@@ -136,6 +144,30 @@ export class PythonSandbox {
     // The stack grows down from the stack pointer, and starts at address zero: what lies below is dead.
     memory.fill(0, 0, stackPointer);
     return captureImage(memory, { stackPointer, entries });
+  }
+
+  /** Makes a sandbox that is its image what a session left. The next `restore` takes it out again. */
+  putSession(session: SessionMemory): void {
+    const missing = session.memoryBytes - this.heldBytes;
+    if (missing > 0) this.#memory.grow(missing / WASM_PAGE_BYTES);
+    this.#pages.value = session.memoryBytes / WASM_PAGE_BYTES;
+    putSessionMemory(session, this.bytes);
+  }
+
+  /** What its guest leaves for a next one: nothing of it may be on a stack, and `rest` was called. */
+  captureSession(): SessionMemory {
+    const image = this.#image;
+    const stackPointer = this.#stackPointer.value;
+    if (image === undefined || image.base.stackPointer !== stackPointer) throw new Error('the guest is not at rest');
+    const low = this.bytes.slice(0, Math.ceil(stackPointer / PAGE_BYTES) * PAGE_BYTES);
+    low.fill(0, 0, stackPointer);
+    return sessionMemory(this.bytes.subarray(0, this.memoryBytes), low, (page) => image.page(page));
+  }
+
+  /** Gives up the reference that the host got by a call. What the guest holds itself lives on. */
+  release(address: number): void {
+    const references = this.#guestMemory.u32(address);
+    if (references > 1) this.#guestMemory.setU32(address, references - 1);
   }
 
   /** Calls a Python function without arguments; resolves to the address of the `bytes` that it returns, 0 where it threw. */

@@ -46,7 +46,7 @@ export interface BaseMemoryImage<Entries = unknown> extends MemoryImage<Entries>
 
 export function captureImage<E>(memory: Uint8Array, shape: Omit<ImageShape<E>, 'memoryBytes'>): MemoryImage<E> {
   const count = memory.length / PAGE_BYTES;
-  const isUsed = Array.from({ length: count }, (_, page) => !isZero(memory, page));
+  const isUsed = Array.from({ length: count }, (_, page) => !isZero(pageOf(memory, page)));
   return withSpans(memory, isUsed, { ...shape, memoryBytes: memory.length });
 }
 
@@ -91,7 +91,7 @@ export function differenceTo<E>(image: MemoryImage<E>, base: BaseMemoryImage<E>)
   const { memoryBytes, stackPointer, entries, flat } = image;
   const basePages = base.memoryBytes / PAGE_BYTES;
   const differs = Array.from({ length: memoryBytes / PAGE_BYTES }, (_, page) =>
-    page < basePages ? Buffer.compare(pageOf(flat, page), pageOf(base.flat, page)) !== 0 : !isZero(flat, page),
+    page < basePages ? Buffer.compare(pageOf(flat, page), pageOf(base.flat, page)) !== 0 : !isZero(pageOf(flat, page)),
   );
   const runs = runsOf(differs);
   const pages = runs.map(([page, count]) => flat.subarray(page * PAGE_BYTES, (page + count) * PAGE_BYTES));
@@ -175,7 +175,7 @@ function withSpans<E>(flat: Uint8Array, isUsed: readonly boolean[], shape: Image
 }
 
 /** Where the flags are set, as `[first, count]`. */
-function runsOf(flags: readonly boolean[]): [number, number][] {
+export function runsOf(flags: readonly boolean[]): [number, number][] {
   const runs: [number, number][] = [];
   for (const [index, isSet] of flags.entries()) {
     if (!isSet) continue;
@@ -188,12 +188,12 @@ function runsOf(flags: readonly boolean[]): [number, number][] {
 
 const ZERO_PAGE = Buffer.alloc(PAGE_BYTES);
 
-function pageOf(memory: Uint8Array, page: number): Uint8Array {
+export function pageOf(memory: Uint8Array, page: number): Uint8Array {
   return memory.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES);
 }
 
-function isZero(memory: Uint8Array, page: number): boolean {
-  return ZERO_PAGE.equals(pageOf(memory, page));
+export function isZero(page: Uint8Array): boolean {
+  return ZERO_PAGE.equals(page);
 }
 
 /**

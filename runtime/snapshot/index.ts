@@ -14,8 +14,18 @@ export {
   PAGE_BYTES,
   type PackedBase,
   packBase,
+  pageOf,
   restoreImage,
   unpackBase,
 } from './image.ts';
 export { LayeredImage } from './layered-image.ts';
+export {
+  decodeSession,
+  encodeSession,
+  putSessionMemory,
+  type SessionBase,
+  SessionImageError,
+  type SessionMemory,
+  sessionMemory,
+} from './session-image.ts';
 export { MAP_ADDRESS, MAP_BYTES, noteWrite, restoreWritten, TRACKED_PAGE_BYTES } from './write-map.ts';

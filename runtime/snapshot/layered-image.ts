@@ -3,7 +3,8 @@
  * times what a function adds. Restoring takes somewhat longer than from one flat copy.
  */
 
-import { type BaseMemoryImage, fillFresh, type ImageDifference, PAGE_BYTES, restoreImage } from './image.ts';
+import { createHash } from 'node:crypto';
+import { type BaseMemoryImage, fillFresh, type ImageDifference, PAGE_BYTES, pageOf, restoreImage } from './image.ts';
 import { takeWritten } from './write-map.ts';
 
 interface Layer {
@@ -31,9 +32,25 @@ export class LayeredImage<Entries = unknown> {
     });
   }
 
+  /** Of its memory. */
+  get hash(): string {
+    const { memoryBytes, runs, data } = this.difference;
+    const hash = createHash('sha256').update(`${this.base.hash} ${JSON.stringify([memoryBytes, runs])}`);
+    return hash.update(data).digest('hex');
+  }
+
   /** What it takes beside its base. */
   get residentBytes(): number {
     return this.difference.data.length;
+  }
+
+  /** What the page holds; undefined for zeros behind its end. */
+  page(page: number): Uint8Array | undefined {
+    const at = page * PAGE_BYTES;
+    const layer = this.#layers[this.#firstBehind(at)];
+    if (layer !== undefined && layer.start <= at)
+      return layer.bytes.subarray(at - layer.start, at - layer.start + PAGE_BYTES);
+    return at < this.base.flat.length ? pageOf(this.base.flat, page) : undefined;
   }
 
   /** Fills the memory of a fresh instance, which is zeros. */

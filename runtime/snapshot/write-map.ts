@@ -17,6 +17,7 @@ export const MAP_BYTES = 0x20000;
 export const TRACKED_PAGE_BYTES = 1 << TRACKED_PAGE_SHIFT;
 const FIRST_MAP_PAGE = MAP_ADDRESS >> TRACKED_PAGE_SHIFT;
 const LAST_MAP_PAGE = (MAP_ADDRESS + MAP_BYTES - 1) >> TRACKED_PAGE_SHIFT;
+export const FIRST_PAGE_BEHIND_MAP = LAST_MAP_PAGE + 1;
 
 /** Notes a write of the host's own into guest memory. */
 export function noteWrite(memory: Uint8Array, address: number, length: number): void {

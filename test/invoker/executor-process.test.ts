@@ -45,7 +45,9 @@ afterEach(async () => {
 
 function invoke(scenario: string, timeoutMs = 5_000): Promise<InvocationResult> {
   node.add(scenario, Buffer.alloc(MIB), { timeoutMs });
-  return node.invoke(scenario);
+  const session =
+    scenario.includes('session image') && !scenario.includes('nobody') ? { maxImageBytes: 100_000 } : undefined;
+  return node.invoke(scenario, {}, session === undefined ? {} : { session });
 }
 
 describe('an executor that breaks the protocol is killed and replaced, and its invocation is lost', () => {
@@ -55,6 +57,9 @@ describe('an executor that breaks the protocol is killed and replaced, and its i
     ['ENG-01 makes a host call for an invocation that nobody has', 'host call of nobody', 'does not hold'],
     ['ENG-01 asks for the image of another version', 'image of another version', 'has no use for'],
     ['ENG-03 says that an invocation was built', 'built for an invocation', 'for what is none'],
+    ['ENG-03 gives back a session that was not asked for', 'a session image that nobody asked for', 'not asked for'],
+    ['ENG-03 gives back a session over its limit', 'a session image over its limit', 'too large'],
+    ['ENG-03 gives back a session twice', 'two session images', 'not asked for'],
     ['ABI-05 has more host calls open than an invocation may', 'too many open calls', 'too many host calls open'],
     ['ABI-05 makes more host calls than an invocation may', 'too many calls', 'too many host calls of'],
     ['ABI-03 sends a frame of 4 GB', 'frame of 4 GB', 'a frame of 4294967295'],

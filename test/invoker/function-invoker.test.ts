@@ -13,6 +13,7 @@ const FUNCTIONS = {
   spin: { source: 'export const handler = () => { for (;;); }', config: { timeoutMs: 1_000 } },
   wait: WAIT,
   patient: { source: WAIT, config: { timeoutMs: 25_000 } },
+  evaluate: 'export const handler = async (event) => await (0, eval)(event.code);',
   later: `export const handler = (event, context) => {
     context.waitUntil(db.query('wait', [event.n]).then((rows) => { console.log('later', rows.length); if (event.fail) throw new Error('x'); }));
     return 'early';
@@ -73,6 +74,59 @@ afterEach(async () => {
 async function whenWaiting(count: number): Promise<void> {
   while (waiting.length < count) await new Promise<void>((resolve) => (wakeWaiter = resolve));
 }
+
+describe('an invocation in a session', () => {
+  const start = { maxImageBytes: MIB };
+  const run = (code: string, image?: Uint8Array) =>
+    node.invoke('evaluate', { code }, { session: image === undefined ? start : { ...start, image } });
+  const leftBy = async (code: string, image?: Uint8Array): Promise<Uint8Array> => {
+    const { session, error } = await run(code, image);
+    if (session === undefined || !('image' in session)) throw new Error(`${code} left nothing: ${error?.message}`);
+    return session.image;
+  };
+
+  it('goes on from what the last one left; one that fails leaves nothing, and without a session nothing is left', async () => {
+    const left = await leftBy('globalThis.x = 1');
+    expect(await run('++x; throw new Error()', left)).not.toHaveProperty('session');
+    expect(await run('++x', left)).toMatchObject({ outcome: 'ok', response: { json: '2' } });
+    expect(await node.invoke('evaluate', { code: 'typeof x' })).toMatchObject({ response: { json: '"undefined"' } });
+    expect(await node.invoke('evaluate', { code: '1' })).not.toHaveProperty('session');
+  });
+
+  it('answers when the work behind its answer is done', async () => {
+    const running = node.invoke('later', { n: 1 }, { session: start });
+    await whenWaiting(1);
+    waiting[0]?.answer(NO_ROWS);
+    expect(await running).toMatchObject({
+      outcome: 'ok',
+      response: { json: '"early"' },
+      session: { image: expect.any(Uint8Array) },
+      usage: { hostCalls: 1 },
+    });
+  });
+
+  it('says how large it is where it is too large to be kept', async () => {
+    const code =
+      'globalThis.more = []; for (let i = 0; i < 30; i++) more.push(crypto.getRandomValues(new Uint8Array(60_000))); 1';
+    const { outcome, session } = await run(code);
+    expect({ outcome, session }).toEqual({ outcome: 'ok', session: { tooLargeBytes: expect.any(Number) } });
+    expect((session as { tooLargeBytes: number }).tooLargeBytes).toBeGreaterThan(MIB);
+  });
+
+  it('SES-02 does not begin with the image of another function, or one that is damaged', async () => {
+    const other = await node.invoke('calm', { n: 1 }, { session: start });
+    const { image } = other.session as { image: Uint8Array };
+    expect(await run('1', image)).toMatchObject({ outcome: 'not_found', error: { code: 'SESSION_OUTDATED' } });
+    expect(await run('1', image.subarray(0, 50))).toMatchObject({ error: { code: 'SESSION_UNREADABLE' } });
+    expect(node.lost).toEqual([]);
+  });
+
+  it('is refused for a language that has none', async () => {
+    node.add('native', Buffer.alloc(8), { language: 'wasm' });
+    const refused = await node.invoke('native', {}, { session: start });
+    expect(refused.error).toMatchObject({ code: 'INVALID_REQUEST', message: expect.stringContaining('wasm') });
+  });
+});
 
 describe('an executor that is ended from outside', () => {
   it('goes on when a terminal or a service manager signals the whole group', async () => {

@@ -19,9 +19,10 @@ export interface InvocationMeta {
 let metaJson = '{}';
 let parsed: InvocationMeta | undefined;
 
-/** The invocation's meta, parsed when someone looks. A sandbox has one invocation, so it stands in the module. */
+/** The invocation's meta, parsed when someone looks. A sandbox has one invocation at a time, so it stands in the module. */
 export function setMetaJson(json: string): void {
   metaJson = json;
+  parsed = undefined;
 }
 
 export function readMeta(): InvocationMeta {

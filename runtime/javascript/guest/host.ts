@@ -83,6 +83,11 @@ export function settle(id: number, ok: boolean, payload: string): void {
   }
 }
 
+/** Whoever waits for a call waits for ever: the invocation that made it is over, and the next one's ids are the same. */
+export function forgetCalls(): void {
+  pending.length = 1;
+}
+
 /** payload: `{"name":"DatabaseError","message":"…","code":"…", …}`; every further field becomes a property. */
 function hostError(payload: string): Error {
   const { name, message, ...rest } = JSON.parse(payload) as { name?: string; message: string };

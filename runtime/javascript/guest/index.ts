@@ -6,10 +6,10 @@
 import { Context, type InvocationMeta, readMeta, setMetaJson } from './context.ts';
 import { describeThrown } from './describe.ts';
 import { type Form, findForm, type Handlers } from './handlers.ts';
-import { castHost, FINISH, phase, release, settle, watchRejections } from './host.ts';
+import { castHost, FINISH, forgetCalls, phase, release, settle, watchRejections } from './host.ts';
 import { type HttpEvent, requestFromEvent } from './http-request.ts';
 import { finishException, finishInvalid, finishResponse, finishValue, isResponse } from './results.ts';
-import { fireTimer, hooks, part, startInvocationClock, warmParts } from './web/index.ts';
+import { fireTimer, forgetTimers, hooks, part, startInvocationClock, warmParts } from './web/index.ts';
 
 export interface Guest {
   /** Takes the module's namespace after its top level ran; answers `{form, configJson, exportNames}` as JSON text. */
@@ -21,6 +21,8 @@ export interface Guest {
   fire(timerId: number): void;
   /** A promise was rejected that nobody listens to, or (`handled`) somebody now does. 1 where a listener prevents the log's line. */
   rejection(handled: boolean, promise: Promise<unknown>, reason: unknown): number;
+  /** The invocation is over, and another one may go on from this memory: nothing of its own is to be found there. */
+  rest(): void;
   /** Any thrown value as `{name, message, stack}` JSON text. */
   describe(thrown: unknown): string;
 }
@@ -33,25 +35,26 @@ const FETCH_ONLY = 'this function exports only fetch(): it answers HTTP requests
 /** `setMeta` gives the host functions' faces the way to the invocation's meta. */
 export function createGuest(setMeta: (meta: () => InvocationMeta) => void): Guest {
   let handlers: Handlers = {};
-  let held = 0;
-  let finished = false;
+  // Of one invocation: work that an earlier one left behind must not release this one.
+  let current = { held: 0, finished: false };
 
-  const releaseOne = (): void => {
-    held--;
-    if (held === 0 && finished) release();
-  };
   const hold = (work: unknown): void => {
-    held++;
+    const mine = current;
+    const releaseOne = (): void => {
+      mine.held--;
+      if (mine === current && mine.held === 0 && mine.finished) release();
+    };
+    mine.held++;
     Promise.resolve(work).then(releaseOne, releaseOne);
   };
   const finishKind = (kind: number): number => {
-    finished = true;
-    return held > 0 ? kind | FINISH.held : kind;
+    current.finished = true;
+    return current.held > 0 ? kind | FINISH.held : kind;
   };
   const fail = (thrown: unknown): void => finishException(finishKind(FINISH.exception), thrown);
   // As in Node and Workers: an error that nobody can catch ends the invocation; one that has answered logs it.
   hooks.onUncaught = (error) => {
-    if (!finished) fail(error);
+    if (!current.finished) fail(error);
     else logUncaught(error);
   };
   const complete = (value: unknown): void => {
@@ -108,6 +111,15 @@ export function createGuest(setMeta: (meta: () => InvocationMeta) => void): Gues
       Number(
         part('events').scope.preventsRejection(handled ? 'rejectionhandled' : 'unhandledrejection', promise, reason),
       ),
+
+    rest() {
+      phase.invoking = false;
+      current = { held: 0, finished: false };
+      forgetCalls();
+      forgetTimers();
+      startInvocationClock();
+      setMetaJson('{}');
+    },
 
     describe: (thrown) => stringify(describeThrown(thrown)),
   };

@@ -7,6 +7,7 @@
 import binascii
 import gc
 import importlib.machinery
+import io
 import json
 import linecache
 import logging
@@ -90,15 +91,15 @@ def load_event_loop():
 
 # Randomness --------------------------------------------------------------------------------------------------------------
 
-# Generators that seeded themselves before the capture: they would go on alike in every invocation.
+# Generators that seeded themselves: from the memory that they are in they would go on alike in every invocation.
 unseeded = weakref.WeakSet()
 seed_random = random.Random.seed
 
 
 def seed(self, a=None, version=2):
     if a is None:
+        unseeded.add(self)
         if not postern._state.invoking:
-            unseeded.add(self)
             return seed_random(self, 0)
     else:
         unseeded.discard(self)
@@ -220,6 +221,8 @@ class Function:
     handler = None
     parameters = 2
     complete = None
+    # Of the last invocation; the host has a reference of its own.
+    answer = None
 
 
 def define(request):
@@ -407,6 +410,7 @@ def invoke():
     except BaseException as error:
         answer = b'E' + to_json({**describe(error), **extras(error)})
     flush()
+    Function.answer = answer
     return answer
 
 
@@ -416,6 +420,57 @@ def flush():
             stream.flush()
         except BaseException:
             pass
+
+
+# Sessions ----------------------------------------------------------------------------------------------------------------
+
+STREAMS = sys.stdout, sys.stderr
+# Text and bytes have headers, so that none lies in a smaller piece. Up to 512 bytes each size has its own pools.
+HEADER = bytes.__basicsize__
+PIECES = 65_536, 16_384, 4_096, 1_024, 520, *range(512, 16, -8)
+ZEROS = bytes(io.DEFAULT_BUFFER_SIZE)
+# Made now: it may have to do with what memory there is.
+SIZES = tuple(size - HEADER for size in PIECES)
+COLUMNS = tuple(range(256))
+SHELVES = tuple([None] * len(COLUMNS) for _ in range(128))
+
+
+def rest():
+    """Called by the host after an invocation from whose memory others go on: of its own there is to be nothing in it."""
+    postern._end()
+    Function.answer = None
+    gc.collect()
+    for stream in STREAMS:
+        # What was printed last. The host does not listen now.
+        stream.buffer.write(ZEROS)
+        stream.buffer.flush()
+    overwrite_free_memory()
+
+
+def overwrite_free_memory():
+    """What is freed keeps its content. Takes all that can be had while the host lets the memory not grow, and gives it back."""
+    frame_size = take_free_memory()
+    # The frame that its exceptions knew lay in memory that was not overwritten yet, and most of a frame is never written.
+    overwritten = bytes(frame_size - HEADER)
+    for shelf in SHELVES:
+        for column in COLUMNS:
+            if shelf[column] is None:
+                return
+            shelf[column] = None
+
+
+def take_free_memory():
+    frame_size = sys.getsizeof(sys._getframe())
+    sizes = iter(SIZES)
+    size = next(sizes)
+    for shelf in SHELVES:
+        for column in COLUMNS:
+            while size is not None and shelf[column] is None:
+                try:
+                    shelf[column] = bytes(size)
+                except MemoryError:
+                    size = next(sizes, None)
+    return frame_size
 
 
 # What stays ----------------------------------------------------------------------------------------------------------------
@@ -438,6 +493,6 @@ json.loads('{"a":[1,2.5,"b",null,true]}')
 
 gc.collect()
 gc.freeze()
-os.write(CHANNEL, json.dumps({'build': id(build), 'invoke': id(invoke)}).encode())
+os.write(CHANNEL, json.dumps({'build': id(build), 'invoke': id(invoke), 'rest': id(rest)}).encode())
 # Here the host takes the interpreter's memory, by an exception through this call.
 time.clock_getres(time.CLOCK_MONOTONIC)

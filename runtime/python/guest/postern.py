@@ -428,10 +428,21 @@ _context = Context()
 def _begin(meta):
     """meta: JSON as the host writes it. Most functions look at nothing of it, so it is parsed when one does."""
     _state.meta_json = meta
+    _state.meta = None
     _state.invoking = True
     if b'"env":{}' not in meta:
         os.environ.update(_state.read_meta()['env'])
     return _context
+
+
+def _end():
+    """Nothing that `_begin` was told is here any more, but for what the function has taken of it."""
+    for name, value in _state.read_meta().get('env', {}).items():
+        if os.environ.get(name) == value:
+            del os.environ[name]
+    _state.meta_json = b'{}'
+    _state.meta = None
+    _state.invoking = False
 
 
 db = _Db()

@@ -55,6 +55,15 @@ function main(): void {
     calm: (invoke) => end(invoke),
     'wrong token': ({ slot, token }) => end({ slot, token: (token + 1) >>> 0 }),
     'slot of nobody': ({ token }) => end({ slot: 4_000_000, token }),
+    'a session image that nobody asked for': ({ slot, token }) =>
+      send({ type: 'sessionImage', slot, token, imageBytes: 1, image: 'x' }),
+    'a session image over its limit': ({ slot, token }) =>
+      send({ type: 'sessionImage', slot, token, imageBytes: 1, image: Buffer.alloc(100_001) }),
+    'two session images': (invoke) => {
+      const { slot, token } = invoke;
+      for (let n = 0; n < 2; n++) send({ type: 'sessionImage', slot, token, imageBytes: 1, image: 'x' });
+      end(invoke);
+    },
     'ended twice': (invoke) => {
       end(invoke);
       end(invoke, { body: '"again"' });

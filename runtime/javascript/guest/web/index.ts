@@ -21,7 +21,7 @@ export { hooks } from './hooks.ts';
 export { part, warmParts } from './parts.ts';
 export { Request, requestFrom } from './request.ts';
 export { Response, takeResponse, type WireResponse } from './response.ts';
-export { fireTimer, pendingTimers } from './timers.ts';
+export { fireTimer, forgetTimers, pendingTimers } from './timers.ts';
 
 export interface WebGlobalsOptions {
   readonly httpFetch: HttpFetch;

@@ -51,6 +51,11 @@ export function fireTimer(id: number): void {
   if (timer.repeat && timers.has(id)) setHostTimer(id, timer.delayMs);
 }
 
+/** Their ids are not used again: who has kept one clears nobody else's. */
+export function forgetTimers(): void {
+  timers.clear();
+}
+
 /** How many timers are waiting; an invocation that has none and no host call open can never go on. */
 export function pendingTimers(): number {
   return timers.size;

@@ -5,6 +5,7 @@
 
 import { loadEngineSource } from '../../../../invoker/index.ts';
 import {
+  asBase,
   type BaseImage,
   buildBaseImage,
   buildProgram,
@@ -22,6 +23,7 @@ import {
   SandboxPool,
   type SandboxPoolOptions,
   Scheduler,
+  type SessionBase,
 } from '../../../../runtime/index.ts';
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -45,6 +47,8 @@ export interface RunOptions {
   readonly meta?: Record<string, unknown>;
   readonly limits?: Partial<ExecutionLimits>;
   readonly lane?: string;
+  /** Stored form of what it goes on from; `new` for the first of a session. */
+  readonly session?: Uint8Array | 'new';
   onHostCall?(call: HostCall): void;
   /** The execution, right after it was started. */
   onStart?(execution: Execution): void;
@@ -66,6 +70,8 @@ export interface Ran {
   readonly casts: readonly string[];
   readonly hostCalls: readonly HostCall[];
   readonly reusable: boolean;
+  /** What it left to its session. */
+  readonly image: Uint8Array | undefined;
   /** Calls of the listener after `onEnd`: an honest executor makes none. */
   readonly afterEnd: readonly string[];
 }
@@ -113,6 +119,10 @@ export class TestRuntime {
     return this.program(`${top}\nexport async function handler(event, context) {${body}\n}`);
   }
 
+  sessionBase(image: Image): SessionBase {
+    return { engineId: this.engine.id, hash: asBase(image).hash, memoryBytes: image.memoryBytes };
+  }
+
   run(image: Image, options: RunOptions = {}): Promise<Ran> {
     const { event = {}, meta = {}, lane = 'test' } = options;
     const limits = { ...LIMITS, ...options.limits };
@@ -121,6 +131,7 @@ export class TestRuntime {
     const hostCalls: HostCall[] = [];
     const afterEnd: string[] = [];
     let answered: Finish | undefined;
+    let left: Uint8Array | undefined;
     let ended: { end: ExecutionEnd; usage: ExecutionUsage } | undefined;
     const note = (what: string): void => {
       if (ended !== undefined) afterEnd.push(what);
@@ -153,12 +164,24 @@ export class TestRuntime {
         if (sandbox !== undefined) this.pool.release(sandbox, image, reusable);
         const { end, usage } = ended as { end: ExecutionEnd; usage: ExecutionUsage };
         // Whatever was still to come by mistake comes before this.
-        setImmediate(() => resolve({ ...describe(end), end, usage, answered, casts, hostCalls, reusable, afterEnd }));
+        setImmediate(() =>
+          resolve({ ...describe(end), end, usage, answered, casts, hostCalls, reusable, image: left, afterEnd }),
+        );
       },
     });
     execution.start(
       encode(JSON.stringify(event)),
       encode(JSON.stringify({ functionName: 'test', env: {}, bodyAt: -1, ...meta })),
+      options.session === undefined
+        ? undefined
+        : {
+            ...(options.session === 'new' ? {} : { image: options.session }),
+            base: this.sessionBase(image),
+            onImage: (made) => {
+              note('image');
+              left = made;
+            },
+          },
     );
     options.onStart?.(execution);
     return promise;

@@ -17,6 +17,7 @@ import {
   PythonPool,
   type PythonPoolOptions,
   Scheduler,
+  type SessionBase,
   unpackInterpreter,
 } from '../../../../runtime/index.ts';
 
@@ -42,6 +43,8 @@ export interface RunOptions {
   readonly meta?: Record<string, unknown>;
   readonly limits?: Partial<ExecutionLimits>;
   readonly lane?: string;
+  /** Stored form of what it goes on from; `new` for the first of a session. */
+  readonly session?: Uint8Array | 'new';
   onHostCall?(call: HostCall): void;
   /** The execution, right after it was started. */
   onStart?(execution: PythonExecution): void;
@@ -58,6 +61,8 @@ export interface Ran {
   readonly log: readonly { readonly level: string; readonly message: string; readonly fields?: unknown }[];
   readonly calls: readonly HostCall[];
   readonly heldBytes: number;
+  /** What it left to its session. */
+  readonly image: Uint8Array | undefined;
 }
 
 export class TestPython {
@@ -97,13 +102,32 @@ export class TestPython {
     return { code: error.code, message: error.message, details: error.details };
   }
 
+  sessionBase(image: PythonImage): SessionBase {
+    return { engineId: this.interpreter.id, hash: image.hash, memoryBytes: image.memoryBytes };
+  }
+
   run(image: PythonImage, options: RunOptions = {}): Promise<Ran> {
     const { event = {}, eventJson = JSON.stringify(event), meta = {}, lane = 'test' } = options;
     const { promise, resolve } = Promise.withResolvers<Ran>();
     const log: Ran['log'][number][] = [];
     const calls: HostCall[] = [];
     let ended: { end: ExecutionEnd; usage: ExecutionUsage } | undefined;
-    const program = { image, pool: this.pool };
+    let left: Uint8Array | undefined;
+    const { session } = options;
+    const inSession =
+      session === undefined
+        ? {}
+        : {
+            session: {
+              ...(session === 'new' ? {} : { image: session }),
+              base: this.sessionBase(image),
+              onImage: (made: Uint8Array) => {
+                if (ended !== undefined) throw new Error('an image after the end');
+                left = made;
+              },
+            },
+          };
+    const program = { image, pool: this.pool, ...inSession };
     const execution = new PythonExecution(this.scheduler, lane, { ...LIMITS, ...options.limits }, program, {
       onHostCall: (callId, operation, payload) => {
         const answer = (ok: boolean, text: string): void =>
@@ -123,7 +147,7 @@ export class TestPython {
       },
       onFree: (heldBytes) => {
         const { end, usage } = ended as { end: ExecutionEnd; usage: ExecutionUsage };
-        setImmediate(() => resolve({ ...describe(end), usage, log, calls, heldBytes }));
+        setImmediate(() => resolve({ ...describe(end), usage, log, calls, heldBytes, image: left }));
       },
     });
     execution.start(encode(eventJson), encode(JSON.stringify({ functionName: 'test', env: {}, ...meta })));
