@@ -12,3 +12,12 @@ export { MemoryBudget } from './memory-budget.ts';
 export * from './python/index.ts';
 export { Scheduler } from './scheduler.ts';
 export { decodeImage, encodeImage } from './snapshot/index.ts';
+export {
+  type Recording,
+  type ReplayReport,
+  type StepNow,
+  TapeError,
+  TapePlayer,
+  TapeRecorder,
+  type TapeStep,
+} from './tape/index.ts';

@@ -80,7 +80,7 @@ export class PythonExecution implements RunningExecution, RunGuest {
   }
 
   settle(callId: number, ok: boolean, payload: Uint8Array): void {
-    this.#run.answer(payload.length, () => this.#channel.settle(callId, ok, Buffer.from(payload)));
+    this.#run.settle(callId, ok, payload);
   }
 
   end(reason: EndReason, message: string): void {
@@ -99,6 +99,10 @@ export class PythonExecution implements RunningExecution, RunGuest {
 
   get bufferedBytes(): number {
     return this.#inputBytes + this.#channel.waitingBytes;
+  }
+
+  onAnswer(callId: number, ok: boolean, payload: Uint8Array): void {
+    this.#channel.settle(callId, ok, Buffer.from(payload));
   }
 
   flushLog(): void {
@@ -138,7 +142,7 @@ export class PythonExecution implements RunningExecution, RunGuest {
       },
       input,
       readChannel: (length, then) =>
-        run.wait(
+        run.waitForAnswer(
           (done) => this.#channel.whenReadable(done),
           () => then(this.#channel.read(length)),
         ),
