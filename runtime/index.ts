@@ -12,3 +12,12 @@ export { MemoryBudget } from './memory-budget.ts';
 export * from './python/index.ts';
 export { Scheduler } from './scheduler.ts';
 export { asBase, decodeImage, encodeImage, type SessionBase } from './snapshot/index.ts';
+export {
+  type Recording,
+  type ReplayReport,
+  type StepNow,
+  TapeError,
+  TapePlayer,
+  TapeRecorder,
+  type TapeStep,
+} from './tape/index.ts';

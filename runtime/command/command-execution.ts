@@ -95,7 +95,7 @@ export class CommandExecution implements RunningExecution, RunGuest {
 
   /** A host call's answer; ignored when the invocation is over. */
   settle(callId: number, ok: boolean, payload: Uint8Array): void {
-    this.#run.answer(payload.length, () => this.#channel.settle(callId, ok, Buffer.from(payload)));
+    this.#run.settle(callId, ok, payload);
   }
 
   end(reason: EndReason, message: string): void {
@@ -110,6 +110,10 @@ export class CommandExecution implements RunningExecution, RunGuest {
 
   get bufferedBytes(): number {
     return this.#stdinBytes + this.#stdout.length + this.#channel.waitingBytes + this.#answer.length;
+  }
+
+  onAnswer(callId: number, ok: boolean, payload: Uint8Array): void {
+    this.#channel.settle(callId, ok, Buffer.from(payload));
   }
 
   flushLog(): void {
@@ -164,7 +168,7 @@ export class CommandExecution implements RunningExecution, RunGuest {
       const bytes = memory.bytes(address, length);
       const request = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
       this.#run.pay(CALL_FUEL + request.length / COPY_BYTES_PER_FUEL);
-      return this.#run.wait(
+      return this.#run.waitForAnswer(
         (done) => {
           this.#channel.ask(request, (answer) => {
             this.#answer = answer;
@@ -187,7 +191,7 @@ export class CommandExecution implements RunningExecution, RunGuest {
   }
 
   #readChannel(length: number, then: (bytes: Uint8Array) => number): Promise<number> {
-    return this.#run.wait(
+    return this.#run.waitForAnswer(
       (done) => this.#channel.whenReadable(done),
       () => then(this.#channel.read(length)),
     );

@@ -20,6 +20,7 @@ import {
 } from '../execution.ts';
 import type { Meter, MeterHooks } from '../metering/index.ts';
 import type { Scheduler } from '../scheduler.ts';
+import { OTHER_KIND, Tape, TapePlayer, type TapeStep } from '../tape/index.ts';
 import { UNWIND } from './unwind.ts';
 
 const WASM_PAGE_BYTES = 65_536;
@@ -28,6 +29,8 @@ const MIN_PAYMENT = 16_000;
 /** 15 ms. A program that has loops and functions never gets there. */
 const MAX_SLICE_CALL_FUEL = 50 * QUANTUM_FUEL;
 export const NO_ROOM = 'no room for its memory';
+
+type Answer = Extract<TapeStep, { kind: 'settle' }>;
 
 export interface RunGuest {
   /** Undefined before its first turn. */
@@ -40,6 +43,8 @@ export interface RunGuest {
   readonly hasStart: boolean;
   /** What it logged that has no newline yet goes out: before the end is told. */
   flushLog(): void;
+  /** A host call's answer. */
+  onAnswer(callId: number, ok: boolean, payload: Uint8Array): void;
   /** It called `exit`. */
   exited(code: number): ExecutionEnd;
   /** Nothing of it is on a stack any more, and its end was told. */
@@ -53,6 +58,13 @@ export class GuestRun implements MeterHooks {
   readonly #listener: GuestListener;
   readonly #guest: RunGuest;
   readonly ambient: Ambient;
+  /** Of one that is recorded or replayed: its ambient. */
+  readonly #tape: Tape | undefined;
+  /** Of one that is replayed. */
+  readonly #player: TapePlayer | undefined;
+  /** Where there is a tape: answers that the guest does not wait for yet. */
+  readonly #answers: Answer[] = [];
+  #awaitsAnswer = false;
   readonly #startedAt = performance.now();
   readonly #deadline: number;
   readonly #deadlineTimer: NodeJS.Timeout;
@@ -82,6 +94,9 @@ export class GuestRun implements MeterHooks {
     ambient = new Ambient(),
   ) {
     this.ambient = ambient;
+    this.#tape = ambient instanceof Tape ? ambient : undefined;
+    this.#player = ambient instanceof TapePlayer ? ambient : undefined;
+    this.#player?.attach(() => this.end('canceled', 'the replay is over'));
     this.#scheduler = scheduler;
     this.#lane = lane;
     this.#limits = limits;
@@ -116,10 +131,13 @@ export class GuestRun implements MeterHooks {
   }
 
   /** A host call's answer: ignored when the invocation is over, which ends where there is no room for it. */
-  answer(bytes: number, settle: () => void): void {
+  settle(callId: number, ok: boolean, payload: Uint8Array): void {
     if (this.#ended) return;
-    if (this.mayBuffer(bytes)) settle();
-    else this.end('overloaded', NO_ROOM);
+    if (this.#tape === undefined) this.#takeAnswer({ kind: 'settle', callId, ok, payload });
+    else {
+      this.#answers.push({ kind: 'settle', callId, ok, payload });
+      this.#takeAnswers();
+    }
   }
 
   // What the meter asks.
@@ -147,6 +165,7 @@ export class GuestRun implements MeterHooks {
       return true;
     }
     this.#refusedForOthers = true;
+    this.#tape?.lose(NO_ROOM);
     return false;
   }
 
@@ -203,10 +222,31 @@ export class GuestRun implements MeterHooks {
     });
   }
 
+  /**
+   * As `wait`, for what an answer brings about. Where there is a tape the guest has its answers only while it waits for one:
+   * when they come is chance, and would show in how much it reads at once.
+   */
+  waitForAnswer(begin: (done: () => void) => void, then: () => number): Promise<number> {
+    if (this.#tape === undefined) return this.wait(begin, then);
+    return this.wait((done) => {
+      this.#awaitsAnswer = true;
+      begin(() => {
+        this.#awaitsAnswer = false;
+        done();
+      });
+      this.#takeAnswers();
+    }, then);
+  }
+
   sleep(ms: number, then: () => number): Promise<number> {
     return this.wait((done) => {
-      if (ms > 0) this.#sleep = setTimeout(done, ms);
-      else done();
+      if (ms <= 0) done();
+      else if (this.#player === undefined) {
+        this.#sleep = setTimeout(() => {
+          this.#tape?.deliver({ kind: 'wake' });
+          done();
+        }, ms);
+      } else if (this.#player.wake()) done();
     }, then);
   }
 
@@ -218,8 +258,17 @@ export class GuestRun implements MeterHooks {
 
   /** The call's id, or null where the invocation may make no more. */
   call(operation: string, payload: Buffer): number | null {
-    if (this.#hostCalls >= MAX_HOST_CALLS) return null;
+    if (this.#player !== undefined) {
+      this.#hostCalls++;
+      const id = this.#player.call(operation, payload);
+      return id > 0 ? id : null;
+    }
+    if (this.#hostCalls >= MAX_HOST_CALLS) {
+      this.#tape?.call(operation, payload, 0);
+      return null;
+    }
     const id = ++this.#hostCalls;
+    this.#tape?.call(operation, payload, id);
     this.#listener.onHostCall(id, operation, payload);
     return id;
   }
@@ -229,6 +278,7 @@ export class GuestRun implements MeterHooks {
     this.#casts++;
     this.#castBytes += payload.length;
     if (this.#ended || this.#casts > MAX_CASTS || this.#castBytes > MAX_CAST_BYTES) return;
+    this.#tape?.cast(operation, payload);
     this.#listener.onCast(operation, payload);
   }
 
@@ -239,6 +289,24 @@ export class GuestRun implements MeterHooks {
   }
 
   // Inside.
+
+  #takeAnswers(): void {
+    while (this.#awaitsAnswer && !this.#ended) {
+      const answer = this.#player === undefined ? this.#answers.shift() : this.#player.next();
+      if (answer === undefined) return;
+      if (answer.kind !== 'settle') {
+        this.#player?.lose(OTHER_KIND);
+        return;
+      }
+      this.#tape?.deliver(answer);
+      this.#takeAnswer(answer);
+    }
+  }
+
+  #takeAnswer({ callId, ok, payload }: Answer): void {
+    if (this.mayBuffer(payload.length)) this.#guest.onAnswer(callId, ok, payload);
+    else this.end('overloaded', NO_ROOM);
+  }
 
   async #run(call: () => Promise<ExecutionEnd>): Promise<void> {
     this.#onTurn();
@@ -301,8 +369,14 @@ export class GuestRun implements MeterHooks {
 
   #conclude(end: ExecutionEnd): void {
     if (this.#ended) return;
+    // What a guest has begun to log goes out however it ends, and what cuts it off is no step of its own.
+    if (end.reason !== 'finished') this.#tape?.end(end.reason);
     this.#guest.flushLog();
     this.#ended = true;
+    if (end.reason === 'finished') {
+      this.#tape?.finish(end.finish);
+      this.#tape?.end(end.reason);
+    }
     clearTimeout(this.#deadlineTimer);
     clearTimeout(this.#sleep);
     this.#listener.onEnd(end, this.#usage());

@@ -21,6 +21,7 @@ import {
   type RunningExecution,
 } from '../execution.ts';
 import type { Scheduler } from '../scheduler.ts';
+import { Tape, TapePlayer } from '../tape/index.ts';
 import type { ComponentProgram, GlueExports } from './component-program.ts';
 import { exceptionFinish, httpFinish, jsonFinish, stdoutFinish, TOO_LARGE } from './finishes.ts';
 import { type BorderHost, GlueBorder } from './glue-border.ts';
@@ -101,6 +102,10 @@ export class ComponentExecution implements BorderHost, RunningExecution {
   start(event: Uint8Array, meta: Uint8Array): void {
     const given = JSON.parse(Buffer.from(meta).toString()) as ComponentMeta;
     const text = Buffer.from(event).toString();
+    if (this.#ambient instanceof Tape) {
+      this.#ambient.lose("components can't be recorded yet");
+      if (this.#ambient instanceof TapePlayer) this.end('canceled', '');
+    }
     this.#scheduler.enqueue(this.#lane, () => {
       this.#isEntered = true;
       if (this.#ended) this.#freeWhenIdle();

@@ -23,6 +23,7 @@ import {
 } from '../execution.ts';
 import type { Scheduler } from '../scheduler.ts';
 import { decodeSession, encodeSession, SessionImageError, type SessionMemory } from '../snapshot/index.ts';
+import { OTHER_KIND, Tape, TapePlayer } from '../tape/index.ts';
 import { REFUSED } from './guest/door.ts';
 import { type DoorHandler, openDoor } from './host-door.ts';
 import { type Box, RANDOM_STATE_BYTES, type Sandbox, type SandboxHooks } from './sandbox.ts';
@@ -75,6 +76,10 @@ export class Execution implements SandboxHooks, DoorHandler {
   readonly #limits: ExecutionLimits;
   readonly #listener: ExecutionListener;
   readonly ambient: Ambient;
+  /** Of one that is recorded or replayed: its ambient. */
+  readonly #tape: Tape | undefined;
+  /** Of one that is replayed. */
+  readonly #player: TapePlayer | undefined;
   readonly #startedAt = performance.now();
   readonly #deadline: number;
   readonly #deadlineTimer: NodeJS.Timeout;
@@ -116,6 +121,9 @@ export class Execution implements SandboxHooks, DoorHandler {
     ambient = new Ambient(),
   ) {
     this.ambient = ambient;
+    this.#tape = ambient instanceof Tape ? ambient : undefined;
+    this.#player = ambient instanceof TapePlayer ? ambient : undefined;
+    this.#player?.attach(() => this.end('canceled', 'the replay is over'));
     this.#scheduler = scheduler;
     this.#lane = lane;
     this.#limits = limits;
@@ -157,6 +165,7 @@ export class Execution implements SandboxHooks, DoorHandler {
     this.#openCalls--;
     this.#sendWaitingCalls();
     this.#deliver(() => {
+      this.#tape?.deliver({ kind: 'settle', callId, ok, payload });
       const sandbox = this.#refueled();
       const payloadBox = sandbox.newString(payload);
       return this.#call('settle', sandbox.newNumber(callId), sandbox.newBoolean(ok), payloadBox);
@@ -201,6 +210,7 @@ export class Execution implements SandboxHooks, DoorHandler {
   onGrow(deltaPages: number): boolean {
     if (this.#listener.mayGrow(this.#sandbox, deltaPages)) return true;
     this.#refusedForOthers = true;
+    this.#tape?.lose(NO_ROOM);
     return false;
   }
 
@@ -233,6 +243,17 @@ export class Execution implements SandboxHooks, DoorHandler {
   // What comes through the door.
 
   onCall(operation: string, payload: Buffer): number {
+    // What waits for others to be answered depends on when they are: a replay says what was said then.
+    if (this.#player !== undefined) {
+      this.#hostCalls++;
+      return this.#player.call(operation, payload);
+    }
+    const answer = this.#admit(operation, payload);
+    this.#tape?.call(operation, payload, answer);
+    return answer;
+  }
+
+  #admit(operation: string, payload: Buffer): number {
     if (this.#ended !== undefined || (this.#finish !== undefined && !this.#finish.held)) return REFUSED.calls;
     if (this.#hostCalls >= MAX_HOST_CALLS) return REFUSED.calls;
     if (this.#waitingPayloadBytes + payload.length > MAX_WAITING_PAYLOAD_BYTES) return REFUSED.bytes;
@@ -248,11 +269,16 @@ export class Execution implements SandboxHooks, DoorHandler {
     this.#casts++;
     this.#castBytes += payload.length;
     if (this.#ended !== undefined || this.#casts > MAX_CASTS || this.#castBytes > MAX_CAST_BYTES) return;
+    this.#tape?.cast(operation, payload);
     this.#listener.onCast(operation, payload);
   }
 
   onSetTimer(timerId: number, delayMs: number): void {
     if (this.#ended !== undefined) return;
+    if (this.#player !== undefined) {
+      this.#player.setTimer(timerId, delayMs);
+      return;
+    }
     if (this.#timers.size >= MAX_TIMERS) {
       this.onMisuse(`more than ${MAX_TIMERS} timers at once`);
       return;
@@ -261,14 +287,20 @@ export class Execution implements SandboxHooks, DoorHandler {
     clearTimeout(this.#timers.get(timerId));
     const fire = (): void => {
       this.#timers.delete(timerId);
-      this.#deliver(() => {
-        return this.#call('fire', this.#refueled().newNumber(timerId));
-      });
+      this.#fire(timerId);
     };
     this.#timers.set(timerId, setTimeout(fire, delay));
   }
 
+  #fire(timerId: number): void {
+    this.#deliver(() => {
+      this.#tape?.deliver({ kind: 'fire', timerId });
+      return this.#call('fire', this.#refueled().newNumber(timerId));
+    });
+  }
+
   onClearTimer(timerId: number): void {
+    this.#player?.clearTimer(timerId);
     clearTimeout(this.#timers.get(timerId));
     this.#timers.delete(timerId);
   }
@@ -276,6 +308,7 @@ export class Execution implements SandboxHooks, DoorHandler {
   onFinish(finish: Finish): void {
     if (this.#finish !== undefined || this.#ended !== undefined) return;
     this.#finish = finish;
+    this.#tape?.finish(finish);
     if (finish.held) {
       this.#answered = true;
       this.#listener.onAnswer(finish);
@@ -285,6 +318,7 @@ export class Execution implements SandboxHooks, DoorHandler {
   onRelease(): void {
     if (this.#finish?.held !== true) return;
     this.#finish = { ...this.#finish, held: false };
+    this.#tape?.release();
     this.#sandbox.instance.pump.stop.value = 1;
   }
 
@@ -357,6 +391,14 @@ export class Execution implements SandboxHooks, DoorHandler {
     if (this.#ended === undefined && this.#sandbox.instance.meter.fuelUsed > this.#limits.fuel) this.end('cpu', '');
     if (this.#ended !== undefined) this.#freeWhenIdle();
     else if (this.#deliveries.length > 0) this.#queueTurn();
+    else if (this.#player !== undefined) this.#play(this.#player);
+  }
+
+  #play(player: TapePlayer): void {
+    const delivery = player.next();
+    if (delivery?.kind === 'settle') this.settle(delivery.callId, delivery.ok, delivery.payload);
+    else if (delivery?.kind === 'fire') this.#fire(delivery.timerId);
+    else if (delivery !== undefined) player.lose(OTHER_KIND);
   }
 
   /** Before the guest is entered for the first time. */
@@ -499,12 +541,14 @@ export class Execution implements SandboxHooks, DoorHandler {
   #conclude(end: ExecutionEnd, reusable: boolean): void {
     if (this.#reporting) {
       this.#reporting = false;
+      this.#tape?.end(end.reason);
       this.#concludeFinished(reusable);
       return;
     }
     this.#ended = { reusable };
     clearTimeout(this.#deadlineTimer);
     this.#forgetWaiting();
+    this.#tape?.end(end.reason);
     this.#listener.onEnd(end, this.#usage(), this.#answered);
   }
 
@@ -573,6 +617,8 @@ function rejectionLine(description: string): string {
   const text = `unhandled rejection: ${name}: ${message}${stack === '' ? '' : `\n${stack}`}`;
   return JSON.stringify({ level: 'error', message: text.slice(0, MAX_REJECTION_CHARACTERS) });
 }
+
+const NO_ROOM = "the process had no room for the guest's memory";
 
 const STACK_FAILURES = [
   '{"name":"InternalError","message":"stack overflow"',

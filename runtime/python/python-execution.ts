@@ -86,7 +86,7 @@ export class PythonExecution implements RunningExecution, RunGuest {
   }
 
   settle(callId: number, ok: boolean, payload: Uint8Array): void {
-    this.#run.answer(payload.length, () => this.#channel.settle(callId, ok, Buffer.from(payload)));
+    this.#run.settle(callId, ok, payload);
   }
 
   end(reason: EndReason, message: string): void {
@@ -105,6 +105,10 @@ export class PythonExecution implements RunningExecution, RunGuest {
 
   get bufferedBytes(): number {
     return this.#inputBytes + this.#channel.waitingBytes;
+  }
+
+  onAnswer(callId: number, ok: boolean, payload: Uint8Array): void {
+    this.#channel.settle(callId, ok, Buffer.from(payload));
   }
 
   flushLog(): void {
@@ -147,7 +151,7 @@ export class PythonExecution implements RunningExecution, RunGuest {
       },
       input,
       readChannel: (length, then) =>
-        run.wait(
+        run.waitForAnswer(
           (done) => this.#channel.whenReadable(done),
           () => then(this.#channel.read(length)),
         ),

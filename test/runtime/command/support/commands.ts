@@ -1,5 +1,6 @@
 /** Commands in this process, as an executor runs them: built, loaded, one scheduler, many invocations. */
 
+import type { Ambient } from '../../../../runtime/ambient.ts';
 import { CommandExecution } from '../../../../runtime/command/command-execution.ts';
 import { buildCommand, type CommandProgram, loadCommand } from '../../../../runtime/command/command-program.ts';
 import type { ExecutionEnd, ExecutionLimits, ExecutionUsage } from '../../../../runtime/execution.ts';
@@ -32,6 +33,8 @@ export interface RunOptions {
   onHostCall?(call: HostCall): void;
   onStart?(execution: CommandExecution): void;
   mayHold?(bytes: number): boolean;
+  /** A recorder, or a player. */
+  readonly ambient?: Ambient;
 }
 
 /** An invocation that has ended, and of which nothing is held any more. */
@@ -75,40 +78,47 @@ function runLoaded(program: CommandProgram, options: RunOptions): Promise<Ran> {
     if (ended !== undefined) afterEnd.push(what);
   };
   const limits = { ...LIMITS, ...options.limits };
-  const execution = new CommandExecution(options.scheduler ?? shared, options.lane ?? 'test', limits, program, {
-    onHostCall: (callId, operation, payload) => {
-      note(`hostCall ${operation}`);
-      // As from another process: never from within the call.
-      const answer = (ok: boolean, text: string): void => {
-        setImmediate(() => execution.settle(callId, ok, Buffer.from(text)));
-      };
-      const call = { operation, payload: payload.toString(), answer };
-      hostCalls.push(call);
-      options.onHostCall?.(call);
+  const execution = new CommandExecution(
+    options.scheduler ?? shared,
+    options.lane ?? 'test',
+    limits,
+    program,
+    {
+      onHostCall: (callId, operation, payload) => {
+        note(`hostCall ${operation}`);
+        // As from another process: never from within the call.
+        const answer = (ok: boolean, text: string): void => {
+          setImmediate(() => execution.settle(callId, ok, Buffer.from(text)));
+        };
+        const call = { operation, payload: payload.toString(), answer };
+        hostCalls.push(call);
+        options.onHostCall?.(call);
+      },
+      onCast: (operation, payload) => {
+        note(`cast ${operation}`);
+        casts.push({ operation, payload: payload.toString() });
+      },
+      onEnd: (end, usage) => {
+        ends++;
+        ended ??= { end, usage };
+      },
+      mayHold: (bytes) => {
+        note('mayHold');
+        if (options.mayHold?.(bytes) === false) return false;
+        heldBytes += bytes;
+        return true;
+      },
+      onFree: (freedBytes) => {
+        frees++;
+        const { end, usage } = ended as { end: ExecutionEnd; usage: ExecutionUsage };
+        // Whatever was still to come by mistake comes before this.
+        setImmediate(() => {
+          resolve({ ...describeEnd(end), end, usage, casts, hostCalls, heldBytes, freedBytes, afterEnd, ends, frees });
+        });
+      },
     },
-    onCast: (operation, payload) => {
-      note(`cast ${operation}`);
-      casts.push({ operation, payload: payload.toString() });
-    },
-    onEnd: (end, usage) => {
-      ends++;
-      ended ??= { end, usage };
-    },
-    mayHold: (bytes) => {
-      note('mayHold');
-      if (options.mayHold?.(bytes) === false) return false;
-      heldBytes += bytes;
-      return true;
-    },
-    onFree: (freedBytes) => {
-      frees++;
-      const { end, usage } = ended as { end: ExecutionEnd; usage: ExecutionUsage };
-      // Whatever was still to come by mistake comes before this.
-      setImmediate(() => {
-        resolve({ ...describeEnd(end), end, usage, casts, hostCalls, heldBytes, freedBytes, afterEnd, ends, frees });
-      });
-    },
-  });
+    options.ambient,
+  );
   const meta = { functionName: options.functionName ?? 'test', env: options.env ?? {} };
   const text = options.eventText ?? JSON.stringify(options.event ?? {});
   execution.start(Buffer.from(text), Buffer.from(JSON.stringify(meta)));

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { componentize } from 'componentize-qjs';
+import type { Ambient } from '../../../../runtime/ambient.ts';
 import {
   ComponentExecution,
   type ComponentProgram,
@@ -62,6 +63,8 @@ export interface RunOptions {
   mayHold?(bytes: number): boolean;
   onStart?(execution: ComponentExecution): void;
   onCast?(payload: string): void;
+  /** A recorder, or a player. */
+  readonly ambient?: Ambient;
 }
 
 /** An invocation after it has ended and nothing of it is on a stack. */
@@ -96,36 +99,43 @@ export class TestComponents {
     const note = (what: string): void => {
       if (ended !== undefined) afterEnd.push(what);
     };
-    const execution = new ComponentExecution(this.scheduler, lane, { ...LIMITS, ...options.limits }, component, {
-      onHostCall: (callId, operation, payload) => {
-        note(`hostCall ${operation}`);
-        const answer = (ok: boolean, value: unknown): void =>
-          execution.settle(callId, ok, Buffer.from(JSON.stringify(value)));
-        const call = { operation, payload: payload.toString(), answer };
-        hostCalls.push(call);
-        options.onHostCall?.(call);
+    const execution = new ComponentExecution(
+      this.scheduler,
+      lane,
+      { ...LIMITS, ...options.limits },
+      component,
+      {
+        onHostCall: (callId, operation, payload) => {
+          note(`hostCall ${operation}`);
+          const answer = (ok: boolean, value: unknown): void =>
+            execution.settle(callId, ok, Buffer.from(JSON.stringify(value)));
+          const call = { operation, payload: payload.toString(), answer };
+          hostCalls.push(call);
+          options.onHostCall?.(call);
+        },
+        onCast: (operation, payload) => {
+          note(`cast ${operation}`);
+          casts.push(JSON.parse(payload.toString()));
+          options.onCast?.(payload.toString());
+        },
+        mayHold: (bytes) => {
+          askedBytes += bytes;
+          return options.mayHold?.(bytes) ?? true;
+        },
+        onEnd: (end, usage) => {
+          note('end');
+          ended ??= { end, usage };
+        },
+        onFree: (heldBytes) => {
+          const { end, usage } = ended as { end: ExecutionEnd; usage: ExecutionUsage };
+          // Whatever was still to come by mistake comes before this.
+          setImmediate(() =>
+            resolve({ ...describe(end), end, usage, casts, hostCalls, heldBytes, askedBytes, afterEnd }),
+          );
+        },
       },
-      onCast: (operation, payload) => {
-        note(`cast ${operation}`);
-        casts.push(JSON.parse(payload.toString()));
-        options.onCast?.(payload.toString());
-      },
-      mayHold: (bytes) => {
-        askedBytes += bytes;
-        return options.mayHold?.(bytes) ?? true;
-      },
-      onEnd: (end, usage) => {
-        note('end');
-        ended ??= { end, usage };
-      },
-      onFree: (heldBytes) => {
-        const { end, usage } = ended as { end: ExecutionEnd; usage: ExecutionUsage };
-        // Whatever was still to come by mistake comes before this.
-        setImmediate(() =>
-          resolve({ ...describe(end), end, usage, casts, hostCalls, heldBytes, askedBytes, afterEnd }),
-        );
-      },
-    });
+      options.ambient,
+    );
     execution.start(
       Buffer.from(typeof event === 'string' ? event : JSON.stringify(event)),
       Buffer.from(JSON.stringify({ functionName: 'test', env: {}, bodyAt: -1, ...meta })),

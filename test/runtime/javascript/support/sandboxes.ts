@@ -4,6 +4,7 @@
  */
 
 import { loadEngineSource } from '../../../../invoker/index.ts';
+import type { Ambient } from '../../../../runtime/ambient.ts';
 import {
   asBase,
   type BaseImage,
@@ -55,6 +56,8 @@ export interface RunOptions {
   onCast?(operation: string, payload: string): void;
   /** Its sandbox, before it goes back to the pool. */
   onSandboxFree?(sandbox: Sandbox | undefined, reusable: boolean): void;
+  /** A recorder, or a player. */
+  readonly ambient?: Ambient;
 }
 
 /** An invocation after it has ended and its sandbox has gone back. */
@@ -136,39 +139,45 @@ export class TestRuntime {
     const note = (what: string): void => {
       if (ended !== undefined) afterEnd.push(what);
     };
-    const execution = new Execution(this.scheduler, lane, limits, {
-      takeSandbox: (hooks) => this.pool.acquire(image, hooks),
-      onHostCall: (callId, operation, payload) => {
-        note(`hostCall ${operation}`);
-        const answer = (ok: boolean, text: string): void => execution.settle(callId, ok, encode(text));
-        const call = { callId, operation, payload: payload.toString(), answer };
-        hostCalls.push(call);
-        options.onHostCall?.(call);
+    const execution = new Execution(
+      this.scheduler,
+      lane,
+      limits,
+      {
+        takeSandbox: (hooks) => this.pool.acquire(image, hooks),
+        onHostCall: (callId, operation, payload) => {
+          note(`hostCall ${operation}`);
+          const answer = (ok: boolean, text: string): void => execution.settle(callId, ok, encode(text));
+          const call = { callId, operation, payload: payload.toString(), answer };
+          hostCalls.push(call);
+          options.onHostCall?.(call);
+        },
+        onCast: (operation, payload) => {
+          note(`cast ${operation}`);
+          casts.push(payload.toString());
+          options.onCast?.(operation, payload.toString());
+        },
+        onAnswer: (finish) => {
+          note('answer');
+          answered = finish;
+        },
+        mayGrow: (sandbox, pages) => this.pool.mayGrow(sandbox, pages),
+        onEnd: (end, usage) => {
+          note('end');
+          ended ??= { end, usage };
+        },
+        onSandboxFree: (sandbox, reusable) => {
+          options.onSandboxFree?.(sandbox, reusable);
+          if (sandbox !== undefined) this.pool.release(sandbox, image, reusable);
+          const { end, usage } = ended as { end: ExecutionEnd; usage: ExecutionUsage };
+          // Whatever was still to come by mistake comes before this.
+          setImmediate(() =>
+            resolve({ ...describe(end), end, usage, answered, casts, hostCalls, reusable, image: left, afterEnd }),
+          );
+        },
       },
-      onCast: (operation, payload) => {
-        note(`cast ${operation}`);
-        casts.push(payload.toString());
-        options.onCast?.(operation, payload.toString());
-      },
-      onAnswer: (finish) => {
-        note('answer');
-        answered = finish;
-      },
-      mayGrow: (sandbox, pages) => this.pool.mayGrow(sandbox, pages),
-      onEnd: (end, usage) => {
-        note('end');
-        ended ??= { end, usage };
-      },
-      onSandboxFree: (sandbox, reusable) => {
-        options.onSandboxFree?.(sandbox, reusable);
-        if (sandbox !== undefined) this.pool.release(sandbox, image, reusable);
-        const { end, usage } = ended as { end: ExecutionEnd; usage: ExecutionUsage };
-        // Whatever was still to come by mistake comes before this.
-        setImmediate(() =>
-          resolve({ ...describe(end), end, usage, answered, casts, hostCalls, reusable, image: left, afterEnd }),
-        );
-      },
-    });
+      options.ambient,
+    );
     execution.start(
       encode(JSON.stringify(event)),
       encode(JSON.stringify({ functionName: 'test', env: {}, bodyAt: -1, ...meta })),

@@ -2,6 +2,7 @@
 
 import { readFile } from 'node:fs/promises';
 import { inject } from 'vitest';
+import type { Ambient } from '../../../../runtime/ambient.ts';
 import {
   buildPython,
   DEFAULT_PYTHON_POOL_OPTIONS,
@@ -49,6 +50,8 @@ export interface RunOptions {
   /** The execution, right after it was started. */
   onStart?(execution: PythonExecution): void;
   mayHold?(bytes: number): boolean;
+  /** A recorder, or a player. */
+  readonly ambient?: Ambient;
 }
 
 /** An invocation after it has ended and its sandbox has gone back. */
@@ -128,28 +131,35 @@ export class TestPython {
             },
           };
     const program = { image, pool: this.pool, ...inSession };
-    const execution = new PythonExecution(this.scheduler, lane, { ...LIMITS, ...options.limits }, program, {
-      onHostCall: (callId, operation, payload) => {
-        const answer = (ok: boolean, text: string): void =>
-          void setImmediate(() => execution.settle(callId, ok, encode(text)));
-        const call = { operation, payload: payload.toString(), answer };
-        calls.push(call);
-        options.onHostCall?.(call);
+    const execution = new PythonExecution(
+      this.scheduler,
+      lane,
+      { ...LIMITS, ...options.limits },
+      program,
+      {
+        onHostCall: (callId, operation, payload) => {
+          const answer = (ok: boolean, text: string): void =>
+            void setImmediate(() => execution.settle(callId, ok, encode(text)));
+          const call = { operation, payload: payload.toString(), answer };
+          calls.push(call);
+          options.onHostCall?.(call);
+        },
+        onCast: (operation, payload) => {
+          if (operation !== 'log' || ended !== undefined) throw new Error(`unexpected cast ${operation}`);
+          log.push(JSON.parse(payload.toString()));
+        },
+        mayHold: (bytes) => options.mayHold?.(bytes) ?? true,
+        onEnd: (end, usage) => {
+          if (ended !== undefined) throw new Error('ended twice');
+          ended = { end, usage };
+        },
+        onFree: (heldBytes) => {
+          const { end, usage } = ended as { end: ExecutionEnd; usage: ExecutionUsage };
+          setImmediate(() => resolve({ ...describe(end), usage, log, calls, heldBytes, image: left }));
+        },
       },
-      onCast: (operation, payload) => {
-        if (operation !== 'log' || ended !== undefined) throw new Error(`unexpected cast ${operation}`);
-        log.push(JSON.parse(payload.toString()));
-      },
-      mayHold: (bytes) => options.mayHold?.(bytes) ?? true,
-      onEnd: (end, usage) => {
-        if (ended !== undefined) throw new Error('ended twice');
-        ended = { end, usage };
-      },
-      onFree: (heldBytes) => {
-        const { end, usage } = ended as { end: ExecutionEnd; usage: ExecutionUsage };
-        setImmediate(() => resolve({ ...describe(end), usage, log, calls, heldBytes, image: left }));
-      },
-    });
+      options.ambient,
+    );
     execution.start(encode(eventJson), encode(JSON.stringify({ functionName: 'test', env: {}, ...meta })));
     options.onStart?.(execution);
     return promise;

@@ -1,0 +1,4 @@
+export { TapeError } from './format.ts';
+export { OTHER_KIND, Tape, type TapeEnd, type TapeStep } from './tape.ts';
+export { type Difference, type ReplayReport, type StepNow, TapePlayer } from './tape-player.ts';
+export { type Recording, TapeRecorder } from './tape-recorder.ts';
