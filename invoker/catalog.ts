@@ -9,6 +9,8 @@ export interface FunctionVersion {
   readonly version: number;
   /** Content hash of code, configuration and engine: 64 hex digits. */
   readonly versionId: string;
+  /** Where the code is not in the version's image but in its events: what receipts know it by. */
+  readonly codeId?: string;
   readonly config: FunctionConfig;
   /** The allowed `env` names that have a value, as JSON text of `{name: value}`; `{}` where there are none. */
   readonly envJson: string;

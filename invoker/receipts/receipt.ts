@@ -104,7 +104,7 @@ export class InvocationFields {
     if (fields === undefined) {
       const { timeoutMs, memoryBytes, cpu } = version.config;
       fields =
-        `,"function":${asciiJson(version.name)},"version":${version.version},"code":${asciiJson(version.versionId)}` +
+        `,"function":${asciiJson(version.name)},"version":${version.version},"code":${asciiJson(version.codeId ?? version.versionId)}` +
         `,"engine":"${this.#engineId}","config":"${configHash(version.config)}"` +
         `,"limits":${JSON.stringify({ timeoutMs, memoryBytes, cpu })}`;
       this.#ofVersion.set(version, fields);

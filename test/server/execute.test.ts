@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { startTestPostern, type TestPostern } from './support.ts';
@@ -65,6 +66,9 @@ describe('POST /execute', () => {
     });
     expect(body.logs).toMatchObject([{ level: 'INFO' }, { level: 'ERROR' }, { level: 'INFO', fields: { n: 1 } }]);
     expect(body.id).toMatch(/^[0-9a-f]{64}$/);
+    const receipt = body.receipt as { hash: string; text: string };
+    expect(hash('sha256', receipt.text)).toBe(receipt.hash);
+    expect(JSON.parse(receipt.text)).toMatchObject({ invocation: body.invocation_id, code: body.id, outcome: 'ok' });
     const usage = body.usage as Record<string, number>;
     expect(usage.cpu).toBeGreaterThan(10_000);
     expect(usage.memory_bytes).toBeGreaterThan(65_536);

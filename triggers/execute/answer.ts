@@ -1,6 +1,6 @@
 /** What `POST /execute` answers; results and printed text that are too large for it are kept by reference. */
 
-import type { InvocationResult, PreparedCode } from '../../invoker/index.ts';
+import type { InvocationResult, PreparedCode, ReceiptReference } from '../../invoker/index.ts';
 import type { LogLine } from '../../runtime/index.ts';
 import type { OutputRef } from './outputs/index.ts';
 
@@ -37,6 +37,8 @@ export interface ExecuteAnswer {
   readonly cached: boolean;
   readonly cache: CacheStanding;
   readonly invocation_id: string;
+  /** Of the run, in its node's chain; `text` is what the chain keeps and `hash` is of. Absent where the node keeps none. */
+  readonly receipt?: ReceiptReference;
 }
 
 interface AnsweredLine {
@@ -74,6 +76,7 @@ export async function answerOf(
     cached: false,
     cache: 'off',
     invocation_id: result.invocationId,
+    ...(result.receipt === undefined ? {} : { receipt: result.receipt }),
   };
 }
 

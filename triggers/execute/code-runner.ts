@@ -136,6 +136,7 @@ export class CodeRunner {
       name,
       version: 0,
       versionId: code.versionId,
+      codeId: code.id,
       config: {
         ...DEFAULTS,
         name,
