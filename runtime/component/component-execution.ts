@@ -61,6 +61,8 @@ export class ComponentExecution implements BorderHost, RunningExecution {
   #stdoutBytes = 0;
   #heldBytes = 0;
   #keptBytes = 0;
+  /** Of the process's memory, for what is kept: whole pages, and until the end. */
+  #reservedBytes = 0;
   #isEntered = false;
   #isRunning = false;
   #isFreed = false;
@@ -160,6 +162,16 @@ export class ComponentExecution implements BorderHost, RunningExecution {
     this.#keptBytes += bytes;
     // A guest's lengths need not be numbers.
     if (!(this.#keptBytes <= MAX_KEPT_BYTES)) this.unwind('memory', 'too many resources of the host');
+    while (this.#reservedBytes < this.#keptBytes) this.#reserve();
+  }
+
+  /** What is kept is the process's memory as well as what the guest holds itself: many invocations share it. */
+  #reserve(): void {
+    if (!this.#listener.mayHold(WASM_PAGE_BYTES)) {
+      this.#refusedForOthers = true;
+      this.unwind('overloaded', 'no room for resources of the host');
+    }
+    this.#reservedBytes += WASM_PAGE_BYTES;
   }
 
   onLargeResult(): never {
@@ -369,7 +381,7 @@ export class ComponentExecution implements BorderHost, RunningExecution {
     if (!this.#ended || !this.#isEntered || !this.#border.isIdle || this.#isFreed) return;
     this.#isFreed = true;
     this.#border.letGo();
-    this.#listener.onFree(this.#heldBytes);
+    this.#listener.onFree(this.#heldBytes + this.#reservedBytes);
   }
 }
 
