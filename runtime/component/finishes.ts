@@ -28,6 +28,7 @@ export function httpFinish(answer: HttpAnswer | undefined, maxBytes: number): Fi
   if (answer === undefined) return exceptionFinish('Error', 'the handler set no response');
   if ('error' in answer) return exceptionFinish('HttpError', answer.error);
   const { status, headers, body } = answer.response;
+  if (headers === undefined) return { ...VALUE, kind: 'http', meta: null };
   const isText = isUtf8(body);
   const meta = json(isText ? { status, headers } : { status, headers, base64: true });
   const sent = isText ? body : Buffer.from(body.toString('base64'));
