@@ -301,7 +301,10 @@ export function httpFace(host: ComponentHost): HttpFace {
     static send(request: OutgoingRequest, then: (result: Result) => void): void {
       const go = (body: Uint8Array | undefined): void => {
         const headers = FieldsHere.pairsOf(request.#headers);
-        if (headers === undefined) return then({ tag: 'err', val: HEADERS_TOO_LARGE });
+        if (headers === undefined) {
+          then({ tag: 'err', val: HEADERS_TOO_LARGE });
+          return;
+        }
         host.ask('http.fetch', fetchPayload({ ...request.#head(), headers, body }), (ok, answer) => {
           if (!ok) return then({ tag: 'err', val: errorCodeOf(JSON.parse(answer) as HostRefusal) });
           const received = readResponse(answer);
