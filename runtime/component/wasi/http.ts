@@ -7,7 +7,7 @@ import { ByteSink } from '../../command/byte-sink.ts';
 import { MAX_META_BYTES } from '../../javascript/host-door.ts';
 import { fetchPayload, readResponse } from '../postern-imports.ts';
 import { type Fields, fieldsClass } from './fields.ts';
-import { type ComponentHost, type HostRefusal, type ImportedInterface, textOf } from './host.ts';
+import { type ComponentHost, type HostRefusal, type ImportedInterface, integerOf, textOf } from './host.ts';
 import { InputStream, KEPT_BYTES, type Occurrence, OutputStream, Pollable } from './io.ts';
 
 export interface GuestHttpRequest {
@@ -207,7 +207,8 @@ export function httpFace(host: ComponentHost): HttpFace {
       return this.#status;
     }
 
-    setStatusCode(status: number): void {
+    setStatusCode(given: unknown): void {
+      const status = integerOf(host, given);
       if (status < 100 || status > 599) throw undefined;
       this.#status = status;
     }
@@ -392,7 +393,8 @@ export function httpFace(host: ComponentHost): HttpFace {
     if (answer === undefined) return undefined;
     if (answer.tag === 'ok') return { response: OutgoingResponse.taken(answer.val as OutgoingResponse) };
     const { tag, val } = answer.val as Variant;
-    return { error: typeof val === 'string' ? `${tag}: ${val}` : tag };
+    const error = textOf(host, tag);
+    return { error: typeof val === 'string' ? `${error}: ${val}` : error };
   }
 }
 
