@@ -240,7 +240,7 @@ export class ComponentExecution implements BorderHost, RunningExecution {
       return httpFinish(answer(), maxResultBytes);
     }
     await (instance.run as Callable)();
-    return stdoutFinish(0, this.#stdoutTaken());
+    return stdoutFinish(0, this.#stdoutTaken(), maxResultBytes);
   }
 
   #host(event: string, { functionName, env }: ComponentMeta): ComponentHost {
@@ -332,7 +332,10 @@ export class ComponentExecution implements BorderHost, RunningExecution {
     const reason = this.#breakdown();
     if (code !== 0 && reason !== 'panic') this.#conclude({ reason, message: '' });
     else if (this.#program.world === 'command')
-      this.#conclude({ reason: 'finished', finish: stdoutFinish(code, this.#stdoutTaken()) });
+      this.#conclude({
+        reason: 'finished',
+        finish: stdoutFinish(code, this.#stdoutTaken(), this.#limits.maxResultBytes),
+      });
     else {
       const message = `the component ended itself with exit code ${code} before it answered`;
       this.#conclude({ reason: 'finished', finish: exceptionFinish('ExitError', message) });

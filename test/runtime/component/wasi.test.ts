@@ -144,3 +144,11 @@ test('MEM-04 stdout over its limit is no result', async () => {
   const ran = await components.run(command, { ...script(code), limits: { maxResultBytes: 5_000 } });
   expect(ran.end).toMatchObject({ finish: { kind: 'value', body: null } });
 });
+
+test('MEM-04 text on stdout that is over its limit as JSON is no result', async () => {
+  const ran = await components.run(command, {
+    ...script('print("\\x01".repeat(900))'),
+    limits: { maxResultBytes: 1_000 },
+  });
+  expect(ran.end).toMatchObject({ finish: { kind: 'value', body: null } });
+});
