@@ -129,6 +129,11 @@ test('a command reads the event on stdin, and its stdout is the result', async (
   expect(await components.run(command, script(''))).toMatchObject({ how: 'value', text: 'null' });
 });
 
+test('ABI-03 what a command prints that is not UTF-8 is an invalid result', async () => {
+  const ran = await components.run(command, script('print("\\xff")'));
+  expect(ran).toMatchObject({ how: 'invalid', text: '{"message":"stdout is not UTF-8"}' });
+});
+
 test('a command that exits with 0 has succeeded, with another code failed', async () => {
   expect(await components.run(command, script('print("1"); exit({ tag: "ok" })'))).toMatchObject({
     how: 'value',
