@@ -29,9 +29,9 @@ const transpileStart = performance.now();
 const stored = await transpileComponent(component);
 const transpileMs = performance.now() - transpileStart;
 const loadStart = performance.now();
-const javascript = loadComponent(stored);
+const javascript = await loadComponent(stored);
 const loadMs = performance.now() - loadStart;
-const c = loadComponent(await transpileComponent(await compileComponent(C)));
+const c = await loadComponent(await transpileComponent(await compileComponent(C)));
 
 const inC = await sample(guestOf(ComponentExecution, c), { event: HTTP_EVENT }, COUNT);
 const inJavaScript = await sample(guestOf(ComponentExecution, javascript), { event: HTTP_EVENT }, COUNT);

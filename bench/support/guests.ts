@@ -53,7 +53,7 @@ export async function componentBytes(jsSource: string): Promise<Uint8Array> {
 }
 
 export async function componentGuest(jsSource: string): Promise<Guest> {
-  return guestOf(ComponentExecution, loadComponent(await transpileComponent(await componentBytes(jsSource))));
+  return guestOf(ComponentExecution, await loadComponent(await transpileComponent(await componentBytes(jsSource))));
 }
 
 let interpreter: Promise<Interpreter> | undefined;

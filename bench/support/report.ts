@@ -1,7 +1,7 @@
 /** What every benchmark prints and writes: a question, its figures, and the conditions they were measured under. */
 
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, totalmem } from 'node:os';
 import { join } from 'node:path';
 
@@ -20,6 +20,12 @@ export interface Report {
   readonly notes?: readonly string[];
 }
 
+const NS_PER_MS = 1_000_000;
+const MS_PER_TICK = 10;
+/** user, nice, system, idle, iowait, irq, softirq, steal. */
+const STEAL_COLUMN = 8;
+
+const stolenBefore = stolenMs();
 const RESULTS = join(import.meta.dirname, '../results');
 
 export function percentile(sorted: readonly number[], fraction: number): number {
@@ -53,7 +59,9 @@ export function publish(report: Report): void {
   for (const row of rows)
     console.log(`  ${row.map((cell, column) => (cell as string).padEnd(widths[column] ?? 0)).join('  ')}`);
   const measured = conditions();
-  for (const note of [...(report.notes ?? []), `load average ${measured.loadAverage}`]) console.log(`  (${note})`);
+  const { loadAverage, waitedForCoreMs, stolenMs } = measured;
+  const machine = `load average ${loadAverage}; waited ${waitedForCoreMs} ms for a core; the host took ${stolenMs} ms of them`;
+  for (const note of [...(report.notes ?? []), machine]) console.log(`  (${note})`);
   mkdirSync(RESULTS, { recursive: true });
   writeFileSync(
     join(RESULTS, `${report.bench}.json`),
@@ -75,8 +83,30 @@ export function conditions(): Record<string, string | number> {
     memoryGiB: Math.round(totalmem() / 2 ** 30),
     /** Of the last minute, the benchmark's own load included. */
     loadAverage: Math.round((loadavg()[0] as number) * 10) / 10,
+    /** What other work took: a maximum or a p99 far above the rest is often nothing else. */
+    waitedForCoreMs: waitedForCoreMs(),
+    stolenMs: stolenMs() - stolenBefore,
     commit: git('rev-parse', '--short', 'HEAD'),
   };
+}
+
+/** How long this thread stood ready and had no core, since its start; 0 where the system does not say. */
+function waitedForCoreMs(): number {
+  return Math.round(Number(read('/proc/self/schedstat').split(' ')[1] ?? 0) / NS_PER_MS);
+}
+
+/** How long all cores were the hypervisor's, since the machine's start. */
+function stolenMs(): number {
+  return Number(read('/proc/stat').split('\n', 1)[0]?.split(/ +/)[STEAL_COLUMN] ?? 0) * MS_PER_TICK;
+}
+
+/** Nothing but Linux has these. */
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 function git(...args: string[]): string {

@@ -88,10 +88,7 @@ export interface Program {
 /** Throws, or rejects, on what no builder of this version made. */
 export function loadProgram(stored: Uint8Array, host: ProgramHost): Program | Promise<Program> {
   if (isStoredCommand(stored)) return loadCommandProgram(stored, host);
-  if (isStoredComponent(stored)) {
-    const component = loadComponent(Buffer.from(stored));
-    return new GuestProgram(ComponentExecution, component, host, component);
-  }
+  if (isStoredComponent(stored)) return loadComponentProgram(stored, host);
   if (isStoredPython(stored)) return loadPython(Buffer.from(stored), host);
   return new JavaScript(decodeImage(stored, host.engine.id, host.base), host);
 }
@@ -99,6 +96,11 @@ export function loadProgram(stored: Uint8Array, host: ProgramHost): Program | Pr
 async function loadCommandProgram(stored: Uint8Array, host: ProgramHost): Promise<Program> {
   const command = await loadCommand(stored);
   return new GuestProgram(CommandExecution, command, host, command);
+}
+
+async function loadComponentProgram(stored: Uint8Array, host: ProgramHost): Promise<Program> {
+  const component = await loadComponent(stored);
+  return new GuestProgram(ComponentExecution, component, host, component);
 }
 
 async function loadPython(stored: Uint8Array, host: ProgramHost): Promise<Program> {

@@ -64,6 +64,8 @@ export class ComponentExecution implements BorderHost, RunningExecution {
   #stdoutBytes = 0;
   #heldBytes = 0;
   #keptBytes = 0;
+  /** Of the process's memory, for what is kept: whole pages, and until the end. */
+  #reservedBytes = 0;
   #isEntered = false;
   #isRunning = false;
   #isFreed = false;
@@ -169,6 +171,16 @@ export class ComponentExecution implements BorderHost, RunningExecution {
     this.#keptBytes += bytes;
     // A guest's lengths need not be numbers.
     if (!(this.#keptBytes <= MAX_KEPT_BYTES)) this.unwind('memory', 'too many resources of the host');
+    while (this.#reservedBytes < this.#keptBytes) this.#reserve();
+  }
+
+  /** What is kept is the process's memory as well as what the guest holds itself: many invocations share it. */
+  #reserve(): void {
+    if (!this.#listener.mayHold(WASM_PAGE_BYTES)) {
+      this.#refusedForOthers = true;
+      this.unwind('overloaded', 'no room for resources of the host');
+    }
+    this.#reservedBytes += WASM_PAGE_BYTES;
   }
 
   onLargeResult(): never {
@@ -237,7 +249,7 @@ export class ComponentExecution implements BorderHost, RunningExecution {
       return httpFinish(answer(), maxResultBytes);
     }
     await (instance.run as Callable)();
-    return stdoutFinish(0, this.#stdoutTaken());
+    return stdoutFinish(0, this.#stdoutTaken(), maxResultBytes);
   }
 
   #host(event: string, { functionName, env }: ComponentMeta): ComponentHost {
@@ -330,7 +342,10 @@ export class ComponentExecution implements BorderHost, RunningExecution {
     const reason = this.#breakdown();
     if (code !== 0 && reason !== 'panic') this.#conclude({ reason, message: '' });
     else if (this.#program.world === 'command')
-      this.#conclude({ reason: 'finished', finish: stdoutFinish(code, this.#stdoutTaken()) });
+      this.#conclude({
+        reason: 'finished',
+        finish: stdoutFinish(code, this.#stdoutTaken(), this.#limits.maxResultBytes),
+      });
     else {
       const message = `the component ended itself with exit code ${code} before it answered`;
       this.#conclude({ reason: 'finished', finish: exceptionFinish('ExitError', message) });
@@ -381,7 +396,7 @@ export class ComponentExecution implements BorderHost, RunningExecution {
     if (!this.#ended || !this.#isEntered || !this.#border.isIdle || this.#isFreed) return;
     this.#isFreed = true;
     this.#border.letGo();
-    this.#listener.onFree(this.#heldBytes);
+    this.#listener.onFree(this.#heldBytes + this.#reservedBytes);
   }
 }
 

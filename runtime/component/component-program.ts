@@ -52,13 +52,16 @@ const EXPORT = 'export ';
 const START = 'export function instantiate(';
 const END = 'export const _util';
 
-/** Takes what `transpileComponent` made. Throws where it is something else. */
-export function loadComponent(stored: Uint8Array): ComponentProgram {
-  const { world, entry, glue, modules } = unpackComponent(stored);
-  const coreModules = new Map<string, CoreModule>();
-  for (const { name, bytes, ...facts } of modules) {
-    coreModules.set(name, { module: new WebAssembly.Module(bytes), ...facts });
-  }
+/** Takes what `transpileComponent` made; rejects where it is something else. Compiles beside the event loop. */
+export async function loadComponent(stored: Uint8Array): Promise<ComponentProgram> {
+  // A copy: the compiler reads while the frame that these came in is given back.
+  const { world, entry, glue, modules } = unpackComponent(Uint8Array.from(stored));
+  const compiled = await Promise.all(
+    modules.map(
+      async ({ name, bytes, ...facts }) => [name, { module: await WebAssembly.compile(bytes), ...facts }] as const,
+    ),
+  );
+  const coreModules: ReadonlyMap<string, CoreModule> = new Map(compiled);
   const residentBytes = modules.reduce((sum, { bytes }) => sum + bytes.length * COMPILED_FACTOR, glue.length);
   return {
     residentBytes,

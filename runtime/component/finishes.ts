@@ -1,6 +1,7 @@
 /** From what a component gave back to what the node reads of an invocation that finished. */
 
 import { isUtf8 } from 'node:buffer';
+import { jsonShapeOf } from '../command/json-text.ts';
 import type { Finish } from '../execution.ts';
 import { MAX_META_BYTES } from '../javascript/host-door.ts';
 import type { HttpAnswer } from './wasi/http.ts';
@@ -17,17 +18,14 @@ export function jsonFinish(text: unknown, maxBytes: number): Finish {
   if (typeof text !== 'string') return invalidFinish('the handler does not return text');
   const body = Buffer.from(text);
   if (body.length > maxBytes) return TOO_LARGE;
-  try {
-    return valueFinish(body, JSON.parse(text));
-  } catch {
-    return invalidFinish('the handler returned text that is no JSON');
-  }
+  return valueFinish(body) ?? invalidFinish('the handler returned text that is no JSON');
 }
 
 export function httpFinish(answer: HttpAnswer | undefined, maxBytes: number): Finish {
   if (answer === undefined) return exceptionFinish('Error', 'the handler set no response');
   if ('error' in answer) return exceptionFinish('HttpError', answer.error);
   const { status, headers, body } = answer.response;
+  if (headers === undefined) return { ...VALUE, kind: 'http', meta: null };
   const isText = isUtf8(body);
   const meta = json(isText ? { status, headers } : { status, headers, base64: true });
   const sent = isText ? body : Buffer.from(body.toString('base64'));
@@ -36,17 +34,16 @@ export function httpFinish(answer: HttpAnswer | undefined, maxBytes: number): Fi
 }
 
 /** stdout: null where it was over its limit. A program that prints what is no JSON means that text. */
-export function stdoutFinish(exitCode: number, stdout: Buffer | null): Finish {
+export function stdoutFinish(exitCode: number, stdout: Buffer | null, maxBytes: number): Finish {
   if (exitCode !== 0) return exceptionFinish('ExitError', `the program ended with exit code ${exitCode}`);
   if (stdout === null) return TOO_LARGE;
   if (!isUtf8(stdout)) return invalidFinish('stdout is not UTF-8');
   const text = stdout.toString();
   if (text.trim() === '') return { ...VALUE, body: json(null) };
-  try {
-    return valueFinish(stdout, JSON.parse(text));
-  } catch {
-    return { ...VALUE, body: json(text) };
-  }
+  const value = valueFinish(stdout);
+  if (value !== undefined) return value;
+  const body = json(text);
+  return body.length > maxBytes ? TOO_LARGE : { ...VALUE, body };
 }
 
 export function exceptionFinish(name: string, message: string): Finish {
@@ -54,9 +51,11 @@ export function exceptionFinish(name: string, message: string): Finish {
   return { ...VALUE, kind: 'exception', meta: json({ name, message: shown, stack: '' }) };
 }
 
-function valueFinish(body: Buffer, value: unknown): Finish {
-  const isStatus = typeof value === 'object' && value !== null && 'statusCode' in value;
-  return { ...VALUE, kind: isStatus ? 'status' : 'value', body };
+/** Undefined where it is no JSON. */
+function valueFinish(body: Buffer): Finish | undefined {
+  const shape = jsonShapeOf(body);
+  if (shape === null) return undefined;
+  return { ...VALUE, kind: shape === 'object with statusCode' ? 'status' : 'value', body };
 }
 
 function invalidFinish(message: string): Finish {

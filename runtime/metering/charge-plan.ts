@@ -11,6 +11,7 @@ import {
   unsupportedFeature,
 } from '../wasm/opcodes.ts';
 import { readBlockType, readHeapType, readValueType } from '../wasm/wasm-types.ts';
+import { type CompiledTypes, CompileWork } from './compile-work.ts';
 
 /** What is to be changed at a place in a function's bytes. */
 export const Edit = {
@@ -90,6 +91,7 @@ const DISPATCH_COST = 24;
 const LOOP_COST = 4;
 /** V8 allows 50,000 locals and the charge needs one of its own. */
 const MAX_LOCALS = 50_000 - 1;
+const V128_CONST = 12;
 
 /**
  * Finds where a function must be charged, and how much: at its entry and at each loop header, the cost of the longest
@@ -109,6 +111,7 @@ export class ChargePlanner {
   readonly #bytes: Uint8Array;
   readonly #reader: ByteReader;
   readonly #calls: CallCosts;
+  readonly #work: CompileWork;
   // The control stack, in columns.
   readonly #kind: number[] = [];
   readonly #labelCost: number[] = [];
@@ -122,8 +125,9 @@ export class ChargePlanner {
   readonly #loops: number[] = [];
   #loopCount = 0;
 
-  constructor(bytes: Uint8Array, calls: CallCosts) {
+  constructor(bytes: Uint8Array, calls: CallCosts, types: CompiledTypes) {
     this.#bytes = bytes;
+    this.#work = new CompileWork(types);
     this.#reader = new ByteReader(bytes);
     this.#calls = calls;
   }
@@ -141,6 +145,7 @@ export class ChargePlanner {
     }
     if (locals > MAX_LOCALS) throw new ModuleRefusedError('too many locals', `function ${functionIndex}`);
     const codeStart = reader.offset;
+    this.#work.begin(functionIndex, locals);
     const isBounded = this.#walk(functionIndex, codeStart, end);
     const entryCost = this.edits.argument[0]!;
     return { codeStart, declarationsStart, localGroups, locals, entryCost, isBounded };
@@ -150,6 +155,7 @@ export class ChargePlanner {
     const b = this.#bytes;
     const edits = this.edits;
     const { importedFunctions, foldedCost, bounded } = this.#calls;
+    const work = this.#work;
     edits.clear();
     this.callees.length = 0;
     let region = edits.add(codeStart, 0, Edit.charge, 1);
@@ -165,6 +171,7 @@ export class ChargePlanner {
       const at = o;
       const opcode = b[o++]!;
       let units = COST[opcode]!;
+      work.step(opcode);
       switch (IMMEDIATE[opcode]) {
         case Immediate.none:
           break;
@@ -182,6 +189,7 @@ export class ChargePlanner {
               }
             }
             if (opcode === Op.refFunc) break;
+            work.call(callee);
             if (callee < importedFunctions) units += UNKNOWN_CALLEE_COST;
             else {
               this.callees.push(callee);
@@ -203,6 +211,7 @@ export class ChargePlanner {
         }
         case Immediate.blockType: {
           const type = b[o]!;
+          work.block(type < 0x80 ? type : this.#u32At(o));
           if (type === 0x40 || (type >= 0x7b && type <= 0x7f)) o++;
           else {
             this.#reader.offset = o;
@@ -219,6 +228,7 @@ export class ChargePlanner {
           break;
         case Immediate.twoLebs:
           isBounded = false;
+          work.callOf(this.#u32At(o));
           while (b[o++]! & 0x80);
           while (b[o++]! & 0x80);
           break;
@@ -262,6 +272,7 @@ export class ChargePlanner {
         case Op.returnCallIndirect:
           this.#pathEnds(region, cost);
           cost = UNREACHABLE;
+          work.stop();
           break;
         case Op.block:
           this.#push(BLOCK, cost, total, region);
@@ -277,6 +288,7 @@ export class ChargePlanner {
           this.#push(IF, cost, total, region);
           break;
         case Op.else:
+          work.handler();
           this.#reach(this.#depth, cost);
           cost = this.#entryCost[this.#depth]!;
           this.#kind[this.#depth] = ELSE;
@@ -286,11 +298,13 @@ export class ChargePlanner {
           break;
         case Op.catch:
         case Op.catchAll:
+          work.handler();
           this.#reach(this.#depth, cost);
           cost = this.#costAtHandler(this.#depth, total);
           break;
         case Op.tryTable:
           this.#push(TRY_TABLE, cost, total, region);
+          work.block(b[o]! < 0x80 ? b[o]! : this.#u32At(o));
           o = this.#readHandlers(o);
           break;
         case Op.br:
@@ -299,19 +313,24 @@ export class ChargePlanner {
           if (o - at > 2) label = this.#u32At(at + 1);
           this.#pathEnds(region, cost);
           this.#branch(label, cost);
-          if (opcode === Op.br) cost = UNREACHABLE;
+          work.fork(1);
+          if (opcode === Op.brIf) break;
+          cost = UNREACHABLE;
+          work.stop();
           break;
         }
         case Op.brTable: {
           this.#pathEnds(region, cost);
           o = this.#branchTable(o, cost, region);
           cost = UNREACHABLE;
+          work.stop();
           break;
         }
         case Op.delegate:
         case Op.end: {
           const depth = this.#depth;
           const kind = this.#kind[depth]!;
+          work.end();
           if (kind === LOOP) {
             this.#pathEnds(region, cost);
             if (cost >= 0) cost = this.#entryCost[depth]!;
@@ -380,6 +399,7 @@ export class ChargePlanner {
     const reader = this.#reader;
     reader.offset = offset;
     const labels = reader.u32();
+    this.#work.fork(labels + 1);
     if (labels >= DISPATCH_LABELS && this.#loopCount > 0) this.#dispatchers.add(region);
     for (let left = labels; left >= 0; left--) this.#branch(reader.u32(), cost);
     return reader.offset;
@@ -396,7 +416,9 @@ export class ChargePlanner {
     reader.offset = offset;
     readBlockType(reader);
     const labels: number[] = [];
-    for (let left = reader.u32(); left > 0; left--) {
+    const handlers = reader.u32();
+    this.#work.fork(handlers);
+    for (let left = handlers; left > 0; left--) {
       const isCatchAll = reader.u8() >= 2;
       if (!isCatchAll) reader.u32();
       labels.push(reader.u32());
@@ -446,9 +468,11 @@ export class ChargePlanner {
         edits.add(end, 0, Edit.noteTableGrow, 0);
         return end;
       }
+      case BulkOp.tableSize:
+        this.#work.leave(1);
+        return skip(1);
       case BulkOp.dataDrop:
       case BulkOp.elemDrop:
-      case BulkOp.tableSize:
         return skip(1);
       default:
         if (sub <= 7) return reader.offset;
@@ -469,6 +493,7 @@ export class ChargePlanner {
     else if (sub >= 21 && sub <= 34) reader.skip(1);
     // 0x100 to 0x113 are the relaxed ones; what lies between is validated by the engine.
     else if (sub > 0x113) throw new ModuleRefusedError(`opcode 0xfd ${sub}`, `function ${functionIndex}`);
+    if (sub === V128_CONST) this.#work.leave(1);
     return reader.offset;
   }
 

@@ -178,7 +178,7 @@ class ModuleRewriter {
       foldedCost: new Float64Array(module.functionTypes.length).fill(-1),
       bounded: new Uint8Array(module.functionTypes.length),
     };
-    const planner = new ChargePlanner(module.bytes, calls);
+    const planner = new ChargePlanner(module.bytes, calls, module);
     const exported = new Set<number>();
     for (const { name, kind, index } of module.exports) {
       if (kind === 'function' && (this.#options.keepExports?.has(name) ?? true)) exported.add(index);

@@ -121,6 +121,33 @@ function costs(): Uint16Array {
   return units;
 }
 
+/**
+ * What an opcode adds to the values on the stack, where that is always the same. 0 for the others; those whose name begins with a
+ * prefix byte leave as many as they find at most, but for `v128.const` and `table.size`.
+ */
+export const STACK_EFFECT: Int8Array = stackEffects();
+
+function stackEffects(): Int8Array {
+  const effects = new Int8Array(256);
+  const range = (effect: number, first: number, last = first) => effects.fill(effect, first, last + 1);
+  // local.get, global.get, memory.size, constants, references.
+  for (const opcode of [0x20, 0x23, 0x3f, 0x41, 0x42, 0x43, 0x44, 0xd0, 0xd2]) range(1, opcode);
+  // if, br_if, br_table, call_indirect (its index), drop, local.set, global.set.
+  for (const opcode of [0x04, 0x0d, 0x0e, 0x11, 0x13, 0x1a, 0x21, 0x24]) range(-1, opcode);
+  // select, table.set, stores.
+  range(-2, 0x1b, 0x1c);
+  range(-2, 0x26);
+  range(-2, 0x36, 0x3e);
+  // Comparisons, then arithmetic, of two.
+  range(-1, 0x46, 0x4f);
+  range(-1, 0x51, 0x66);
+  range(-1, 0x6a, 0x78);
+  range(-1, 0x7c, 0x8a);
+  range(-1, 0x92, 0x98);
+  range(-1, 0xa0, 0xa6);
+  return effects;
+}
+
 /** The proposal that an opcode which we do not meter belongs to, to refuse it by name. */
 export function unsupportedFeature(opcode: number): string {
   if (opcode === 0xfe) return 'atomics';

@@ -35,6 +35,11 @@ export function bytesOf(host: ComponentHost, value: unknown): Uint8Array {
   return value instanceof Uint8Array ? value : host.trap(MISTYPED);
 }
 
+/** The same of a whole number of up to 32 bits. */
+export function integerOf(host: ComponentHost, value: unknown): number {
+  return Number.isInteger(value) ? (value as number) : host.trap(MISTYPED);
+}
+
 /** The same of 64 bits. */
 export function u64Of(host: ComponentHost, value: unknown): bigint {
   return typeof value === 'bigint' ? value : host.trap(MISTYPED);

@@ -4,9 +4,10 @@
  */
 
 import { ByteSink } from '../../command/byte-sink.ts';
+import { MAX_META_BYTES } from '../../javascript/host-door.ts';
 import { fetchPayload, readResponse } from '../postern-imports.ts';
-import { type Fields, fieldsClass, pairsOf } from './fields.ts';
-import { type ComponentHost, type HostRefusal, type ImportedInterface, textOf } from './host.ts';
+import { type Fields, fieldsClass } from './fields.ts';
+import { type ComponentHost, type HostRefusal, type ImportedInterface, integerOf, textOf } from './host.ts';
 import { InputStream, KEPT_BYTES, type Occurrence, OutputStream, Pollable } from './io.ts';
 
 export interface GuestHttpRequest {
@@ -18,7 +19,8 @@ export interface GuestHttpRequest {
 
 export interface GuestHttpResponse {
   readonly status: number;
-  readonly headers: [string, string][];
+  /** Absent where they are more than a response may have. */
+  readonly headers: [string, string][] | undefined;
   readonly body: Buffer;
 }
 
@@ -127,10 +129,12 @@ export function httpFace(host: ComponentHost): HttpFace {
 
   class IncomingRequest {
     readonly #request: GuestHttpRequest;
+    readonly #headers: Fields;
     #body: Uint8Array | undefined;
 
     constructor(request: GuestHttpRequest) {
       this.#request = request;
+      this.#headers = FieldsHere.frozen(request.headers);
       this.#body = request.body;
     }
 
@@ -152,7 +156,7 @@ export function httpFace(host: ComponentHost): HttpFace {
     }
 
     headers(): Fields {
-      return FieldsHere.frozen(this.#request.headers);
+      return FieldsHere.view(this.#headers);
     }
 
     consume(): IncomingBody {
@@ -164,13 +168,13 @@ export function httpFace(host: ComponentHost): HttpFace {
 
   class IncomingResponse {
     readonly #status: number;
-    readonly #headers: readonly (readonly [string, string])[];
+    readonly #headers: Fields;
     #body: Uint8Array | undefined;
 
     constructor(status: number, headers: readonly (readonly [string, string])[], body: Uint8Array) {
       host.keep(KEPT_BYTES + body.length);
       this.#status = status;
-      this.#headers = headers;
+      this.#headers = FieldsHere.frozen(headers);
       this.#body = body;
     }
 
@@ -179,7 +183,7 @@ export function httpFace(host: ComponentHost): HttpFace {
     }
 
     headers(): Fields {
-      return FieldsHere.frozen(this.#headers);
+      return FieldsHere.view(this.#headers);
     }
 
     consume(): IncomingBody {
@@ -203,13 +207,14 @@ export function httpFace(host: ComponentHost): HttpFace {
       return this.#status;
     }
 
-    setStatusCode(status: number): void {
+    setStatusCode(given: unknown): void {
+      const status = integerOf(host, given);
       if (status < 100 || status > 599) throw undefined;
       this.#status = status;
     }
 
     headers(): Fields {
-      return FieldsHere.frozen(pairsOf(this.#headers));
+      return FieldsHere.view(this.#headers);
     }
 
     body(): OutgoingBody {
@@ -220,7 +225,7 @@ export function httpFace(host: ComponentHost): HttpFace {
 
     static taken(response: OutgoingResponse): GuestHttpResponse {
       const body = response.#body === undefined ? NOTHING : OutgoingBody.taken(response.#body);
-      return { status: response.#status, headers: pairsOf(response.#headers), body };
+      return { status: response.#status, headers: FieldsHere.pairsOf(response.#headers), body };
     }
   }
 
@@ -290,30 +295,32 @@ export function httpFace(host: ComponentHost): HttpFace {
     }
 
     headers(): Fields {
-      return FieldsHere.frozen(pairsOf(this.#headers));
+      return FieldsHere.view(this.#headers);
     }
 
     /** Once the body is finished; calls back with the response, or why there is none. */
     static send(request: OutgoingRequest, then: (result: Result) => void): void {
-      const go = (body: Uint8Array | undefined): void =>
-        host.ask('http.fetch', fetchPayload({ ...request.#head(), body }), (ok, answer) => {
+      const go = (body: Uint8Array | undefined): void => {
+        const headers = FieldsHere.pairsOf(request.#headers);
+        if (headers === undefined) {
+          then({ tag: 'err', val: HEADERS_TOO_LARGE });
+          return;
+        }
+        host.ask('http.fetch', fetchPayload({ ...request.#head(), headers, body }), (ok, answer) => {
           if (!ok) return then({ tag: 'err', val: errorCodeOf(JSON.parse(answer) as HostRefusal) });
-          const { status, headers, body: received } = readResponse(answer);
-          then({ tag: 'ok', val: new IncomingResponse(status, headers, received) });
+          const received = readResponse(answer);
+          then({ tag: 'ok', val: new IncomingResponse(received.status, received.headers, received.body) });
         });
+      };
       if (request.#body === undefined) go(undefined);
       else OutgoingBody.whenFinished(request.#body, go);
     }
 
-    #head(): { method: string; url: string; headers: [string, string][] } {
+    #head(): { method: string; url: string } {
       const { tag, val } = this.#method;
       const method = tag === 'other' ? String(val) : tag.toUpperCase();
       const scheme = this.#scheme?.tag === 'HTTP' ? 'http' : 'https';
-      return {
-        method,
-        url: `${scheme}://${this.#authority ?? ''}${this.#path ?? '/'}`,
-        headers: pairsOf(this.#headers),
-      };
+      return { method, url: `${scheme}://${this.#authority ?? ''}${this.#path ?? '/'}` };
     }
   }
 
@@ -386,11 +393,13 @@ export function httpFace(host: ComponentHost): HttpFace {
     if (answer === undefined) return undefined;
     if (answer.tag === 'ok') return { response: OutgoingResponse.taken(answer.val as OutgoingResponse) };
     const { tag, val } = answer.val as Variant;
-    return { error: typeof val === 'string' ? `${tag}: ${val}` : tag };
+    const error = textOf(host, tag);
+    return { error: typeof val === 'string' ? `${error}: ${val}` : error };
   }
 }
 
 const NOTHING = Buffer.alloc(0);
+const HEADERS_TOO_LARGE: Variant = { tag: 'HTTP-request-header-section-size', val: MAX_META_BYTES };
 
 /** What may be taken once: a second time is the error of WIT's bare `result`. */
 function once(bytes: Uint8Array | undefined): Uint8Array {

@@ -1,6 +1,6 @@
 /** wasi:cli, wasi:clocks and wasi:random 0.2, and a wasi:filesystem in which there is nothing. */
 
-import { type ComponentHost, type ImportedInterfaces, u64Of } from './host.ts';
+import { type ComponentHost, type ImportedInterfaces, integerOf, u64Of } from './host.ts';
 import { InputStream, type Occurrence, OutputStream, Pollable } from './io.ts';
 
 const NS_PER_MS = 1_000_000n;
@@ -27,7 +27,7 @@ function cliImports(host: ComponentHost): ImportedInterfaces {
     },
     'wasi:cli/exit': {
       exit: (status: { tag: string }) => host.exit(status.tag === 'err' ? 1 : 0),
-      exitWithCode: (code: number) => host.exit(code),
+      exitWithCode: (code: unknown) => host.exit(integerOf(host, code)),
     },
     'wasi:cli/stdin': { getStdin: () => new InputStream(host, host.stdin) },
     'wasi:cli/stdout': { getStdout: () => new OutputStream(host, (bytes) => host.onStdout(bytes)) },

@@ -157,6 +157,16 @@ describe('a component takes', () => {
     expect(ran).toMatchObject({ how: 'panic', text: expect.stringContaining('other types') });
   });
 
+  test('ISO-06 a component that exits with what can not be shown ends itself, and no process', async () => {
+    const ran = await run({
+      of: 'wasi:cli/exit@0.2.0',
+      name: 'exit-with-code',
+      wit: 'record odd { to-string: u32, value-of: u32 } exit-with-code: func(code: odd)',
+      handler: [...i32(1), ...i32(1), ...call(0)],
+    });
+    expect(ran).toMatchObject({ how: 'panic', text: expect.stringContaining('other types') });
+  });
+
   test('MEM-06 handles of resources without end end the invocation before they fill the host', async () => {
     const flood = [0x03, 0x40, ...get(2), ...i32(1), 0x6a, 0x22, 2, ...call(0), 0x1a, 0x0c, 0, END];
     const ran = await run({

@@ -1,6 +1,6 @@
 /** What a component of the world `function` finds, and how what it gives back is read. */
 
-import { beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import type { ComponentProgram } from '../../../runtime/component/index.ts';
 import { componentFrom, type HostCall, program, TestComponents } from './support/components.ts';
 import { script, scriptComponent } from './support/script-component.ts';
@@ -26,6 +26,17 @@ test('an error result is the exception that the function failed with', async () 
   const ran = await components.run(guest, script('throw new TypeError("no such thing")'));
   expect(ran.how).toBe('exception');
   expect(JSON.parse(ran.text)).toEqual({ name: 'Error', message: 'no such thing', stack: '' });
+});
+
+test('CPU-12 a result of nothing but brackets is recognized without values made of it', async () => {
+  const code = 'return "raw:" + "[".repeat(3e5) + "]".repeat(3e5)';
+  const parsed = vi.spyOn(JSON, 'parse');
+  expect(await components.run(guest, { ...script(code), limits: { maxResultBytes: 6e6 } })).toMatchObject({
+    how: 'value',
+  });
+  const longest = Math.max(...parsed.mock.calls.map(([text]) => text.length));
+  parsed.mockRestore();
+  expect(longest).toBeLessThan(1e5);
 });
 
 test('text that is no JSON is an invalid result', async () => {

@@ -47,8 +47,8 @@ export const incomingHandler = { handle(request, out) {
     return future;
   };
   const code = headers.find(([name]) => name === 'x-code')?.[1] ?? 'answer(200, readAll(request))';
-  new Function('request', 'headers', 'answer', 'readAll', 'send', 'types', 'out', 'poll', code)(
-    request, headers, answer, readAll, send, types, out, poll);
+  new Function('request', 'headers', 'answer', 'readAll', 'send', 'types', 'out', 'poll', 'outgoing', code)(
+    request, headers, answer, readAll, send, types, out, poll, outgoing);
 } };`;
 
 const event = (code: string, more: Record<string, unknown> = {}): { event: unknown } => ({
@@ -190,4 +190,49 @@ test('a response over its limit is not handed on', async () => {
 test('headers over their limit are not handed on', async () => {
   const ran = await components.run(guest, event('answer(200, "", [["x", "y".repeat(300000)]])'));
   expect(ran.end).toMatchObject({ reason: 'finished', finish: { kind: 'http', meta: null } });
+});
+
+test('headers over their limit are not sent', async () => {
+  const code = `const f = new types.Fields(); f.append("x", new Uint8Array(3e5));
+    answer(200, JSON.stringify(outgoing.handle(new types.OutgoingRequest(f), undefined).get().val))`;
+  const ran = await components.run(guest, event(code));
+  expect(JSON.parse(ran.text)).toEqual({ tag: 'err', val: { tag: 'HTTP-request-header-section-size', val: 262_144 } });
+  expect(ran.hostCalls).toEqual([]);
+});
+
+test('CPU-12 a field is looked for in one go through the fields, however long its name is', async () => {
+  const code = `const f = new types.Fields(); for (let i = 0; i < 5000; i++) f.append("x", new Uint8Array(0));
+    const name = "A".repeat(4e6); f.has(name); answer(200, String(f.has("X")))`;
+  const ran = await components.run(guest, { ...event(code), limits: { timeoutMs: 3_000 } });
+  expect(ran).toMatchObject({ how: 'http', text: 'true' });
+});
+
+test('MEM-06 header fields are there once, however often they are asked for', async () => {
+  const code = `const f = new types.Fields(); f.append("x", new Uint8Array(4e6));
+    const response = new types.OutgoingResponse(f); const all = [];
+    for (let i = 0; i < 200; i++) all.push(response.headers());
+    send("api.example", "/", ""); answer(200, String(all[0].has("x")))`;
+  const before = process.memoryUsage().arrayBuffers;
+  let after = 0;
+  const onHostCall = (): void => {
+    after = process.memoryUsage().arrayBuffers;
+  };
+  expect(await components.run(guest, { ...event(code), onHostCall })).toMatchObject({ how: 'http', text: 'true' });
+  expect(after - before).toBeLessThan(200 * 1024 * 1024);
+});
+
+test('MEM-06 what the host keeps for a guest is counted as the memory of the process, and given back', async () => {
+  const kept = 'const f = new types.Fields(); for (let i = 0; i < 8; i++) f.append("x", new Uint8Array(1e6))';
+  const [little, much] = [
+    await components.run(guest, event('answer(200, "")')),
+    await components.run(guest, event(kept)),
+  ];
+  expect(much.askedBytes - little.askedBytes).toBeGreaterThanOrEqual(8e6);
+  expect(much.heldBytes).toBe(much.askedBytes);
+  let asked = 0;
+  const mayHold = (bytes: number): boolean => {
+    asked += bytes;
+    return asked < little.askedBytes + 4e6;
+  };
+  expect(await components.run(guest, { ...event(kept), mayHold })).toMatchObject({ how: 'overloaded' });
 });

@@ -129,6 +129,11 @@ test('a command reads the event on stdin, and its stdout is the result', async (
   expect(await components.run(command, script(''))).toMatchObject({ how: 'value', text: 'null' });
 });
 
+test('ABI-03 what a command prints that is not UTF-8 is an invalid result', async () => {
+  const ran = await components.run(command, script('print("\\xff")'));
+  expect(ran).toMatchObject({ how: 'invalid', text: '{"message":"stdout is not UTF-8"}' });
+});
+
 test('a command that exits with 0 has succeeded, with another code failed', async () => {
   expect(await components.run(command, script('print("1"); exit({ tag: "ok" })'))).toMatchObject({
     how: 'value',
@@ -142,5 +147,13 @@ test('a command that exits with 0 has succeeded, with another code failed', asyn
 test('MEM-04 stdout over its limit is no result', async () => {
   const code = 'for (let i = 0; i < 100; i++) print("x".repeat(100))';
   const ran = await components.run(command, { ...script(code), limits: { maxResultBytes: 5_000 } });
+  expect(ran.end).toMatchObject({ finish: { kind: 'value', body: null } });
+});
+
+test('MEM-04 text on stdout that is over its limit as JSON is no result', async () => {
+  const ran = await components.run(command, {
+    ...script('print("\\x01".repeat(900))'),
+    limits: { maxResultBytes: 1_000 },
+  });
   expect(ran.end).toMatchObject({ finish: { kind: 'value', body: null } });
 });

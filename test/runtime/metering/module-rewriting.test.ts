@@ -306,3 +306,41 @@ test('blocks with unreachable ends, multiple values and typed ifs are metered', 
   expect(exports.f!(1)).toEqual([1, 2]);
   expect(exports.f!(0)).toEqual([3, 4]);
 });
+
+describe('CPU-12 a function that takes the engine long to compile is refused for', () => {
+  const times = (count: number, code: readonly number[]): number[] => Array.from({ length: count }, () => code).flat();
+  /** A function of type 0, without parameters and results, with so many locals. */
+  const withLocals = (locals: number, code: readonly number[]): Uint8Array => {
+    const body = [1, ...u32(locals), I32, ...code, END];
+    return module(
+      section(1, [2, 0x60, 0, 0, 0x60, 0, ...u32(500), ...times(500, [I32])]),
+      section(3, [1, 0]),
+      section(10, [1, ...u32(body.length), ...body]),
+    );
+  };
+  const leaving = [...get(0), 0x0d, 0];
+  const cases: readonly [string, number, readonly number[], readonly number[]][] = [
+    ['blocks', 40_000, [], [0x02, VOID, ...leaving, END]],
+    ['loops', 40_000, [], [0x03, VOID, ...leaving, END]],
+    ['two ways', 40_000, [], [...get(0), 0x04, VOID, 0x05, END]],
+    ['the labels of a table', 40_000, [], [...get(0), 0x0e, 1, 0, 0]],
+    ['handlers', 40_000, [], [0x06, VOID, 0x19, END]],
+    ['values on the stack', 1, times(40_000, i32(1)), [0x02, VOID, ...leaving, END]],
+    ['results on the stack', 1, times(80, [0x02, 1, 0x00, END]), [0x02, VOID, ...leaving, END]],
+  ];
+  test.each(cases)('%s', (_, locals, before, repeated) => {
+    const many = withLocals(locals, [...before, ...times(130, repeated), 0x00]);
+    expect(refusal(many)).toBe('function too complex');
+    const some = withLocals(locals, [...before, ...times(30, repeated), 0x00]);
+    expect(refusal(some)).toBe('accepted');
+    expect(WebAssembly.validate(Buffer.from(some))).toBe(true);
+  });
+
+  test('many such functions', () => {
+    const code = times(100, [0x02, VOID, ...leaving, END]);
+    const body = [1, ...u32(40_000), I32, ...code, END];
+    const bodies = times(13, [...u32(body.length), ...body]);
+    const many = module(section(1, [1, 0x60, 0, 0]), section(3, [13, ...times(13, [0])]), section(10, [13, ...bodies]));
+    expect(refusal(many)).toBe('module too complex');
+  });
+});

@@ -87,6 +87,7 @@ package wasi:http@0.2.3 {
       constructor();
       from-list: static func(entries: list<tuple<field-name, field-value>>) -> result<fields, header-error>;
       append: func(name: field-name, value: field-value) -> result<_, header-error>;
+      has: func(name: field-name) -> bool;
       entries: func() -> list<tuple<field-name, field-value>>;
     }
     type headers = fields;
@@ -120,6 +121,7 @@ package wasi:http@0.2.3 {
     resource outgoing-response {
       constructor(headers: headers);
       set-status-code: func(status-code: status-code) -> result;
+      headers: func() -> headers;
       body: func() -> result<outgoing-body>;
     }
     resource future-trailers { subscribe: func() -> pollable; }
