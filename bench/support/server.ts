@@ -26,7 +26,15 @@ export interface BenchFunction {
 const PROCESS = fileURLToPath(new URL('./server-process.ts', import.meta.url));
 
 export async function startServer(...functions: BenchFunction[]): Promise<BenchServer> {
-  return startIn(await mkdtemp(join(tmpdir(), 'postern-bench-')), functions);
+  return startServerWith({}, ...functions);
+}
+
+/** With these variables beside those of this process. */
+export async function startServerWith(
+  environment: Readonly<Record<string, string>>,
+  ...functions: BenchFunction[]
+): Promise<BenchServer> {
+  return startIn(await mkdtemp(join(tmpdir(), 'postern-bench-')), functions, environment);
 }
 
 /** Another node over the same data: nothing of the first one's caches is left. */
@@ -35,9 +43,14 @@ export async function restartServer(server: BenchServer): Promise<BenchServer> {
   return startIn(server.dataDir, []);
 }
 
-async function startIn(dataDir: string, functions: readonly BenchFunction[]): Promise<BenchServer> {
+async function startIn(
+  dataDir: string,
+  functions: readonly BenchFunction[],
+  environment: Readonly<Record<string, string>> = {},
+): Promise<BenchServer> {
   const child = spawn(process.execPath, [PROCESS, JSON.stringify({ dataDir, functions })], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...environment },
   });
   const ready = await firstLine(child);
   const end = async (): Promise<void> => {

@@ -1,6 +1,5 @@
 import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { createInterface } from 'node:readline';
 import { Command } from 'commander';
 import { z } from 'zod';
 import type { Verified, VerifiedChain } from '../../invoker/receipts/index.ts';
@@ -48,13 +47,9 @@ async function verifyLines(
   keys: z.infer<typeof keySet>['keys'] | undefined,
 ): Promise<Verified> {
   const { ReceiptDefect, verifyReceipts } = await import('../../invoker/receipts/index.ts');
-  const opened = file === '-' ? undefined : createReadStream(file);
-  const input: NodeJS.ReadableStream = opened ?? io.stdin;
-  // An error of the stream is not the interface's.
-  const failed = new Promise<never>((_, reject) => input.once('error', reject));
-  const lines = createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY });
+  const input = file === '-' ? io.stdin : createReadStream(file);
   try {
-    return await Promise.race([verifyReceipts(lines, keys), failed]);
+    return await verifyReceipts(linesIn(input), keys);
   } catch (error) {
     if (error instanceof ReceiptDefect) {
       const { message, problem, chain, seq } = error;
@@ -63,10 +58,19 @@ async function verifyLines(
     throw new UsageError(`the file ${file} can not be read (${(error as NodeJS.ErrnoException).code ?? error})`, {
       cause: error,
     });
-  } finally {
-    lines.close();
-    opened?.destroy();
   }
+}
+
+/** Only `\n` ends one: readline ends them at other characters too, which a receipt may have. */
+async function* linesIn(input: NodeJS.ReadableStream): AsyncGenerator<string> {
+  let rest = '';
+  input.setEncoding('utf8');
+  for await (const chunk of input) {
+    const lines = (rest + chunk).split('\n');
+    rest = lines.pop() as string;
+    yield* lines;
+  }
+  if (rest !== '') yield rest;
 }
 
 const keySet = z.object({ keys: z.array(z.looseObject({ kid: z.string(), x: z.string() })) });

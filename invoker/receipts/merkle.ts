@@ -50,6 +50,10 @@ function nextLevel(level: readonly string[]): string[] {
   return next;
 }
 
+const children = Buffer.alloc(1 + 2 * 32, 1);
+
 function parent(left: string, right: string): string {
-  return hash('sha256', Buffer.from(`01${left}${right}`, 'hex'));
+  children.write(left, 1, 'hex');
+  children.write(right, 33, 'hex');
+  return hash('sha256', children);
 }

@@ -4,7 +4,7 @@
  */
 
 import { promisify } from 'node:util';
-import { zstdCompress } from 'node:zlib';
+import { constants, zstdCompress } from 'node:zlib';
 import type { Pool } from 'pg';
 import { timedQuery } from '../../database/index.ts';
 import type { ReceiptReference } from '../invocation.ts';
@@ -46,7 +46,10 @@ const RETRY_MS = 1_000;
 const MAX_WAITING = 20_000;
 const WRITE_TIMEOUT_MS = 30_000;
 
-const compress = promisify(zstdCompress);
+/** Half of the default's time, and a tenth more bytes. */
+const COMPRESSION = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
+
+const compress = promisify<string, typeof COMPRESSION, Buffer>(zstdCompress);
 
 export class ReceiptLedger {
   readonly #options: ReceiptLedgerOptions;
@@ -95,7 +98,7 @@ export class ReceiptLedger {
     return this.flush();
   }
 
-  #append(type: ReceiptType, fields?: string): ReceiptReference {
+  #append(type: ReceiptType, fields?: object): ReceiptReference {
     const { chain } = this.#options;
     const [seq, prev] = [this.#seq, this.#head];
     const text = receiptText(chain, seq, prev, Date.now(), type, fields);
@@ -141,7 +144,7 @@ export class ReceiptLedger {
     this.#dropped = 0;
     const checkpoint = signCheckpoint(chain, entries, dropped, signer);
     const lines = entries.map(({ text }) => `${text}\n`).join('');
-    return { first: first.seq, last: last.seq, dropped, checkpoint, receipts: await compress(lines) };
+    return { first: first.seq, last: last.seq, dropped, checkpoint, receipts: await compress(lines, COMPRESSION) };
   }
 
   async #write({ first, last, checkpoint, receipts }: Segment): Promise<void> {

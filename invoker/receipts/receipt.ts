@@ -2,9 +2,8 @@
  * A receipt: what a node says of one invocation, in hashes, so that it tells nobody what went in and came out, and whoever has
  * the content can show that it is the same. The receipts of a node form a chain, each with the hash of the one before.
  *
- * A receipt is the text of one JSON object on one line, ASCII, without spaces, its fields in the order below; numbers as JavaScript
- * writes them. Its hash is SHA-256 of that text, in hex as all hashes here. Nothing is put in order before hashing: a
- * receipt is its bytes.
+ * A receipt is the text of one JSON object on one line, its fields in the order below, as `JSON.stringify` writes it. Its hash is
+ * SHA-256 of that text in UTF-8, in hex as all hashes here. Nothing is put in order before hashing: a receipt is its bytes.
  *
  *     v           1: the version of this format
  *     chain       UUID of the chain: the node, from one start to its stop
@@ -40,10 +39,11 @@
 
 import type { FunctionVersion } from '../catalog.ts';
 import type { FunctionConfig } from '../function-config.ts';
-import type { InvocationRequest, InvocationResult, Usage } from '../invocation.ts';
+import type { InvocationRequest, InvocationResult } from '../invocation.ts';
 import type { HostCallDigests } from './host-call-digests.ts';
-import { asciiJson, sha256, toMicros } from './text.ts';
+import { isoTime, sha256, toMicros } from './text.ts';
 
+/** `v`. */
 export const RECEIPT_FORMAT = 1;
 /** What goes before the first receipt of a chain. */
 export const NO_RECEIPT = '0'.repeat(64);
@@ -57,84 +57,91 @@ export interface InvocationFacts {
   readonly result: InvocationResult;
   /** Milliseconds since the epoch. */
   readonly startedAtMs: number;
-  readonly hostCalls: Pick<HostCallDigests, 'json' | 'moreJson'>;
+  readonly hostCalls: Pick<HostCallDigests, 'calls' | 'more'>;
   readonly cached?: boolean;
   readonly tapeHash?: string;
 }
 
-/** `fields`: JSON text of what follows the type, with a comma before, or nothing. */
+/** `fields`: what follows the type, in order. */
 export function receiptText(
   chain: string,
   seq: number,
   prev: string,
   atMs: number,
   type: ReceiptType,
-  fields = '',
+  fields: object = {},
 ): string {
-  return `{"v":${RECEIPT_FORMAT},"chain":"${chain}","seq":${seq},"prev":"${prev}","at":"${isoTime(atMs)}","type":"${type}"${fields}}`;
+  return JSON.stringify({ v: RECEIPT_FORMAT, chain, seq, prev, at: isoTime(atMs), type, ...fields });
 }
 
-/** Writes the fields of invocations, for a node. */
+/** Makes the fields of invocations, for a node. */
 export class InvocationFields {
   readonly #engineId: string;
   /** What is the same in all receipts of a version. */
-  readonly #ofVersion = new WeakMap<FunctionVersion, string>();
+  readonly #ofVersion = new WeakMap<FunctionVersion, object>();
 
   constructor(engineId: string) {
     this.#engineId = engineId;
   }
 
-  /** On the hot path: three hashes, and a fourth of the whole receipt later. */
-  of(facts: InvocationFacts): string {
-    const { request, version, result, startedAtMs, hostCalls, cached = false, tapeHash } = facts;
-    const { error } = result;
-    return (
-      `,"invocation":"${result.invocationId}","trigger":"${request.trigger}","role":${asciiJson(request.identity.role)}` +
-      this.#versionFields(version) +
-      `,"started":"${isoTime(startedAtMs)}"${inputFields(request)}` +
-      `,"outcome":"${result.outcome}","error":${error === undefined ? 'null' : asciiJson(error.code)}` +
-      `,"status":${statusJson(result)},"output":"${outputHash(result)}"` +
-      `,"cached":${cached},"usage":${usageJson(result.usage)}` +
-      `,"calls":${hostCalls.json},"more":${hostCalls.moreJson},"tape":${tapeHash === undefined ? null : `"${tapeHash}"`}`
-    );
+  /** On the hot path: three hashes here, and a fourth of the receipt's text. */
+  of(facts: InvocationFacts): object {
+    const { request, version, result, startedAtMs, hostCalls, cached = false, tapeHash = null } = facts;
+    const { response, error, usage } = result;
+    return {
+      invocation: result.invocationId,
+      trigger: request.trigger,
+      role: request.identity.role,
+      ...this.#versionFields(version),
+      started: isoTime(startedAtMs),
+      ...inputFields(request),
+      outcome: result.outcome,
+      error: error?.code ?? null,
+      status: response?.kind === 'http' ? response.status : null,
+      output: outputHash(result),
+      cached,
+      usage: {
+        durationMs: toMicros(usage.durationMs),
+        cpuMs: toMicros(usage.cpuMs),
+        fuel: Math.round(usage.fuel),
+        peakMemoryBytes: usage.peakMemoryBytes,
+        hostCalls: usage.hostCalls,
+        clockReads: usage.clockReads,
+        randomBytes: usage.randomBytes,
+      },
+      calls: hostCalls.calls,
+      more: hostCalls.more,
+      tape: tapeHash,
+    };
   }
 
-  #versionFields(version: FunctionVersion): string {
+  #versionFields(version: FunctionVersion): object {
     let fields = this.#ofVersion.get(version);
     if (fields === undefined) {
       const { timeoutMs, memoryBytes, cpu } = version.config;
-      fields =
-        `,"function":${asciiJson(version.name)},"version":${version.version},"code":${asciiJson(version.codeId ?? version.versionId)}` +
-        `,"engine":"${this.#engineId}","config":"${configHash(version.config)}"` +
-        `,"limits":${JSON.stringify({ timeoutMs, memoryBytes, cpu })}`;
+      fields = {
+        function: version.name,
+        version: version.version,
+        code: version.codeId ?? version.versionId,
+        engine: this.#engineId,
+        config: configHash(version.config),
+        limits: { timeoutMs, memoryBytes, cpu },
+      };
       this.#ofVersion.set(version, fields);
     }
     return fields;
   }
 }
 
-function inputFields({ eventJson, bodyAt }: InvocationFacts['request']): string {
-  if (bodyAt === undefined) return `,"input":"${sha256(eventJson)}","body":null`;
+function inputFields({ eventJson, bodyAt }: InvocationFacts['request']): object {
+  if (bodyAt === undefined) return { input: sha256(eventJson), body: null };
   // The brace at the end is left: it is always there. Each byte is hashed once, 2.6 ms a megabyte.
-  return `,"input":"${sha256(eventJson.slice(0, bodyAt))}","body":"${sha256(eventJson.slice(bodyAt, -1))}"`;
+  return { input: sha256(eventJson.slice(0, bodyAt)), body: sha256(eventJson.slice(bodyAt, -1)) };
 }
 
 function outputHash({ response, error }: InvocationResult): string {
   if (response !== undefined) return sha256(response.kind === 'value' ? response.json : response.body);
   return sha256(JSON.stringify({ code: error?.code, message: error?.message }));
-}
-
-/** A guest's number may be infinite, which JSON has no word for. */
-function statusJson({ response }: InvocationResult): string {
-  return response?.kind === 'http' ? JSON.stringify(response.status) : 'null';
-}
-
-function usageJson(usage: Usage): string {
-  return (
-    `{"durationMs":${toMicros(usage.durationMs)},"cpuMs":${toMicros(usage.cpuMs)},"fuel":${Math.round(usage.fuel)}` +
-    `,"peakMemoryBytes":${usage.peakMemoryBytes},"hostCalls":${usage.hostCalls}` +
-    `,"clockReads":${usage.clockReads},"randomBytes":${usage.randomBytes}}`
-  );
 }
 
 /** The same however the configuration came here: Postgres orders the names of an object by their length. */
@@ -144,8 +151,4 @@ export function configHash(config: FunctionConfig): string {
       ? value
       : Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
   return sha256(JSON.stringify(config, ordered));
-}
-
-function isoTime(ms: number): string {
-  return new Date(ms).toISOString();
 }

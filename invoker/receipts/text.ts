@@ -7,11 +7,17 @@ export function sha256(data: string | Uint8Array): string {
   return hash('sha256', data);
 }
 
-const NOT_ASCII = /[\u007f-\uffff]/g;
+let second = Number.NaN;
+let untilSecond = '';
 
-/** JSON of a text in ASCII: it is the same bytes whatever carries it. */
-export function asciiJson(value: string): string {
-  return JSON.stringify(value).replace(NOT_ASCII, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+/** As `toISOString`, in a tenth of its microsecond: what is written now was begun in this second too, or the one before. */
+export function isoTime(ms: number): string {
+  const of = Math.floor(ms / 1_000);
+  if (of !== second) {
+    second = of;
+    untilSecond = new Date(of * 1_000).toISOString().slice(0, -'000Z'.length);
+  }
+  return `${untilSecond}${String(ms - of * 1_000).padStart(3, '0')}Z`;
 }
 
 /** Milliseconds with three decimals. */

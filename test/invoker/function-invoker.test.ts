@@ -1,6 +1,8 @@
 /** Real executors from the outside: killed, stopped, drowned. Each invocation ends as what it is, and the next one is fine. */
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { InvocationFields } from '../../invoker/receipts/receipt.ts';
+import { sha256 } from '../../invoker/receipts/text.ts';
 import type { InvocationScope } from '../../runtime/index.ts';
 import { MIB, NO_ROWS, TestNode } from './support/node.ts';
 
@@ -44,13 +46,22 @@ const FUNCTIONS = {
 let node: TestNode;
 let waiting: { readonly scope: InvocationScope; readonly answer: (text: string) => void }[] = [];
 let wakeWaiter: (() => void) | undefined;
+const queries: string[] = [];
+const receipts: Record<string, unknown>[] = [];
 
 beforeAll(async () => {
   node = await TestNode.start({
     functions: FUNCTIONS,
     pingEveryMs: 100,
     silentForMs: 3_000,
+    receipts: {
+      invocation: (facts) => {
+        receipts.push(JSON.parse(JSON.stringify(new InvocationFields('engine').of(facts))));
+        return { chain: 'c', seq: receipts.length, hash: 'h', text: '{}' };
+      },
+    },
     onQuery(payload, scope) {
+      queries.push(payload);
       if (payload.includes('fail')) throw new Error(`no such host: /work/secret ${process.cwd()}`);
       if (!payload.includes('wait')) return NO_ROWS;
       const { promise, resolve } = Promise.withResolvers<string>();
@@ -598,6 +609,43 @@ describe('work behind the answer', () => {
     await node.whenRecorded(before + 1);
     expect(result.outcome).toBe('ok');
     expect(node.records[before]?.result.outcome).toBe('executor_lost');
+  });
+});
+
+describe('a receipt', () => {
+  it('has each host call as it was asked and answered, in order, and the result carries it', async () => {
+    queries.length = 0;
+    const result = await node.invoke('misc', { do: 'calls', n: 3 });
+    const failed = await node.invoke('misc', { do: 'failed call' });
+    expect([result.receipt?.seq, failed.receipt?.seq]).toEqual([receipts.length - 1, receipts.length]);
+    const [three, one] = receipts.slice(-2);
+    const call = {
+      op: 'db.query',
+      ms: expect.any(Number),
+      answer: sha256(NO_ROWS),
+      received: NO_ROWS.length,
+      ok: true,
+    };
+    expect(three).toMatchObject({
+      input: sha256('{"do":"calls","n":3}'),
+      output: sha256('3'),
+      usage: { hostCalls: 3 },
+      calls: queries.slice(0, 3).map((payload) => ({ ...call, args: sha256(payload), sent: payload.length })),
+    });
+    expect(one).toMatchObject({ calls: [{ op: 'db.query', args: sha256(queries[3]!), ok: false }] });
+  });
+
+  it('is of the whole invocation, so an answer with work behind it has none yet', async () => {
+    const before = receipts.length;
+    const invoked = node.invoke('later', { n: 1 });
+    await whenWaiting(1);
+    expect((await invoked).receipt).toBeUndefined();
+    expect(receipts.length).toBe(before);
+    const recorded = node.records.length + 1;
+    waiting[0]!.answer(NO_ROWS);
+    await node.whenRecorded(recorded);
+    expect(node.records.at(-1)!.result.receipt?.seq).toBe(before + 1);
+    expect(receipts.at(-1)).toMatchObject({ outcome: 'ok', output: sha256('"early"'), calls: [{ ok: true }] });
   });
 });
 

@@ -8,6 +8,7 @@ import {
   executorCommand,
   type FunctionConfig,
   FunctionInvoker,
+  type FunctionInvokerOptions,
   type FunctionVersion,
   type InvocationRecord,
   type InvocationRequest,
@@ -42,6 +43,7 @@ export interface TestNodeOptions {
   readonly silentForMs?: number;
   readonly maxGrownBytes?: number;
   readonly maxInvocations?: number;
+  readonly receipts?: FunctionInvokerOptions['receipts'];
 }
 
 export const MIB = 1024 * 1024;
@@ -90,6 +92,7 @@ export class TestNode {
         return { add: (line) => lines.push(line), lines };
       },
       onDefect: (operation, error) => this.defects.push([operation, error]),
+      ...(options.receipts === undefined ? {} : { receipts: options.receipts }),
     });
   }
 
