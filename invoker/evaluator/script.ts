@@ -82,6 +82,8 @@ class Rewriter {
   readonly #after: string[] = [];
   #exports = false;
   #isAsync = false;
+  /** Where the value of the last statement ends, which is returned. */
+  #returnedAt: number | undefined;
 
   constructor(code: string, program: Program) {
     this.#code = code;
@@ -94,9 +96,12 @@ class Rewriter {
     for (const statement of body) this.#scan(statement, false);
     const wraps = this.#isAsync;
     for (const [index, statement] of body.entries()) this.#topLevel(statement, wraps, index === body.length - 1);
+    const returned = this.#returnedAt;
+    if (returned !== undefined) this.#edit(returned, returned, `)${this.#after.map((one) => `,${one}`).join('')}][0]`);
     const text = this.#edited();
     const declaresHandler = this.#declared.has('handler');
-    const after = this.#after.length === 0 ? '' : `\n;${this.#after.join(';')}`;
+    const after =
+      this.#after.length === 0 || returned !== undefined ? '' : `\n;${silent(this.#after.join(','), wraps)}`;
     // A directive `use strict` would keep what is declared from the global scope: behind a semicolon it is none.
     if (!wraps) return { text: `;${text}${after}`, isAsync: false, declaresHandler, exports: this.#exports };
     const names = [...this.#declared];
@@ -113,7 +118,8 @@ class Rewriter {
   /** What is asked for at the top, wherever it stands: `await`, `return`; and `import()` and `module` anywhere. */
   #scan(node: AnyNode, inFunction: boolean): void {
     const { type } = node;
-    if (type === 'ImportExpression') this.#edit(node.start, (node.source as AnyNode).start, `${DYNAMIC}(`);
+    if (type === 'ImportExpression') this.#edit(node.start, node.start + 'import'.length, DYNAMIC);
+    if (type === 'BinaryExpression') this.#noComment(node.right as AnyNode);
     if (type === 'MetaProperty' && (node.meta as AnyNode).name === 'import') throw refused('there is no import.meta');
     if (type === 'Identifier' && (node.name === 'module' || node.name === 'exports')) this.#exports = true;
     if (!inFunction) {
@@ -128,6 +134,11 @@ class Rewriter {
     }
   }
 
+  /** `a<!--b` is an expression in a module, and the beginning of a comment in a script. */
+  #noComment({ start }: AnyNode): void {
+    if (this.#code.startsWith('<!--', start - 1)) this.#edit(start, start, ' ');
+  }
+
   #topLevel(node: AnyNode, wraps: boolean, isLast: boolean): void {
     switch (node.type) {
       case 'ImportDeclaration':
@@ -135,7 +146,10 @@ class Rewriter {
         return;
       case 'ExportAllDeclaration':
         this.#exports = true;
-        this.#replace(node, `Object.assign(${EXPORTS},${IMPORT}(${this.#text(node.source as AnyNode)}));`);
+        this.#replace(
+          node,
+          silent(`Object.assign(${EXPORTS},${IMPORT}(${this.#text(node.source as AnyNode)}))`, wraps),
+        );
         return;
       case 'ExportNamedDeclaration':
         this.#exportNamed(node, wraps);
@@ -144,16 +158,18 @@ class Rewriter {
         this.#exportDefault(node, wraps);
         return;
       case 'ExpressionStatement':
-        if (wraps && isLast) this.#returned(node.expression as AnyNode);
+        if (wraps && isLast) this.#returned(node);
         return;
       default:
         this.#declaration(node, wraps);
     }
   }
 
-  #returned(expression: AnyNode): void {
-    this.#edit(expression.start, expression.start, 'return (');
-    this.#edit(expression.end, expression.end, ')');
+  /** Of the statement, since an expression's own place is within its parentheses. What is exported is so before it returns. */
+  #returned({ start, end }: AnyNode): void {
+    const last = this.#code[end - 1] === ';' ? end - 1 : end;
+    this.#edit(start, start, 'return [(');
+    this.#returnedAt = last;
   }
 
   #declaration(node: AnyNode, wraps: boolean): void {
@@ -173,16 +189,17 @@ class Rewriter {
     const declarators = node.declarations as AnyNode[];
     if (node.kind !== 'var' && node.kind !== 'let' && node.kind !== 'const')
       throw refused(`there is no "${String(node.kind)}" at the top`);
-    for (const { id } of declarators) for (const name of namesIn(id as AnyNode)) this.#declared.add(name);
-    const first = declarators[0]!.start;
+    for (const name of declaredBy(node)) this.#declared.add(name);
     if (!wraps) {
-      this.#edit(node.start, first, 'var ');
+      this.#edit(node.start, node.start + node.kind.length, 'var');
       // A `let` that is declared again is empty, a `var` would keep what it had.
       if (node.kind === 'let')
         for (const one of declarators) if (one.init === null) this.#edit(one.end, one.end, '=undefined');
+      // `let a` ends before a line that begins with a parenthesis, `var a=undefined` does not.
+      this.#ended(declarators.at(-1)!.end);
       return;
     }
-    this.#edit(node.start, first, ';void (');
+    this.#edit(node.start, node.start + node.kind.length, ';void (');
     for (const one of declarators) {
       this.#edit(one.start, one.start, '(');
       this.#edit(
@@ -193,6 +210,12 @@ class Rewriter {
     }
     const { end } = declarators.at(-1)!;
     this.#edit(end, end, ')');
+    this.#ended(end);
+  }
+
+  /** Puts a semicolon where the line's end was one. */
+  #ended(end: number): void {
+    this.#edit(end, end, ';');
   }
 
   #nameOf(declarator: AnyNode): unknown {
@@ -208,20 +231,17 @@ class Rewriter {
       if (specifier.type === 'ImportDefaultSpecifier') return `${local}=${from}.default`;
       return `${local}=${from}[${this.#nameText(specifier.imported as AnyNode)}]`;
     });
-    this.#replace(
-      node,
-      parts.length === 0 ? `${from};` : `${this.#isAsync ? `void (${parts.join(',')})` : `var ${parts.join(',')}`};`,
-    );
+    const bound = this.#isAsync ? `void (${parts.join(',')});` : `var ${parts.join(',')};`;
+    this.#replace(node, parts.length === 0 ? silent(from, this.#isAsync) : bound);
   }
 
   #exportNamed(node: AnyNode, wraps: boolean): void {
     this.#exports = true;
     const declaration = node.declaration as AnyNode | null;
     if (declaration !== null) {
-      this.#edit(node.start, declaration.start, '');
-      const before = new Set(this.#declared);
+      this.#edit(node.start, node.start + 'export'.length, '');
       this.#declaration(declaration, wraps);
-      for (const name of this.#declared) if (!before.has(name)) this.#after.push(`${EXPORTS}.${name}=${name}`);
+      for (const name of declaredBy(declaration)) this.#after.push(`${EXPORTS}.${name}=${name}`);
       return;
     }
     const source = node.source as AnyNode | null;
@@ -237,8 +257,18 @@ class Rewriter {
     this.#exports = true;
     const declaration = node.declaration as AnyNode;
     const isNamed = DECLARATIONS.has(declaration.type) && declaration.id !== null;
-    this.#edit(node.start, declaration.start, isNamed ? '' : `${EXPORTS}.default=`);
-    if (!isNamed) return;
+    const keywords = (EXPORT_DEFAULT.exec(this.#text(node)) as RegExpExecArray)[0];
+    // Where they stand on two lines, so does what comes in their place.
+    this.#edit(
+      node.start,
+      node.start + keywords.length,
+      `${isNamed ? '' : `${EXPORTS}.default=`}${newlinesOf(keywords)}`,
+    );
+    if (!isNamed) {
+      // A function without a name ends as a statement does.
+      if (DECLARATIONS.has(declaration.type)) this.#ended(declaration.end);
+      return;
+    }
     this.#declaration(declaration, wraps);
     this.#after.push(`${EXPORTS}.default=${(declaration.id as unknown as { name: string }).name}`);
   }
@@ -254,7 +284,7 @@ class Rewriter {
 
   /** Keeps the lines behind it where they are. */
   #replace(node: Node, text: string): void {
-    this.#edit(node.start, node.end, text + '\n'.repeat(this.#text(node).split('\n').length - 1));
+    this.#edit(node.start, node.end, text + newlinesOf(this.#text(node)));
   }
 
   #edit(start: number, end: number, text: string): void {
@@ -283,6 +313,24 @@ const FUNCTIONS: ReadonlySet<string> = new Set([
   'StaticBlock',
 ]);
 const DECLARATIONS: ReadonlySet<string> = new Set(['FunctionDeclaration', 'ClassDeclaration']);
+
+/** Both words, and what may stand between them. */
+const EXPORT_DEFAULT = /^export(?:\s|\/\*[\s\S]*?\*\/|\/\/.*)*default/;
+
+function newlinesOf(text: string): string {
+  return text.replace(/[^\n]/g, '');
+}
+
+/** An expression as a statement that has no value, so that the value of the one before it is the script's. */
+function silent(expression: string, wraps: boolean): string {
+  return wraps ? `${expression};` : `var ${EXPORTS}=(${expression},${EXPORTS});`;
+}
+
+/** The names of a declaration. */
+function declaredBy({ type, id, declarations }: AnyNode): string[] {
+  if (type === 'VariableDeclaration') return (declarations as AnyNode[]).flatMap((one) => namesIn(one.id as AnyNode));
+  return namesIn(id as AnyNode);
+}
 
 function isNode(value: unknown): value is AnyNode {
   return typeof value === 'object' && value !== null && typeof (value as { type?: unknown }).type === 'string';

@@ -41,6 +41,17 @@ describe('the value of a script', () => {
       'await 0; const { a, b: [c = 4, ...d], ...e } = { a: 1, b: [undefined, 2], f: 3 }; JSON.stringify([a, c, d, e])',
       '[1,4,[2],{"f":3}]',
     ],
+    ['a last expression in parentheses, awaiting', '({ a: await 1 }).a', 1],
+    ['one that is all in parentheses', '(await 3); // done', 3],
+    ['what stands before exports and imports', "7\nexport const a = 1;\nimport 'm'\nexport * from 'm'", 7],
+    ['the first of the lines that a let without a value begins', 'let a\n(1, [2])\n;[3].length', 1],
+    ['behind a function on a line of its own', 'const f = () => {}\n;(5)', 5],
+    ['behind a function, awaiting', 'await 0\nconst f = () => { throw 1 }\n;[4][0]', 4],
+    ['behind an exported function without a name', 'export default function () { throw 1 }\n(5)', 5],
+    ['behind an exported class, awaiting', 'await 0; export default class {}\n(6)', 6],
+    ['an import() in parentheses', "(await import(('m'))).named", 'named of m'],
+    ['no comment where a module has none', 'const a = 5, b = 0\na<!--b', false],
+    ['no comment where a module has none, awaiting', 'await 0; let b = 2; 1<!--b', false],
     ['nothing of an empty one', '', undefined],
   ])('is %s', async (_what, code, expected) => {
     expect((await evaluate(code)).value).toEqual(expected);
@@ -71,6 +82,15 @@ describe('what a script declares at its top', () => {
 
   test('functions are there before the first statement', async () => {
     expect((await evaluate('const x = f(); await 0; function f() { return 3 }\nx')).value).toBe(3);
+  });
+
+  test.each([
+    ['in parentheses', 'export default (() => 1)', 'function'],
+    ['that is two', 'export default (1, "two")', 'string'],
+    ['behind a comment', 'export/* default */\n// default\ndefault ({ a: 1 })', 'object'],
+    ['before a last expression that awaits', 'export default () => 1\nawait 0', 'function'],
+  ])('an exported value %s is exported', async (_what, code, type) => {
+    expect(typeof (await evaluate(code)).exports.default).toBe(type);
   });
 
   test('exports are told apart from globals', async () => {
@@ -150,11 +170,14 @@ describe('a script that can not be', () => {
     );
   });
 
-  test('lines stay where they are', async () => {
-    const code =
-      "import {\n  named,\n} from 'm';\nexport const a = 1;\nconst { b } = { b: 2 };\nawait 0;\nthrow new Error('here');";
-    const { text } = toScript(code);
-    const line = text.split('\n').findIndex((one) => one.includes('throw')) + 1;
-    expect(line).toBe(7);
+  test.each([
+    "import {\n  named,\n} from 'm';\nexport const a = 1;\nconst { b } = { b: 2 };\nawait 0;\nHERE;",
+    'let\n  a = 1,\n  b\nHERE',
+    'await 0;const\n/*\n*/ a =\n1\nHERE',
+    "export // default\ndefault\n(1)\nimport(\n'm')\nHERE",
+    "export\n{ \n}\nexport\nconst a = 1; import\n'm'\nHERE",
+  ])('lines stay where they are: %j', (code) => {
+    const lineOf = (text: string) => text.split('\n').findIndex((one) => one.includes('HERE'));
+    expect(lineOf(toScript(code).text)).toBe(lineOf(code));
   });
 });
