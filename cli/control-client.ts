@@ -85,6 +85,18 @@ const apiKeySchema = z.looseObject({
 export type ApiKeyInfo = z.infer<typeof apiKeySchema>;
 const createdKeySchema = apiKeySchema.extend({ key: text });
 
+const sessionSchema = z.looseObject({
+  id: text,
+  api_key_id: text,
+  policy: text,
+  language: text,
+  runs: z.looseObject({ first: z.number(), last: z.number() }),
+  bytes: z.number(),
+  last_used_at: text,
+  expires_at: text,
+});
+export type SessionInfo = z.infer<typeof sessionSchema>;
+
 const errorSchema = z.object({
   code: text,
   message: text,
@@ -234,6 +246,14 @@ export class ControlClient {
 
   async revokeApiKey(id: string): Promise<void> {
     await this.#request('DELETE', `/api-keys/${encodeURIComponent(id)}`);
+  }
+
+  async sessions(): Promise<readonly SessionInfo[]> {
+    return (await this.#json('GET', '/sessions', z.looseObject({ sessions: z.array(sessionSchema) }))).sessions;
+  }
+
+  async deleteSession(id: string): Promise<void> {
+    await this.#request('DELETE', `/sessions/${encodeURIComponent(id)}`);
   }
 
   /** Calls a function. Resolves with whatever it answered, an error status too. */

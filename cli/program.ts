@@ -19,6 +19,7 @@ import { receiptsCommand } from './commands/receipts.ts';
 import { rollbackCommand } from './commands/rollback.ts';
 import { secretsCommand } from './commands/secrets.ts';
 import { serveCommand } from './commands/serve.ts';
+import { sessionsCommand } from './commands/sessions.ts';
 import { verifyCommand } from './commands/verify.ts';
 import { type CommandIo, outputOf } from './context.ts';
 import { describeError, EndedAs, EXIT, OperationError, UsageError } from './errors.ts';
@@ -38,6 +39,7 @@ const COMMANDS = [
   pauseCommand,
   resumeCommand,
   keysCommand,
+  sessionsCommand,
   rollbackCommand,
   deleteCommand,
   receiptsCommand,

@@ -70,6 +70,8 @@ import {
   ResultCache,
   S3Bucket,
   Scheduler,
+  SESSION_RETENTION,
+  Sessions,
   scheduleRun,
   TokenVerifier,
   WebhookSecrets,
@@ -180,12 +182,19 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
       IDEMPOTENCY_RETENTION,
       EXECUTE_RESULTS_RETENTION,
       OUTPUTS_RETENTION,
+      SESSION_RETENTION,
     ],
     onError: ({ what }, err) => log.error({ err }, `what is over could not be removed: ${what}`),
   });
   janitor.start();
   shutdown.add('janitor', () => janitor.stop());
   const secrets = secretStore(pool, keys);
+  const sessions = new Sessions({
+    pool,
+    masterKey: keys.masterKey,
+    ...(keys.previousMasterKey === undefined ? {} : { previousKey: keys.previousMasterKey }),
+    onError: (message, err) => log.error({ err }, message),
+  });
   const env = new Environment(secrets, plainVariables(parts.environment));
   const logins = new GuestLogins(pool, keys.masterKey, {
     previousKey: keys.previousMasterKey,
@@ -359,6 +368,8 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
       rotateSigningKeys: () => receipts.keys.rotate(),
       receipts: receipts.reader,
       signingKeys: receipts.keys,
+      rotateSessions: () => sessions.rotate(),
+      sessions,
       apiKeys: keyStore,
       policies: new PolicyStore(pool),
       settle: () => sync.settleCurrent(),

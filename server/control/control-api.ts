@@ -15,6 +15,7 @@ import { type PolicyRoutesOptions, policyRoutes } from './policy-routes.ts';
 import { keyRoutes, type ReceiptRoutesOptions, receiptRoutes } from './receipt-routes.ts';
 import { scheduleRoutes } from './schedule-routes.ts';
 import { type SecretRoutesOptions, secretRoutes } from './secret-routes.ts';
+import { type SessionRoutesOptions, sessionRoutes } from './session-routes.ts';
 import { type StatusRoutesOptions, statusRoutes } from './status-routes.ts';
 
 export interface ControlApiOptions
@@ -23,6 +24,7 @@ export interface ControlApiOptions
     ApiKeyRoutesOptions,
     PolicyRoutesOptions,
     ReceiptRoutesOptions,
+    SessionRoutesOptions,
     StatusRoutesOptions {
   readonly events: EventAdmin;
   readonly access: AdminAccess;
@@ -67,6 +69,7 @@ export async function controlApi(app: FastifyInstance, options: ControlApiOption
     apiKeyRoutes(guarded, options);
     policyRoutes(guarded, options);
     receiptRoutes(guarded, options);
+    sessionRoutes(guarded, options);
     auditRoutes(guarded, options.audit);
   });
 }

@@ -220,6 +220,18 @@ export const policySummary = z.object({
 });
 export const apiKeyCreated = apiKeySummary.extend({ key: text.describe('given here and never again') });
 
+export const sessionSummary = z.object({
+  id: text,
+  api_key_id: text,
+  policy: text,
+  language: text,
+  runs: z.object({ first: z.int(), last: z.int() }).describe('numbers of those that can be gone back to'),
+  bytes: z.int().describe('of all that is kept'),
+  created_at: time,
+  last_used_at: time,
+  expires_at: time.describe('when nobody uses it before'),
+});
+
 /** Parses input of the control API. Throws INVALID_REQUEST that names the field. */
 export function read<T extends z.ZodType>(schema: T, input: unknown): z.output<T> {
   const parsed = schema.safeParse(input);

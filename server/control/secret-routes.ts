@@ -12,6 +12,8 @@ export interface SecretRoutesOptions {
   readonly rotateLogins: () => Promise<void>;
   /** Seals the private parts of what signs receipts anew. */
   readonly rotateSigningKeys: () => Promise<void>;
+  /** The same for the keys of sessions. */
+  readonly rotateSessions: () => Promise<unknown>;
   /** Resolves when every node has let go of the value before. */
   readonly settle: () => Promise<void>;
 }
@@ -20,7 +22,7 @@ type Named = { Params: { name: string } };
 
 export function secretRoutes(
   app: FastifyInstance,
-  { secrets, rotateLogins, rotateSigningKeys, settle }: SecretRoutesOptions,
+  { secrets, rotateLogins, rotateSigningKeys, rotateSessions, settle }: SecretRoutesOptions,
 ): void {
   const tags = ['secrets'];
   const list = async () =>
@@ -77,6 +79,7 @@ export function secretRoutes(
       const done = await secrets.rotate();
       await rotateLogins();
       await rotateSigningKeys();
+      await rotateSessions();
       return done;
     },
   });

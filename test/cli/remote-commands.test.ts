@@ -382,6 +382,28 @@ describe('list, rollback, delete, secrets, events, audit', () => {
     expect((await run(at('secrets', 'unset', 'A'))).stdout).toBe('removed A\n');
   });
 
+  test('sessions are listed with their runs and sizes, and deleted by id', async () => {
+    const session = {
+      id: 's-1',
+      api_key_id: 'k-1',
+      policy: 'default',
+      language: 'python',
+      runs: { first: 3, last: 12 },
+    };
+    const times = { bytes: 250_000, created_at: 'c', last_used_at: 'u', expires_at: 'e' };
+    server.answer = ({ method }) =>
+      method === 'GET' ? { status: 200, body: { sessions: [{ ...session, ...times }] } } : { status: 204 };
+    const { stdout } = await run(at('sessions', 'list'));
+    expect(stdout).toMatch(/s-1 +k-1 +default +python +3-12 +245 KB +u +e\n$/);
+    expect((await run(at('sessions', 'delete', 's-1', 's-2'))).stdout).toBe('deleted s-1, s-2\n');
+    expect(server.received.slice(1).map(({ method, url }) => `${method} ${url}`)).toEqual([
+      'DELETE /sessions/s-1',
+      'DELETE /sessions/s-2',
+    ]);
+    server.answer = () => ({ status: 200, body: { sessions: [] } });
+    expect((await run(at('sessions', 'list'))).stdout).toBe('there are no sessions\n');
+  });
+
   test('audit shows who changed what, and what a stranger sent can not act on the terminal', async () => {
     const entry = { at: '2026-01-02T03:04:05Z', source: '10.0.0.1', request_id: 'r', count: 1 };
     const entries = [

@@ -11,3 +11,4 @@ export {
 export { type Policy, rulesSchema } from './policy.ts';
 export { PolicyStore } from './policy-store.ts';
 export { EXECUTE_RESULTS_RETENTION, ResultCache } from './result-cache.ts';
+export * from './sessions/index.ts';

@@ -1,0 +1,452 @@
+/**
+ * `postern.sessions`: the memory that a run of code left, for the next run with its token, on whatever node.
+ *
+ * ## Free
+ * The session has the image of its last run, and those of some runs before. It is over, and its rows go, when nobody has used it
+ * for a while, or a day after it began.
+ *
+ * ## Held
+ * Entered by a run that has its token, one at a time: others wait, or are told SESSION_BUSY. Left when the run has written its
+ * image, which is a run more, or has failed, which leaves the session as it was. The hold is a lease by the database's clock,
+ * longer than the run may take; that of a node that died runs out. Whoever has lost the lease writes nothing.
+ *
+ * A new session, and a fork, have no row before their first run has ended well. Runs are numbered and numbers are not used again:
+ * whoever goes back to an earlier run leaves the later ones where they are.
+ */
+
+import { hash, randomBytes, randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Pool, QueryResultRow } from 'pg';
+import { type RetentionRule, timedQuery } from '../../../database/index.ts';
+import { PosternError } from '../../../runtime/index.ts';
+import type { SessionRequest } from './session-request.ts';
+import { openImage, SessionVault, sealImage } from './session-vault.ts';
+
+/** Who asks. To all others, and under another policy, the session is not there. */
+export interface SessionOwner {
+  readonly apiKeyId: string;
+  readonly policy: string;
+}
+
+export interface SessionRunOptions {
+  readonly language: string;
+  /** What images are good for: another one's are SESSION_OUTDATED. */
+  readonly engineId: string;
+  /** What the run may take. */
+  readonly timeoutMs: number;
+  /** How many sessions the owner may have. */
+  readonly maxSessions: number;
+  readonly signal?: AbortSignal;
+}
+
+/** A session that a run has, until `keep` or `release`. */
+export interface HeldSession {
+  /** For the caller: new with a new session. */
+  readonly token: string;
+  /** Absent where the run is the first. */
+  readonly image: Uint8Array | undefined;
+  readonly maxImageBytes: number;
+  /** Writes what the run left, and lets go. Resolves to the run's number. Rejects with SESSION_BUSY where the lease was lost. */
+  keep(image: Uint8Array, invocationId: string): Promise<number>;
+  /** The run has failed: the session is as it was. Never rejects. */
+  release(): Promise<void>;
+}
+
+export interface SessionInfo {
+  readonly id: string;
+  readonly apiKeyId: string;
+  readonly policy: string;
+  readonly language: string;
+  readonly createdAt: Date;
+  readonly lastUsedAt: Date;
+  readonly expiresAt: Date;
+  /** Numbers of the last run, and of the earliest that can be gone back to. */
+  readonly lastRun: number;
+  readonly firstRun: number;
+  /** Of all its images, as stored. */
+  readonly bytes: number;
+}
+
+export interface SessionLimits {
+  /** Of one image, as the executor stores it. */
+  readonly maxImageBytes: number;
+  /** Of all images of a session; the oldest go first, and the last one stays. */
+  readonly maxBytes: number;
+  readonly runsKept: number;
+  readonly idleMs: number;
+  readonly lifetimeMs: number;
+  /** Added to what a run may take: for its place and its executor, and for writing its image. */
+  readonly leaseGraceMs: number;
+}
+
+const MB = 2 ** 20;
+const MINUTE_MS = 60_000;
+export const SESSION_LIMITS: SessionLimits = {
+  maxImageBytes: 16 * MB,
+  maxBytes: 64 * MB,
+  runsKept: 10,
+  idleMs: 30 * MINUTE_MS,
+  lifetimeMs: 24 * 60 * MINUTE_MS,
+  leaseGraceMs: 30_000,
+};
+
+export interface SessionsOptions {
+  readonly pool: Pool;
+  readonly masterKey: Buffer;
+  readonly previousKey?: Buffer;
+  readonly onError: (message: string, error: unknown) => void;
+  readonly limits?: Partial<SessionLimits>;
+}
+
+const TOKEN_BYTES = 32;
+const TOKEN = /^[A-Za-z0-9_-]{43}$/;
+const QUERY_TIMEOUT_MS = 10_000;
+const FIRST_WAIT_MS = 10;
+const MAX_WAIT_MS = 250;
+const ROTATION_BATCH = 200;
+
+/** Images go with their session. */
+export const SESSION_RETENTION: RetentionRule = {
+  what: 'sessions',
+  table: 'sessions',
+  orderBy: 'expires_at',
+  where: 'expires_at <= now()',
+  batchRows: 100,
+};
+
+type ExistingSession = Exclude<SessionRequest, { kind: 'new' }>;
+
+interface KeyRow extends QueryResultRow {
+  readonly id: string;
+  readonly sealed_key: Buffer;
+  readonly key_nonce: Buffer;
+  readonly key_id: string;
+}
+
+interface SessionRow extends KeyRow {
+  readonly run: number | null;
+  readonly nonce: Buffer | null;
+  readonly image: Buffer | null;
+}
+
+interface Standing extends QueryResultRow {
+  readonly language: string;
+  readonly engine_id: string;
+  readonly last_run: number;
+  readonly runs: readonly number[];
+}
+
+export class Sessions {
+  readonly #pool: Pool;
+  readonly #vault: SessionVault;
+  readonly #limits: SessionLimits;
+  readonly #onError: SessionsOptions['onError'];
+
+  constructor({ pool, masterKey, previousKey, onError, limits }: SessionsOptions) {
+    this.#pool = pool;
+    this.#vault = new SessionVault(masterKey, previousKey);
+    this.#limits = { ...SESSION_LIMITS, ...limits };
+    this.#onError = onError;
+  }
+
+  /**
+   * Waits while another run has the session, as long as this one may take. Rejects with SESSION_NOT_FOUND, SESSION_BUSY,
+   * SESSION_OUTDATED, SESSION_UNREADABLE, INVALID_REQUEST for another language, POLICY_REFUSED-like FORBIDDEN over `maxSessions`.
+   */
+  async begin(request: SessionRequest, owner: SessionOwner, options: SessionRunOptions): Promise<HeldSession> {
+    if (request.kind === 'continue') return this.#continue(request, owner, options);
+    await this.#checkCount(owner, options.maxSessions);
+    if (request.kind === 'new') return this.#unwritten(owner, options, undefined);
+    const row = await this.#read(request, owner, options);
+    return this.#unwritten(owner, options, this.#open(row));
+  }
+
+  /** Newest first, a thousand at most; those of one owner, or all. */
+  async list(apiKeyId?: string): Promise<SessionInfo[]> {
+    const { rows } = await this.#query(LIST, [apiKeyId ?? null]);
+    return rows.map((row) => ({
+      id: row.id,
+      apiKeyId: row.api_key_id,
+      policy: row.policy,
+      language: row.language,
+      createdAt: row.created_at,
+      lastUsedAt: row.last_used_at,
+      expiresAt: row.expires_at,
+      lastRun: row.last_run,
+      firstRun: row.first_run,
+      bytes: Number(row.bytes),
+    }));
+  }
+
+  /** By its id. False where there is none, or it is another owner's. What runs of it ends, and is not kept. */
+  async delete(id: string, apiKeyId?: string): Promise<boolean> {
+    const { rowCount } = await this.#query(DELETE, [id, apiKeyId ?? null]);
+    return rowCount === 1;
+  }
+
+  /** Seals the sessions' keys under the current master key. Those that no key of this node opens stay; how many did not. */
+  async rotate(): Promise<number> {
+    let rotated = 0;
+    for (let after = NIL; ; ) {
+      const { rows } = await this.#query<KeyRow>(FOREIGN, [this.#vault.keyId, after, ROTATION_BATCH]);
+      for (const row of rows) rotated += await this.#reseal(row);
+      const last = rows.at(-1);
+      if (last === undefined) return rotated;
+      after = last.id;
+    }
+  }
+
+  async #reseal(row: KeyRow): Promise<number> {
+    let key: Buffer;
+    try {
+      key = this.#keyOf(row);
+    } catch {
+      return 0;
+    }
+    const { ciphertext, nonce, keyId } = this.#vault.sealKey(row.id, key);
+    const { rowCount } = await this.#query(RESEAL, [row.id, ciphertext, nonce, keyId, row.key_nonce]);
+    return rowCount ?? 0;
+  }
+
+  async #continue(
+    request: ExistingSession & { kind: 'continue' },
+    owner: SessionOwner,
+    options: SessionRunOptions,
+  ): Promise<HeldSession> {
+    const holder = randomUUID();
+    const row = await this.#claim(request, owner, options, holder);
+    const release = () => this.#release(row.id, holder);
+    try {
+      const image = this.#open(row.image === null ? await this.#read(request, owner, options) : row);
+      const key = this.#keyOf(row);
+      const keep = (left: Uint8Array, invocationId: string) => this.#keep(row.id, holder, key, left, invocationId);
+      return { token: request.token, image, maxImageBytes: this.#limits.maxImageBytes, keep, release };
+    } catch (error) {
+      await release();
+      throw error;
+    }
+  }
+
+  /** The row, held; waits for its turn. */
+  async #claim(
+    request: ExistingSession & { kind: 'continue' },
+    owner: SessionOwner,
+    options: SessionRunOptions,
+    holder: string,
+  ): Promise<SessionRow> {
+    const { idleMs, leaseGraceMs } = this.#limits;
+    const seconds = [(options.timeoutMs + leaseGraceMs) / 1_000, idleMs / 1_000];
+    const giveUpAt = performance.now() + options.timeoutMs;
+    const values = [...scope(request.token, owner), options.language, options.engineId];
+    for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(waitMs * 2, MAX_WAIT_MS)) {
+      const { rows } = await this.#query<SessionRow>(CLAIM, [...values, request.run ?? null, holder, ...seconds]);
+      if (rows[0] !== undefined) return rows[0];
+      await this.#explain(request, owner, options);
+      if (performance.now() + waitMs > giveUpAt) throw busy();
+      await sleep(waitMs, undefined, options.signal === undefined ? {} : { signal: options.signal }).catch(() => {
+        throw new PosternError('CANCELED', 'the caller went away');
+      });
+    }
+  }
+
+  /** Throws what is wrong with the session, if it is more than that another run has it. */
+  async #explain({ token, run }: ExistingSession, owner: SessionOwner, options: SessionRunOptions): Promise<void> {
+    const { rows } = await this.#query<Standing>(STANDING, scope(token, owner));
+    const [standing] = rows;
+    if (standing === undefined) throw notFound();
+    if (standing.language !== options.language) {
+      const text = `the session is one of ${standing.language}, the code is ${options.language}`;
+      throw new PosternError('INVALID_REQUEST', text);
+    }
+    if (standing.engine_id !== options.engineId) throw outdated();
+    if (run !== undefined && !standing.runs.includes(run)) {
+      const kept = standing.runs.toSorted((a, b) => a - b).join(', ');
+      throw new PosternError('SESSION_NOT_FOUND', `the session has no image of run ${run}; it has ${kept}`);
+    }
+  }
+
+  /** Without holding it: a run's image never changes. */
+  async #read(request: ExistingSession, owner: SessionOwner, options: SessionRunOptions): Promise<SessionRow> {
+    const values = [...scope(request.token, owner), options.language, options.engineId, request.run ?? null];
+    const { rows } = await this.#query<SessionRow>(READ, values);
+    if (rows[0] !== undefined) return rows[0];
+    await this.#explain(request, owner, options);
+    throw notFound();
+  }
+
+  #open(row: SessionRow): Uint8Array {
+    const { run, nonce, image } = row;
+    if (run === null || nonce === null || image === null) throw notFound();
+    return openImage(this.#keyOf(row), row.id, run, { nonce, image });
+  }
+
+  #keyOf({ id, sealed_key, key_nonce, key_id }: KeyRow): Buffer {
+    return this.#vault.openKey(id, { ciphertext: sealed_key, nonce: key_nonce, keyId: key_id });
+  }
+
+  #unwritten(owner: SessionOwner, options: SessionRunOptions, image: Uint8Array | undefined): HeldSession {
+    const token = randomBytes(TOKEN_BYTES).toString('base64url');
+    return {
+      token,
+      image,
+      maxImageBytes: this.#limits.maxImageBytes,
+      keep: async (left, invocationId) => {
+        const id = randomUUID();
+        const key = this.#vault.newKey();
+        const sealed = this.#vault.sealKey(id, key);
+        const { nonce, image: ciphertext } = sealImage(key, id, FIRST_RUN, left);
+        const { idleMs, lifetimeMs } = this.#limits;
+        await this.#query(CREATE, [
+          ...[id, tokenHash(token), owner.apiKeyId, owner.policy, options.language, options.engineId],
+          ...[sealed.ciphertext, sealed.nonce, sealed.keyId, idleMs / 1_000, lifetimeMs / 1_000],
+          ...[nonce, ciphertext, invocationId],
+        ]);
+        return FIRST_RUN;
+      },
+      release: async () => {},
+    };
+  }
+
+  async #keep(id: string, holder: string, key: Buffer, left: Uint8Array, invocationId: string): Promise<number> {
+    const { runsKept, maxBytes, idleMs } = this.#limits;
+    // Only who holds it changes the number.
+    const { rows } = await this.#query<{ last_run: number }>(HELD, [id, holder]);
+    const run = (rows[0]?.last_run ?? 0) + 1;
+    const { nonce, image } = sealImage(key, id, run, left);
+    const values = [id, holder, run, nonce, image, invocationId, idleMs / 1_000, runsKept, maxBytes];
+    const { rowCount } = await this.#query(KEEP, values);
+    if (rowCount === 1) return run;
+    throw new PosternError(
+      'SESSION_BUSY',
+      'the run took so long that the session was given to another one, or deleted',
+    );
+  }
+
+  /** Where it fails the session is free when its lease is over. */
+  async #release(id: string, holder: string): Promise<void> {
+    try {
+      await this.#query(RELEASE, [id, holder]);
+    } catch (error) {
+      this.#onError('a session could not be let go', error);
+    }
+  }
+
+  async #checkCount({ apiKeyId }: SessionOwner, maxSessions: number): Promise<void> {
+    const { rows } = await this.#query<{ count: number }>(COUNT, [apiKeyId]);
+    const count = rows[0]?.count ?? 0;
+    if (count < maxSessions) return;
+    throw new PosternError('FORBIDDEN', `this API key has ${count} sessions, and may have ${maxSessions}`, {
+      details: { rule: 'sessions', given: count + 1, allowed: maxSessions },
+    });
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: rows of a statement are what it selects
+  #query<Row extends QueryResultRow = any>(text: string, values: readonly unknown[]) {
+    return timedQuery<Row>(this.#pool, QUERY_TIMEOUT_MS, { text, values: [...values] });
+  }
+}
+
+const NIL = '00000000-0000-0000-0000-000000000000';
+const FIRST_RUN = 1;
+
+function scope(token: string, { apiKeyId, policy }: SessionOwner): [Buffer, string, string] {
+  // What is no token is none of a session, and costs no more to find out.
+  return [tokenHash(TOKEN.test(token) ? token : ''), apiKeyId, policy];
+}
+
+function tokenHash(token: string): Buffer {
+  return hash('sha256', token, 'buffer');
+}
+
+function notFound(): PosternError {
+  return new PosternError('SESSION_NOT_FOUND', 'there is no such session, or it has expired');
+}
+
+function busy(): PosternError {
+  return new PosternError('SESSION_BUSY', 'another run has the session, and has not ended in time', {
+    details: { retryAfterMs: 1_000 },
+  });
+}
+
+function outdated(): PosternError {
+  return new PosternError('SESSION_OUTDATED', 'the session was made by another engine: begin a new one');
+}
+
+const VISIBLE = 's.token_hash = $1 and s.api_key_id = $2 and s.policy = $3 and s.expires_at > clock_timestamp()';
+
+const CLAIM = `
+  with mine as (
+    update postern.sessions s
+    set holder = $7, lease_expires_at = clock_timestamp() + make_interval(secs => $8), last_used_at = clock_timestamp(),
+        expires_at = least(s.ends_at, clock_timestamp() + make_interval(secs => $9))
+    where ${VISIBLE} and s.language = $4 and s.engine_id = $5
+      and (s.holder is null or s.lease_expires_at <= clock_timestamp())
+      and ($6::integer is null or exists (select from postern.session_images i where i.session_id = s.id and i.run = $6))
+    returning s.id, s.sealed_key, s.key_nonce, s.key_id, coalesce($6, s.last_run) as wanted)
+  select mine.*, i.run, i.nonce, i.image
+  from mine left join postern.session_images i on i.session_id = mine.id and i.run = mine.wanted`;
+
+const READ = `
+  select s.id, s.sealed_key, s.key_nonce, s.key_id, i.run, i.nonce, i.image
+  from postern.sessions s join postern.session_images i on i.session_id = s.id and i.run = coalesce($6, s.last_run)
+  where ${VISIBLE} and s.language = $4 and s.engine_id = $5`;
+
+const STANDING = `
+  select s.language, s.engine_id, s.last_run,
+         array(select i.run from postern.session_images i where i.session_id = s.id) as runs
+  from postern.sessions s where ${VISIBLE}`;
+
+const CREATE = `
+  with made as (
+    insert into postern.sessions (id, token_hash, api_key_id, policy, language, engine_id, sealed_key, key_nonce, key_id,
+                                  last_run, expires_at, ends_at)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, ${FIRST_RUN},
+            clock_timestamp() + make_interval(secs => least($10::float8, $11::float8)),
+            clock_timestamp() + make_interval(secs => $11::float8))
+    returning id)
+  insert into postern.session_images (session_id, run, nonce, image, invocation_id)
+  select id, ${FIRST_RUN}, $12, $13, $14 from made`;
+
+const HELD = 'select last_run from postern.sessions where id = $1 and holder = $2';
+
+/** Of earlier images those stay that are few enough, and together with the new one small enough. */
+const KEEP = `
+  with mine as (
+    update postern.sessions s
+    set last_run = $3, holder = null, lease_expires_at = null, last_used_at = clock_timestamp(),
+        expires_at = least(s.ends_at, clock_timestamp() + make_interval(secs => $7))
+    where s.id = $1 and s.holder = $2
+    returning s.id),
+  sized as (
+    select run, count(*) over newest as runs, sum(octet_length(image)) over newest as bytes
+    from postern.session_images where session_id = $1 window newest as (order by run desc)),
+  gone as (
+    delete from postern.session_images i using mine, sized
+    where i.session_id = mine.id and i.run = sized.run
+      and (sized.runs >= $8 or sized.bytes + octet_length($5::bytea) > $9))
+  insert into postern.session_images (session_id, run, nonce, image, invocation_id)
+  select id, $3, $4, $5, $6 from mine`;
+
+const RELEASE = 'update postern.sessions set holder = null, lease_expires_at = null where id = $1 and holder = $2';
+
+const COUNT =
+  'select count(*)::integer as count from postern.sessions where api_key_id = $1 and expires_at > clock_timestamp()';
+
+const LIST = `
+  select s.id, s.api_key_id, s.policy, s.language, s.created_at, s.last_used_at, s.expires_at, s.last_run,
+         min(i.run) as first_run, sum(octet_length(i.image)) as bytes
+  from postern.sessions s join postern.session_images i on i.session_id = s.id
+  where s.expires_at > clock_timestamp() and ($1::uuid is null or s.api_key_id = $1)
+  group by s.id order by s.created_at desc, s.id limit 1000`;
+
+const DELETE = `
+  delete from postern.sessions
+  where id = $1 and ($2::uuid is null or api_key_id = $2) and expires_at > clock_timestamp()`;
+
+const FOREIGN = `
+  select id, sealed_key, key_nonce, key_id from postern.sessions
+  where key_id <> $1 and id > $2 order by id limit $3`;
+
+/** A nonce is new with every write. */
+const RESEAL = `
+  update postern.sessions set sealed_key = $2, key_nonce = $3, key_id = $4 where id = $1 and key_nonce = $5`;
