@@ -15,6 +15,7 @@ import { listCommand } from './commands/list.ts';
 import { logsCommand } from './commands/logs.ts';
 import { migrateCommand } from './commands/migrate.ts';
 import { pauseCommand, resumeCommand } from './commands/pause.ts';
+import { replayCommand } from './commands/replay.ts';
 import { rollbackCommand } from './commands/rollback.ts';
 import { secretsCommand } from './commands/secrets.ts';
 import { serveCommand } from './commands/serve.ts';
@@ -31,6 +32,7 @@ const COMMANDS = [
   listCommand,
   invokeCommand,
   logsCommand,
+  replayCommand,
   eventsCommand,
   secretsCommand,
   pauseCommand,

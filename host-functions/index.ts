@@ -4,6 +4,7 @@ export { createGuestPools, type GuestConnections, type GuestPools, type GuestPoo
 export type { DatabaseScope } from './db/transaction-settings.ts';
 export { Environment, plainVariables, type ResolvedEnv, type SecretSource } from './env/environment.ts';
 export { createRedactor, REDACTED, type Redactor } from './env/redactor.ts';
+export { type SealedSecret, SecretCipher } from './env/secret-cipher.ts';
 export { type SecretInfo, SecretStore, VARIABLE_NAME } from './env/secret-store.ts';
 export type { HostLog } from './host-log.ts';
 export { AllowList, parseAllowEntry } from './http/allow-list.ts';

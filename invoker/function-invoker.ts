@@ -20,7 +20,9 @@ import { HostCalls } from './host-calls.ts';
 import type { InvocationRequest, InvocationResult, Invoker, Outcome, Usage } from './invocation.ts';
 import type { InvocationRecorder } from './invocation-recorder.ts';
 import { type Answer, type Ending, readEnding, readResponse } from './outcome.ts';
-import { MAX_EVENT_BYTES } from './protocol/messages.ts';
+import { MAX_EVENT_BYTES, REPLAY } from './protocol/messages.ts';
+import { MAX_RECORDING_BYTES, type Recording, type RecordMode } from './recordings/recording.ts';
+import type { RecordingStore } from './recordings/recording-store.ts';
 import { WorkEstimate } from './work-estimate.ts';
 
 /** Collects what a function logs; made once an invocation, at its first line. */
@@ -34,6 +36,8 @@ export interface FunctionInvokerOptions {
   readonly pool: ExecutorPool;
   readonly admission: Admission;
   readonly recorder: Pick<InvocationRecorder, 'push'>;
+  /** Absent where nothing is recorded. */
+  readonly recordings?: Pick<RecordingStore, 'push'>;
   readonly providers: readonly HostFunctionProvider[];
   readonly openLog: (
     scope: Pick<InvocationScope, 'invocationId' | 'requestId' | 'functionName' | 'version'>,
@@ -55,6 +59,8 @@ const WASM_PAGE_BYTES = 65536;
 /** What the executor may take longer than the timeout before it is killed for it. */
 const DEADLINE_GRACE_MS = 1_000;
 const MAX_INT32 = 2 ** 31 - 1;
+/** Of why there is no recording. */
+const MAX_REASON_CHARACTERS = 200;
 /** Of a log, and of one of its lines: names of files may be many times as long as the positions in whose place they come. */
 const MAX_MAPPED_LINES = 50;
 const MAX_MAPPED_CHARS = 16_384;
@@ -183,6 +189,9 @@ class Attempt {
   #watchdog: NodeJS.Timeout | undefined;
   #answer: InvocationResult | undefined;
   #over = false;
+  /** Where it is to be recorded, until it has ended. */
+  readonly #recordMode: RecordMode | undefined;
+  #recorded: Recording['input'] = { lost: 'the executor ended' };
   #onAbort: (() => void) | undefined;
 
   constructor(
@@ -196,6 +205,7 @@ class Attempt {
     this.#version = version;
     this.#options = options;
     this.#maxResultBytes = maxResultBytes;
+    if (options.recordings !== undefined) this.#recordMode = request.record ?? version.config.record;
     this.#hostCalls = new HostCalls(
       providers,
       (signal) => ({
@@ -230,14 +240,18 @@ class Attempt {
         memoryPages: Math.floor(config.memoryBytes / WASM_PAGE_BYTES),
         fuel: config.cpu,
         maxResultBytes: this.#maxResultBytes,
+        record: this.#recordMode === undefined ? 0 : MAX_RECORDING_BYTES,
+        replay: REPLAY.none,
         meta: this.#meta(),
         event: this.#request.eventJson,
+        tape: '',
       },
       {
         onStarted: () => this.#onStarted(),
         onHostCall: (callId, operation, payload) => this.#onHostCall(callId, operation, payload),
         onCast: (operation, payload) => this.#onCast(operation, payload),
         onAnswered: (message) => this.#onAnswered(readEnding(message.kind, message.meta, message.body)),
+        onRecorded: (message) => this.#onRecorded(message),
         onEnded: (message) => {
           work.learn(this.#version, countable(message.cpuMs));
           this.#onEnded(readEnding(message.kind, message.meta, message.body), message);
@@ -389,7 +403,31 @@ class Attempt {
     this.#hostCalls.close();
     this.#settled.resolve(result);
     this.#options.onResult?.(result, this.#request);
+    if (this.#recordMode !== undefined) this.#keepRecording(result);
     void this.#record(result);
+  }
+
+  #onRecorded({ lost, meta, tape }: { readonly lost: string; readonly meta: Buffer; readonly tape: Buffer }): void {
+    if (tape.length === 0) this.#recorded = { lost: lost.slice(0, MAX_REASON_CHARACTERS) };
+    else {
+      const event = Buffer.from(this.#request.eventJson);
+      this.#recorded = { event, meta: Buffer.from(meta), tape: Buffer.from(tape) };
+    }
+  }
+
+  #keepRecording({ outcome }: InvocationResult): void {
+    if (this.#recordMode === 'failures' && outcome === 'ok') return;
+    const { name: functionName, version, versionId } = this.#version;
+    this.#options.recordings?.push({
+      invocationId: this.#id,
+      functionName,
+      version,
+      versionId,
+      engineId: this.#options.pool.engineId,
+      outcome,
+      startedAtMs: this.#startedAtMs,
+      input: this.#recorded,
+    });
   }
 
   async #record(result: InvocationResult): Promise<void> {

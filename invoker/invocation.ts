@@ -1,6 +1,7 @@
 /** What goes into the invoker and what comes out of it. Triggers build the first and act on the second. */
 
 import type { AtomicDelivery, ErrorRecord, Identity } from '../runtime/index.ts';
+import type { RecordMode } from './recordings/recording.ts';
 
 /** `dead_letter`: an event of another function, whose attempts have all failed. */
 export type TriggerKind = 'http' | 'database' | 'schedule' | 'webhook' | 'dead_letter' | 'manual';
@@ -51,6 +52,8 @@ export interface InvocationRequest {
   readonly atomic?: AtomicDelivery & { readonly mayCommit: (result: InvocationResult) => boolean };
   /** Somebody waits for the answer, so a `statusCode` in it is a status. Where absent: for `http` and `manual`. */
   readonly answered?: boolean;
+  /** Whether it is recorded; where absent, as the function's configuration says. */
+  readonly record?: RecordMode;
   /** Aborted when nobody waits for the answer any more; ends the invocation as `canceled`. */
   readonly signal?: AbortSignal;
 }

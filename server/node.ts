@@ -44,6 +44,8 @@ import {
   ModuleBuilder,
   machineMemoryBytes,
   type ProgramBuilder,
+  RecordingStore,
+  Replayer,
   recordRetention,
   type TriggerInstaller,
 } from '../invoker/index.ts';
@@ -222,6 +224,13 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
     nodeId,
     onError: (err, dropped) => log.error({ err, dropped }, 'invocation records could not be written'),
   });
+  const recordings = new RecordingStore({
+    pool,
+    masterKey: keys.masterKey,
+    previousMasterKey: keys.previousMasterKey,
+    onError: (err) => log.error({ err }, 'a recording could not be written'),
+  });
+  shutdown.add('recordings', () => recordings.stop());
   // After the executors: what their end cuts off is recorded too.
   shutdown.add('records', () => recorder.stop());
   // As the records: what was counted and answered up to the end is written.
@@ -246,6 +255,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
     pool: executors,
     admission,
     recorder,
+    recordings,
     providers,
     openLog: (scope, version: FunctionVersion) => {
       const output = new MappedOutput(parts.logOutput, (line) => stacks.mapJson(version.versionId, line));
@@ -303,6 +313,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
       deployer,
       store,
       invocations: new InvocationReader(pool),
+      replayer: new Replayer({ catalog, pool: executors, recordings }),
       events: triggers.events,
       schedules: scheduleAdmin(pool, scheduler),
       secrets,

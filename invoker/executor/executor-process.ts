@@ -35,6 +35,10 @@ export interface SlotOwner {
   onHostCall?(callId: number, operation: string, payload: string): void;
   onCast?(operation: string, payload: string): void;
   onAnswered?(message: Message<'answered'>): void;
+  /** Of what was to be recorded, at most once. Its bytes are good for this call. */
+  onRecorded?(message: Message<'recorded'>): void;
+  /** Of a replay, at most once. */
+  onReplayed?(summary: string): void;
   onEnded?(message: Message<'ended'>): void;
   onBuilt?(message: Message<'built'>): void;
   /** The executor is gone; nothing else comes. */
@@ -54,6 +58,9 @@ interface Slot {
   casts: number;
   castBytes: number;
   answered: boolean;
+  /** Bytes that may still come of its recording. */
+  recording: number;
+  replayed: boolean;
 }
 
 /** A top level is evaluated, compiled and captured. */
@@ -187,7 +194,7 @@ export class ExecutorProcess {
 
   invoke(message: Omit<Invoke, 'type' | 'slot' | 'token'>, owner: SlotOwner, workMs: number): number {
     this.#invocations++;
-    const slot = this.#open(owner, workMs, message.versionId as string);
+    const slot = this.#open(owner, workMs, message.versionId as string, message.record);
     this.#send({ ...message, type: 'invoke', ...slot });
     return slot.slot;
   }
@@ -265,13 +272,21 @@ export class ExecutorProcess {
     if (this.#connection.backlogBytes > MAX_UNREAD_BYTES) this.kill('it does not read what it is sent');
   }
 
-  #open(owner: SlotOwner, workMs: number, versionId?: string): { slot: number; token: number } {
+  #open(owner: SlotOwner, workMs: number, versionId?: string, recording = 0): { slot: number; token: number } {
     do this.#lastSlot = (this.#lastSlot + 1) >>> 0;
     while (this.#slots.has(this.#lastSlot));
     const slot = this.#lastSlot;
     const token = randomInt(2 ** 32);
-    const nothingYet = { started: false, openCalls: 0, calls: 0, casts: 0, castBytes: 0, answered: false };
-    this.#slots.set(slot, { token, versionId, owner, workMs, ...nothingYet });
+    const nothingYet = {
+      started: false,
+      openCalls: 0,
+      calls: 0,
+      casts: 0,
+      castBytes: 0,
+      answered: false,
+      replayed: false,
+    };
+    this.#slots.set(slot, { token, versionId, owner, workMs, recording, ...nothingYet });
     this.#workMs += workMs;
     return { slot, token };
   }
@@ -310,12 +325,13 @@ export class ExecutorProcess {
       }
       case 'hostCall': {
         const slot = this.#slot(message);
+        if (slot.owner.onHostCall === undefined) throw new ProtocolError('a host call of what may make none');
         if (++slot.calls > MAX_CALLS) throw new ProtocolError('too many host calls of an invocation');
         if (++slot.openCalls > MAX_OPEN_CALLS) throw new ProtocolError('too many host calls open for an invocation');
         const hasRoom = this.#hasRoomFor(message.payload.length);
         this.#openPayloadBytes += message.payload.length;
         if (!hasRoom) this.answerHostCall(message.slot, message.callId, false, NO_ROOM, message.payload.length);
-        else slot.owner.onHostCall?.(message.callId, message.operation, message.payload);
+        else slot.owner.onHostCall(message.callId, message.operation, message.payload);
         return;
       }
       case 'cast': {
@@ -333,6 +349,22 @@ export class ExecutorProcess {
           throw new ProtocolError('an answer that nobody waits for');
         slot.answered = true;
         slot.owner.onAnswered(message);
+        return;
+      }
+      case 'recorded': {
+        const slot = this.#slot(message);
+        if (message.meta.length + message.tape.length > slot.recording || slot.recording === 0)
+          throw new ProtocolError('a recording that nobody asked for, or a larger one');
+        slot.recording = 0;
+        slot.owner.onRecorded?.(message);
+        return;
+      }
+      case 'replayed': {
+        const slot = this.#slot(message);
+        if (slot.replayed || slot.owner.onReplayed === undefined)
+          throw new ProtocolError('the end of a replay for what is none');
+        slot.replayed = true;
+        slot.owner.onReplayed(message.summary);
         return;
       }
       // A slot is given up when its owner has heard of it, not before: one whose handler fails would wait for ever.

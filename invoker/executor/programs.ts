@@ -1,6 +1,7 @@
 /** What an executor holds of a version, ready to be invoked: JavaScript in its own sandboxes, every other kind by one class. */
 
 import {
+  type Ambient,
   type BaseImage,
   CommandExecution,
   ComponentExecution,
@@ -10,6 +11,7 @@ import {
   Execution,
   type ExecutionEnd,
   type ExecutionLimits,
+  type ExecutionListener,
   type ExecutionUsage,
   type Finish,
   type GuestExecutionClass,
@@ -53,6 +55,8 @@ export async function startPython(packed: Uint8Array): Promise<PythonHost> {
 }
 
 export interface Invocation {
+  /** A recorder, or a player. */
+  readonly ambient?: Ambient;
   readonly lane: string;
   readonly limits: ExecutionLimits;
   readonly event: Uint8Array;
@@ -117,9 +121,9 @@ class JavaScript implements Program {
     this.residentBytes = image.residentBytes;
   }
 
-  start({ lane, limits, event, meta }: Invocation, listener: InvocationListener): RunningExecution {
+  start({ lane, limits, event, meta, ambient }: Invocation, listener: InvocationListener): RunningExecution {
     const { pool, scheduler } = this.#host;
-    const execution = new Execution(scheduler, lane, limits, {
+    const executionListener: ExecutionListener = {
       takeSandbox: (hooks) => pool.acquire(this.#image, hooks),
       onHostCall: listener.onHostCall,
       onCast: listener.onCast,
@@ -131,7 +135,8 @@ class JavaScript implements Program {
         if (sandbox !== undefined) pool.release(sandbox, this.#image, reusable && !this.#forgotten);
         listener.onFree();
       },
-    });
+    };
+    const execution = new Execution(scheduler, lane, limits, executionListener, ambient);
     execution.start(event, meta);
     return execution;
   }
@@ -163,9 +168,10 @@ class GuestProgram<P> implements Program {
     this.forget = forget;
   }
 
-  start({ lane, limits, event, meta }: Invocation, listener: InvocationListener): RunningExecution {
+  start({ lane, limits, event, meta, ambient }: Invocation, listener: InvocationListener): RunningExecution {
     const { scheduler, budget } = this.#host;
-    const execution = new this.#Execution(scheduler, lane, limits, this.#program, withinBudget(budget, listener));
+    const bounded = withinBudget(budget, listener);
+    const execution = new this.#Execution(scheduler, lane, limits, this.#program, bounded, ambient);
     execution.start(event, meta);
     return execution;
   }

@@ -2,6 +2,7 @@
 
 import swagger from '@fastify/swagger';
 import type { FastifyInstance } from 'fastify';
+import type { Replayer } from '../../invoker/index.ts';
 import { PosternError } from '../../runtime/index.ts';
 import { parsedJson } from '../../triggers/index.ts';
 import type { AdminAccess } from './admin-auth.ts';
@@ -11,6 +12,7 @@ import type { AuditLog } from './audit-log.ts';
 import { auditRoutes } from './audit-routes.ts';
 import { type EventAdmin, eventRoutes } from './event-routes.ts';
 import { type FunctionRoutesOptions, functionRoutes } from './function-routes.ts';
+import { recordingRoutes } from './recording-routes.ts';
 import { scheduleRoutes } from './schedule-routes.ts';
 import { type SecretRoutesOptions, secretRoutes } from './secret-routes.ts';
 import { type StatusRoutesOptions, statusRoutes } from './status-routes.ts';
@@ -21,6 +23,7 @@ export interface ControlApiOptions
     ApiKeyRoutesOptions,
     StatusRoutesOptions {
   readonly events: EventAdmin;
+  readonly replayer: Pick<Replayer, 'show' | 'replay'>;
   readonly access: AdminAccess;
   readonly audit: AuditLog;
 }
@@ -56,6 +59,7 @@ export async function controlApi(app: FastifyInstance, options: ControlApiOption
       if (raw.url!.includes('%00')) throw new PosternError('INVALID_REQUEST', 'the URL has a NUL character');
     });
     functionRoutes(guarded, options);
+    recordingRoutes(guarded, options.replayer);
     scheduleRoutes(guarded, options.schedules, options.store);
     eventRoutes(guarded, options.events);
     secretRoutes(guarded, options);

@@ -6,6 +6,7 @@ import {
   DEFAULT_ADMISSION,
   type ExecutorPool,
   executorCommand,
+  type FunctionCatalog,
   type FunctionConfig,
   FunctionInvoker,
   type FunctionVersion,
@@ -14,6 +15,7 @@ import {
   type InvocationResult,
   loadEngineSource,
   ExecutorPool as Pool,
+  type RecordingStore,
 } from '../../../invoker/index.ts';
 import {
   type EngineSource,
@@ -42,6 +44,7 @@ export interface TestNodeOptions {
   readonly silentForMs?: number;
   readonly maxGrownBytes?: number;
   readonly maxInvocations?: number;
+  readonly recordings?: Pick<RecordingStore, 'push'>;
 }
 
 export const MIB = 1024 * 1024;
@@ -52,6 +55,8 @@ let engine: Promise<EngineSource> | undefined;
 export class TestNode {
   readonly pool: ExecutorPool;
   readonly invoker: FunctionInvoker;
+  /** A function `name@2` is version 2 of `name`. */
+  readonly catalog: FunctionCatalog;
   readonly admission: Admission;
   readonly records: InvocationRecord[] = [];
   readonly lost: string[] = [];
@@ -70,12 +75,13 @@ export class TestNode {
     this.pool = pool;
     this.#images = images;
     this.admission = new Admission({ ...DEFAULT_ADMISSION, ...options.admission });
+    this.catalog = {
+      active: (name) => this.#version(name),
+      version: async (name, version) => this.#version(version === 1 ? name : `${name}@${version}`),
+      image: (versionId) => images.get(versionId) as Uint8Array,
+    };
     this.invoker = new FunctionInvoker({
-      catalog: {
-        active: (name) => this.#version(name),
-        version: async (name) => this.#version(name),
-        image: (versionId) => images.get(versionId) as Uint8Array,
-      },
+      catalog: this.catalog,
       pool,
       admission: this.admission,
       recorder: {
@@ -90,6 +96,7 @@ export class TestNode {
         return { add: (line) => lines.push(line), lines };
       },
       onDefect: (operation, error) => this.defects.push([operation, error]),
+      ...(options.recordings === undefined ? {} : { recordings: options.recordings }),
     });
   }
 
@@ -134,7 +141,7 @@ export class TestNode {
     this.#versions.set(name, {
       functionId: this.#versions.size + 1,
       name,
-      version: 1,
+      version: Number(name.split('@')[1] ?? 1),
       versionId: `version-of-${name}`,
       envJson,
       redact: (text) => text,
