@@ -47,6 +47,27 @@ const invocationSchema = z.looseObject({
 });
 export type Invocation = z.infer<typeof invocationSchema>;
 
+const stepSchema = z.looseObject({ kind: text, operation: text.optional(), text });
+export type ReplayStep = z.infer<typeof stepSchema>;
+
+const replaySchema = z.looseObject({
+  function: text,
+  replayed_version: z.number(),
+  changed: z.boolean(),
+  engine_changed: z.boolean(),
+  same: z.boolean(),
+  steps: z.number(),
+  host_calls: z.number(),
+  difference: z
+    .looseObject({ step: z.number(), host_call: z.number(), recorded: stepSchema, now: stepSchema })
+    .nullable(),
+  unanswered: stepSchema.nullable(),
+  end: text.nullable(),
+  result: text.nullable(),
+  lost: text.nullable(),
+});
+export type ReplayReport = z.infer<typeof replaySchema>;
+
 const eventSchema = z.looseObject({
   id: text,
   status: text,
@@ -238,6 +259,11 @@ export class ControlClient {
   /** `key` of the answer is told this once. */
   createApiKey(body: Readonly<Record<string, unknown>>): Promise<ApiKeyInfo & { readonly key: string }> {
     return this.#json('POST', '/api-keys', createdKeySchema, body);
+  }
+
+  /** id: of an invocation, or of an event. */
+  replay(id: string, changes: { readonly event?: unknown; readonly version?: number }): Promise<ReplayReport> {
+    return this.#json('POST', `/invocations/${encodeURIComponent(id)}/replay`, replaySchema, changes);
   }
 
   async apiKeys(): Promise<readonly ApiKeyInfo[]> {

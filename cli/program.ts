@@ -16,6 +16,7 @@ import { logsCommand } from './commands/logs.ts';
 import { migrateCommand } from './commands/migrate.ts';
 import { pauseCommand, resumeCommand } from './commands/pause.ts';
 import { receiptsCommand } from './commands/receipts.ts';
+import { replayCommand } from './commands/replay.ts';
 import { rollbackCommand } from './commands/rollback.ts';
 import { secretsCommand } from './commands/secrets.ts';
 import { serveCommand } from './commands/serve.ts';
@@ -34,6 +35,7 @@ const COMMANDS = [
   listCommand,
   invokeCommand,
   logsCommand,
+  replayCommand,
   eventsCommand,
   secretsCommand,
   pauseCommand,

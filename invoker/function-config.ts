@@ -160,6 +160,7 @@ const settings = z.strictObject({
     .max(10_000, { error: CONCURRENCY_TEXT })
     .nullable()
     .default(null),
+  record: z.union([z.boolean(), z.literal('failures')], { error: "true, false or 'failures'" }).default(false),
 });
 
 const ALIASES: Readonly<Record<string, string>> = {
@@ -199,12 +200,13 @@ export function parseFunctionConfig(raw: unknown, options: ParseOptions = {}): F
   const parsed = settings.safeParse(rest);
   if (!parsed.success) problems.push(...problemsOf(parsed.error, rest, '', CONFIG_FIELDS));
   if (problems.length > 0 || !parsed.success) throw invalidConfig(problems, options.where);
-  const { timeout, memory, ...others } = parsed.data;
+  const { timeout, memory, record, ...others } = parsed.data;
   return deepFreeze({
     ...checked,
     ...others,
     timeoutMs: timeout,
     memoryBytes: memory,
+    ...(record === false ? {} : { record }),
   });
 }
 

@@ -1,6 +1,6 @@
 /** The invoker: version, admission, executor, host calls, outcome, record. */
 
-import { randomUUIDv7 } from 'node:crypto';
+import { hash, randomUUIDv7 } from 'node:crypto';
 import { parseLogPayload } from '../host-functions/index.ts';
 import {
   BUNDLE_FILE_NAME,
@@ -20,9 +20,11 @@ import { HostCalls } from './host-calls.ts';
 import type { InvocationRequest, InvocationResult, Invoker, Outcome, SessionEnd, Usage } from './invocation.ts';
 import type { InvocationRecorder } from './invocation-recorder.ts';
 import { type Answer, type Ending, readEnding, readResponse } from './outcome.ts';
-import { MAX_EVENT_BYTES } from './protocol/messages.ts';
+import { MAX_EVENT_BYTES, REPLAY } from './protocol/messages.ts';
 import { HostCallDigests, NO_HOST_CALLS } from './receipts/host-call-digests.ts';
 import type { ReceiptLedger } from './receipts/receipt-ledger.ts';
+import { MAX_RECORDING_BYTES, type Recording, type RecordMode } from './recordings/recording.ts';
+import type { RecordingStore } from './recordings/recording-store.ts';
 import { WorkEstimate } from './work-estimate.ts';
 
 /** Collects what a function logs; made once an invocation, at its first line. */
@@ -38,6 +40,8 @@ export interface FunctionInvokerOptions {
   readonly recorder: Pick<InvocationRecorder, 'push'>;
   /** Where absent, invocations leave no receipt. */
   readonly receipts?: Pick<ReceiptLedger, 'invocation'>;
+  /** Absent where nothing is recorded. */
+  readonly recordings?: Pick<RecordingStore, 'push'>;
   readonly providers: readonly HostFunctionProvider[];
   readonly openLog: (
     scope: Pick<InvocationScope, 'invocationId' | 'requestId' | 'functionName' | 'version'>,
@@ -60,6 +64,8 @@ const WASM_PAGE_BYTES = 65536;
 const DEADLINE_GRACE_MS = 1_000;
 const NIL = '00000000-0000-0000-0000-000000000000';
 const MAX_INT32 = 2 ** 31 - 1;
+/** Of why there is no recording. */
+const MAX_REASON_CHARACTERS = 200;
 /** Of a log, and of one of its lines: names of files may be many times as long as the positions in whose place they come. */
 const MAX_MAPPED_LINES = 50;
 const MAX_MAPPED_CHARS = 16_384;
@@ -212,6 +218,9 @@ class Attempt {
   #answer: InvocationResult | undefined;
   #session: SessionEnd | undefined;
   #over = false;
+  /** Where it is to be recorded, until it has ended. */
+  readonly #recordMode: RecordMode | undefined;
+  #recorded: Recording['input'] = { lost: 'the executor ended' };
   #onAbort: (() => void) | undefined;
 
   constructor(
@@ -225,6 +234,7 @@ class Attempt {
     this.#version = version;
     this.#options = options;
     this.#maxResultBytes = maxResultBytes;
+    if (options.recordings !== undefined) this.#recordMode = request.record ?? version.config.record;
     this.#hostCalls = new HostCalls(
       providers,
       (signal) => ({
@@ -259,8 +269,11 @@ class Attempt {
         memoryPages: Math.floor(config.memoryBytes / WASM_PAGE_BYTES),
         fuel: config.cpu,
         maxResultBytes: this.#maxResultBytes,
+        record: this.#recordMode === undefined ? 0 : MAX_RECORDING_BYTES,
+        replay: REPLAY.none,
         meta: this.#meta(),
         event: this.#request.eventJson,
+        tape: '',
       },
       {
         onStarted: () => this.#onStarted(),
@@ -271,6 +284,7 @@ class Attempt {
             image.length > 0 ? { image: Uint8Array.from(image) } : { tooLargeBytes: countable(imageBytes) };
         },
         onAnswered: (message) => this.#onAnswered(readEnding(message.kind, message.meta, message.body)),
+        onRecorded: (message) => this.#onRecorded(message),
         onEnded: (message) => {
           work.learn(this.#version, countable(message.cpuMs));
           this.#onEnded(readEnding(message.kind, message.meta, message.body), message);
@@ -436,6 +450,7 @@ class Attempt {
     const result = this.#request.inline === undefined ? receipted : { ...receipted, logs: this.#log?.lines ?? [] };
     this.#settled.resolve(result);
     this.#options.onResult?.(result, this.#request);
+    if (this.#recordMode !== undefined) this.#keepRecording(result);
     void this.#record(result);
   }
 
@@ -446,8 +461,32 @@ class Attempt {
       result,
       startedAtMs: this.#startedAtMs,
       hostCalls: this.#digests ?? NO_HOST_CALLS,
+      ...('tape' in this.#recorded ? { tapeHash: hash('sha256', this.#recorded.tape, 'hex') } : {}),
     });
     return receipt === undefined ? result : { ...result, receipt };
+  }
+
+  #onRecorded({ lost, meta, tape }: { readonly lost: string; readonly meta: Buffer; readonly tape: Buffer }): void {
+    if (tape.length === 0) this.#recorded = { lost: lost.slice(0, MAX_REASON_CHARACTERS) };
+    else {
+      const event = Buffer.from(this.#request.eventJson);
+      this.#recorded = { event, meta: Buffer.from(meta), tape: Buffer.from(tape) };
+    }
+  }
+
+  #keepRecording({ outcome }: InvocationResult): void {
+    if (this.#recordMode === 'failures' && outcome === 'ok') return;
+    const { name: functionName, version, versionId } = this.#version;
+    this.#options.recordings?.push({
+      invocationId: this.#id,
+      functionName,
+      version,
+      versionId,
+      engineId: this.#options.pool.engineId,
+      outcome,
+      startedAtMs: this.#startedAtMs,
+      input: this.#recorded,
+    });
   }
 
   async #record(result: InvocationResult): Promise<void> {

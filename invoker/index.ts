@@ -19,5 +19,6 @@ export { type InvocationRecord, InvocationRecorder, type RecorderOptions } from 
 export { machineMemoryBytes } from './machine-memory.ts';
 export { MAX_EVENT_BYTES } from './protocol/messages.ts';
 export { type RecordRetention, recordRetention } from './record-retention.ts';
+export * from './recordings/index.ts';
 export * from './sandboxes.ts';
 export * from './trigger-installer.ts';

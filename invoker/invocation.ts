@@ -2,6 +2,7 @@
 
 import type { AtomicDelivery, ErrorRecord, Identity, LogLine } from '../runtime/index.ts';
 import type { FunctionVersion } from './catalog.ts';
+import type { RecordMode } from './recordings/recording.ts';
 
 /** `dead_letter`: an event of another function, whose attempts have all failed. */
 export type TriggerKind = 'http' | 'execute' | 'database' | 'schedule' | 'webhook' | 'dead_letter' | 'manual';
@@ -64,6 +65,8 @@ export interface InvocationRequest {
   readonly session?: SessionStart;
   /** Somebody waits for the answer, so a `statusCode` in it is a status. Where absent: for `http` and `manual`. */
   readonly answered?: boolean;
+  /** Whether it is recorded; where absent, as the function's configuration says. */
+  readonly record?: RecordMode;
   /** Aborted when nobody waits for the answer any more; ends the invocation as `canceled`. */
   readonly signal?: AbortSignal;
 }

@@ -22,7 +22,7 @@ export interface RecordRetention {
 /** Events, dead letters among them, are no records: they stay until somebody acts. */
 export function recordRetention(given: RecordRetention): RetentionRule[] {
   const { okMs = DEFAULT_OK_MS, failedMs = DEFAULT_FAILED_MS, receiptsMs = DEFAULT_RECEIPTS_MS } = given;
-  return [...rule('ok', okMs), ...rule('error', failedMs), ...receiptRule(receiptsMs)];
+  return [...rules('ok', okMs), ...rules('error', failedMs), ...receiptRule(receiptsMs)];
 }
 
 function receiptRule(keptMs: number | null): RetentionRule[] {
@@ -39,15 +39,16 @@ function receiptRule(keptMs: number | null): RetentionRule[] {
   ];
 }
 
-function rule(status: 'ok' | 'error', keptMs: number | null): RetentionRule[] {
+/** Recordings go with the records of their invocations. */
+function rules(status: 'ok' | 'error', keptMs: number | null): RetentionRule[] {
   if (keptMs === null) return [];
+  const older = {
+    orderBy: 'started_at',
+    where: `status = '${status}' and started_at < now() - make_interval(secs => $2)`,
+    values: [keptMs / 1_000],
+  };
   return [
-    {
-      what: `invocation records (${status})`,
-      table: 'function_invocations',
-      orderBy: 'started_at',
-      where: `status = '${status}' and started_at < now() - make_interval(secs => $2)`,
-      values: [keptMs / 1_000],
-    },
+    { what: `invocation records (${status})`, table: 'function_invocations', ...older },
+    { what: `recordings (${status})`, table: 'recordings', ...older },
   ];
 }

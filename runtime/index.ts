@@ -1,3 +1,4 @@
+export { Ambient } from './ambient.ts';
 export * from './assemblyscript/index.ts';
 export { buildCommandApart } from './command/build-apart.ts';
 export * from './command/index.ts';
@@ -14,10 +15,11 @@ export { Scheduler } from './scheduler.ts';
 export { asBase, decodeImage, encodeImage, type SessionBase } from './snapshot/index.ts';
 export {
   type Recording,
-  type ReplayReport,
-  type StepNow,
+  type ReplaySummary,
+  readSteps,
+  type SaidStep,
+  summarize,
   TapeError,
   TapePlayer,
   TapeRecorder,
-  type TapeStep,
 } from './tape/index.ts';

@@ -45,6 +45,8 @@ import {
   ModuleBuilder,
   machineMemoryBytes,
   type ProgramBuilder,
+  RecordingStore,
+  Replayer,
   recordRetention,
   type TriggerInstaller,
 } from '../invoker/index.ts';
@@ -247,6 +249,13 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
     nodeId,
     onError: (err, dropped) => log.error({ err, dropped }, 'invocation records could not be written'),
   });
+  const recordings = new RecordingStore({
+    pool,
+    masterKey: keys.masterKey,
+    previousMasterKey: keys.previousMasterKey,
+    onError: (err) => log.error({ err }, 'a recording could not be written'),
+  });
+  shutdown.add('recordings', () => recordings.stop());
   // After the executors: what their end cuts off is recorded too.
   shutdown.add('records', () => recorder.stop());
   const receipts = await openReceipts({
@@ -290,6 +299,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
     admission,
     recorder,
     ...(receipts.ledger === undefined ? {} : { receipts: receipts.ledger }),
+    recordings,
     providers,
     openLog: (scope, version: FunctionVersion) => {
       const output = new MappedOutput(parts.logOutput, (line) => stacks.mapJson(version.versionId, line));
@@ -361,6 +371,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
       deployer,
       store,
       invocations: new InvocationReader(pool),
+      replayer: new Replayer({ catalog, pool: executors, recordings }),
       events: triggers.events,
       schedules: scheduleAdmin(pool, scheduler),
       secrets,

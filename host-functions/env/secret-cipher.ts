@@ -30,22 +30,30 @@ export class SecretCipher {
   }
 
   seal(name: string, value: string): SealedSecret {
+    return this.sealBytes(name, Buffer.from(value));
+  }
+
+  sealBytes(name: string, bytes: Uint8Array): SealedSecret {
     const nonce = randomBytes(NONCE_BYTES);
     const cipher = createCipheriv('aes-256-gcm', this.#key, nonce);
     cipher.setAAD(associatedData(name));
-    const ciphertext = Buffer.concat([cipher.update(value, 'utf8'), cipher.final(), cipher.getAuthTag()]);
+    const ciphertext = Buffer.concat([cipher.update(bytes), cipher.final(), cipher.getAuthTag()]);
     return { ciphertext, nonce, keyId: this.keyId };
   }
 
   /** Throws where the row was changed, or moved to another name. What another key has sealed is not for this one to open. */
   open(name: string, sealed: SealedSecret): string {
+    return this.openBytes(name, sealed).toString('utf8');
+  }
+
+  openBytes(name: string, sealed: SealedSecret): Buffer {
     if (sealed.ciphertext.length < TAG_BYTES) throw new Error(`secret ${name} is damaged`);
     const end = sealed.ciphertext.length - TAG_BYTES;
     const decipher = createDecipheriv('aes-256-gcm', this.#key, sealed.nonce, { authTagLength: TAG_BYTES });
     decipher.setAAD(associatedData(name));
     decipher.setAuthTag(sealed.ciphertext.subarray(end));
     try {
-      return Buffer.concat([decipher.update(sealed.ciphertext.subarray(0, end)), decipher.final()]).toString('utf8');
+      return Buffer.concat([decipher.update(sealed.ciphertext.subarray(0, end)), decipher.final()]);
     } catch (cause) {
       throw new Error(`secret ${name} can not be decrypted: it was changed in the table`, { cause });
     }

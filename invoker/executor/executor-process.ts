@@ -38,6 +38,10 @@ export interface SlotOwner {
   onAnswered?(message: Message<'answered'>): void;
   /** At most once, before `onEnded`. */
   onSessionImage?(message: Message<'sessionImage'>): void;
+  /** Of what was to be recorded, at most once. Its bytes are good for this call. */
+  onRecorded?(message: Message<'recorded'>): void;
+  /** Of a replay, at most once. */
+  onReplayed?(summary: string): void;
   onEnded?(message: Message<'ended'>): void;
   onBuilt?(message: Message<'built'>): void;
   /** The executor is gone; nothing else comes. */
@@ -59,6 +63,9 @@ interface Slot {
   casts: number;
   castBytes: number;
   answered: boolean;
+  /** Bytes that may still come of its recording. */
+  recording: number;
+  replayed: boolean;
 }
 
 /** A top level is evaluated, compiled and captured. */
@@ -198,7 +205,10 @@ export class ExecutorProcess {
     session?: SessionStart,
   ): number {
     this.#invocations++;
-    const slot = this.#open(owner, workMs, message.versionId as string, session?.maxImageBytes);
+    const slot = this.#open(owner, workMs, message.versionId as string, {
+      recording: message.record,
+      maxImageBytes: session?.maxImageBytes ?? 0,
+    });
     if (session !== undefined) this.#send({ image: NO_IMAGE, ...session, type: 'session', ...slot });
     this.#send({ ...message, type: 'invoke', ...slot });
     return slot.slot;
@@ -277,13 +287,26 @@ export class ExecutorProcess {
     if (this.#connection.backlogBytes > MAX_UNREAD_BYTES) this.kill('it does not read what it is sent');
   }
 
-  #open(owner: SlotOwner, workMs: number, versionId?: string, maxImageBytes = 0): { slot: number; token: number } {
+  #open(
+    owner: SlotOwner,
+    workMs: number,
+    versionId?: string,
+    allowed: { readonly recording: number; readonly maxImageBytes: number } = { recording: 0, maxImageBytes: 0 },
+  ): { slot: number; token: number } {
     do this.#lastSlot = (this.#lastSlot + 1) >>> 0;
     while (this.#slots.has(this.#lastSlot));
     const slot = this.#lastSlot;
     const token = randomInt(2 ** 32);
-    const nothingYet = { started: false, openCalls: 0, calls: 0, casts: 0, castBytes: 0, answered: false };
-    this.#slots.set(slot, { token, versionId, owner, workMs, maxImageBytes, ...nothingYet });
+    const nothingYet = {
+      started: false,
+      openCalls: 0,
+      calls: 0,
+      casts: 0,
+      castBytes: 0,
+      answered: false,
+      replayed: false,
+    };
+    this.#slots.set(slot, { token, versionId, owner, workMs, ...allowed, ...nothingYet });
     this.#workMs += workMs;
     return { slot, token };
   }
@@ -322,12 +345,13 @@ export class ExecutorProcess {
       }
       case 'hostCall': {
         const slot = this.#slot(message);
+        if (slot.owner.onHostCall === undefined) throw new ProtocolError('a host call of what may make none');
         if (++slot.calls > MAX_CALLS) throw new ProtocolError('too many host calls of an invocation');
         if (++slot.openCalls > MAX_OPEN_CALLS) throw new ProtocolError('too many host calls open for an invocation');
         const hasRoom = this.#hasRoomFor(message.payload.length);
         this.#openPayloadBytes += message.payload.length;
         if (!hasRoom) this.answerHostCall(message.slot, message.callId, false, NO_ROOM, message.payload.length);
-        else slot.owner.onHostCall?.(message.callId, message.operation, message.payload);
+        else slot.owner.onHostCall(message.callId, message.operation, message.payload);
         return;
       }
       case 'cast': {
@@ -353,6 +377,22 @@ export class ExecutorProcess {
           throw new ProtocolError('an image of a session that was not asked for, or is too large');
         slot.maxImageBytes = 0;
         slot.owner.onSessionImage?.(message);
+        return;
+      }
+      case 'recorded': {
+        const slot = this.#slot(message);
+        if (message.meta.length + message.tape.length > slot.recording || slot.recording === 0)
+          throw new ProtocolError('a recording that nobody asked for, or a larger one');
+        slot.recording = 0;
+        slot.owner.onRecorded?.(message);
+        return;
+      }
+      case 'replayed': {
+        const slot = this.#slot(message);
+        if (slot.replayed || slot.owner.onReplayed === undefined)
+          throw new ProtocolError('the end of a replay for what is none');
+        slot.replayed = true;
+        slot.owner.onReplayed(message.summary);
         return;
       }
       // A slot is given up when its owner has heard of it, not before: one whose handler fails would wait for ever.

@@ -18,8 +18,11 @@ import {
   type RunningExecution,
   SandboxPool,
   Scheduler,
+  summarize,
+  TapePlayer,
+  TapeRecorder,
 } from '../../runtime/index.ts';
-import { ENDED, type ExecutorInput, type FromExecutor } from '../protocol/messages.ts';
+import { ENDED, type ExecutorInput, type FromExecutor, REPLAY } from '../protocol/messages.ts';
 import { OutgoingCalls } from './outgoing-calls.ts';
 import { type Invocation, loadProgram, type Program, type ProgramHost, startPython } from './programs.ts';
 
@@ -143,7 +146,8 @@ export class Executor {
     }
     const waiting = this.#waiting.get(message.versionId);
     // The frame's bytes are a view into a chunk that is about to be given back.
-    const kept = { ...message, meta: Buffer.from(message.meta), event: Buffer.from(message.event) };
+    const [meta, event, tape] = [message.meta, message.event, message.tape].map((bytes) => Buffer.from(bytes));
+    const kept = { ...message, meta: meta as Buffer, event: event as Buffer, tape: tape as Buffer };
     if (waiting !== undefined) {
       waiting.push(kept);
       return;
@@ -192,24 +196,77 @@ export class Executor {
 
   #run(message: Invoke, loaded: LoadedImage): void {
     const { slot, token, lane, event, meta, timeoutMs, memoryPages, fuel, maxResultBytes, session } = message;
+    if (message.replay !== REPLAY.none) {
+      this.#replay(message, loaded);
+      return;
+    }
+    const recorder = message.record === 0 ? undefined : this.#recorder(message);
     loaded.running++;
     const limits = { timeoutMs, memoryPages, fuel, maxResultBytes };
     const inSession = session === undefined ? {} : { session: this.#sessionRun(session) };
     const invocation = { lane, event, meta, limits, ...inSession };
-    const execution = loaded.program.start(invocation, {
-      onHostCall: (callId, operation, payload) =>
-        this.#calls.add({ type: 'hostCall', slot, token, callId, operation, payload }),
-      onCast: (operation, payload) => this.#send({ type: 'cast', slot, token, operation, payload }),
-      onAnswer: (finish) => this.#send({ type: 'answered', slot, token, ...answer(finish) }),
-      onEnd: (end, usage, answered) => {
-        this.#running.delete(slot);
-        this.#calls.forget(slot);
-        this.#send({ type: 'ended', slot, token, ...usage, ...ending(end, answered) });
+    const execution = loaded.program.start(
+      recorder === undefined ? invocation : { ...invocation, ambient: recorder.tape },
+      {
+        onHostCall: (callId, operation, payload) =>
+          this.#calls.add({ type: 'hostCall', slot, token, callId, operation, payload }),
+        onCast: (operation, payload) => this.#send({ type: 'cast', slot, token, operation, payload }),
+        onAnswer: (finish) => this.#send({ type: 'answered', slot, token, ...answer(finish) }),
+        onEnd: (end, usage, answered) => {
+          this.#running.delete(slot);
+          this.#calls.forget(slot);
+          recorder?.send();
+          this.#send({ type: 'ended', slot, token, ...usage, ...ending(end, answered) });
+        },
+        onFree: () => {
+          loaded.running--;
+        },
       },
-      onFree: () => {
-        loaded.running--;
+    );
+    this.#running.set(slot, { token, execution });
+  }
+
+  /** The bytes of what it was given are gone when it has ended. */
+  #recorder({ slot, token, record, event, meta: given }: Invoke): { tape: TapeRecorder; send: () => void } {
+    const tape = new TapeRecorder(record - event.length - given.length);
+    const meta = Buffer.from(given);
+    const send = (): void => {
+      const { recording } = tape;
+      const what =
+        'lost' in recording ? { lost: recording.lost, meta: '', tape: '' } : { lost: '', meta, ...recording };
+      this.#send({ type: 'recorded', slot, token, ...what });
+    };
+    return { tape, send };
+  }
+
+  /** Nothing of it goes out but what it was like. */
+  #replay(message: Invoke, loaded: LoadedImage): void {
+    const { slot, token, lane, event, meta, timeoutMs, memoryPages, fuel, maxResultBytes } = message;
+    let player: TapePlayer;
+    try {
+      player = new TapePlayer(Buffer.from(message.tape), message.replay === REPLAY.goOn);
+    } catch (error) {
+      this.#refuse(message, ENDED.invalid, (error as Error).message);
+      return;
+    }
+    loaded.running++;
+    const limits = { timeoutMs, memoryPages, fuel, maxResultBytes };
+    const execution = loaded.program.start(
+      { lane, event, meta, limits, ambient: player },
+      {
+        onHostCall: () => {},
+        onCast: () => {},
+        onAnswer: () => {},
+        onEnd: (_end, usage) => {
+          this.#running.delete(slot);
+          this.#send({ type: 'replayed', slot, token, summary: JSON.stringify(summarize(player.report)) });
+          this.#send({ type: 'ended', slot, token, ...usage, kind: ENDED.afterAnswer, meta: '', body: '' });
+        },
+        onFree: () => {
+          loaded.running--;
+        },
       },
-    });
+    );
     this.#running.set(slot, { token, execution });
   }
 

@@ -1,6 +1,7 @@
 /** What an executor holds of a version, ready to be invoked: JavaScript in its own sandboxes, every other kind by one class. */
 
 import {
+  type Ambient,
   asBase,
   type BaseImage,
   CommandExecution,
@@ -11,6 +12,7 @@ import {
   Execution,
   type ExecutionEnd,
   type ExecutionLimits,
+  type ExecutionListener,
   type ExecutionUsage,
   type Finish,
   type GuestExecutionClass,
@@ -57,6 +59,8 @@ export async function startPython(packed: Uint8Array): Promise<PythonHost> {
 }
 
 export interface Invocation {
+  /** A recorder, or a player. */
+  readonly ambient?: Ambient;
   readonly lane: string;
   readonly limits: ExecutionLimits;
   readonly event: Uint8Array;
@@ -131,9 +135,9 @@ class JavaScript implements Program {
     this.residentBytes = image.residentBytes;
   }
 
-  start({ lane, limits, event, meta, session }: Invocation, listener: InvocationListener): RunningExecution {
+  start({ lane, limits, event, meta, session, ambient }: Invocation, listener: InvocationListener): RunningExecution {
     const { pool, scheduler } = this.#host;
-    const execution = new Execution(scheduler, lane, limits, {
+    const executionListener: ExecutionListener = {
       takeSandbox: (hooks) => pool.acquire(this.#image, hooks),
       onHostCall: listener.onHostCall,
       onCast: listener.onCast,
@@ -145,7 +149,8 @@ class JavaScript implements Program {
         if (sandbox !== undefined) pool.release(sandbox, this.#image, reusable && !this.#forgotten);
         listener.onFree();
       },
-    });
+    };
+    const execution = new Execution(scheduler, lane, limits, executionListener, ambient);
     execution.start(event, meta, session === undefined ? undefined : { ...session, base: this.#sessionBase() });
     return execution;
   }
@@ -192,10 +197,11 @@ class GuestProgram<P> implements Program {
     this.#inSession = inSession;
   }
 
-  start({ lane, limits, event, meta, session }: Invocation, listener: InvocationListener): RunningExecution {
+  start({ lane, limits, event, meta, session, ambient }: Invocation, listener: InvocationListener): RunningExecution {
     const { scheduler, budget } = this.#host;
     const program = (session === undefined ? undefined : this.#inSession?.(session)) ?? this.#program;
-    const execution = new this.#Execution(scheduler, lane, limits, program, withinBudget(budget, listener));
+    const bounded = withinBudget(budget, listener);
+    const execution = new this.#Execution(scheduler, lane, limits, program, bounded, ambient);
     execution.start(event, meta);
     return execution;
   }

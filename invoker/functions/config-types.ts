@@ -1,5 +1,7 @@
 /** The shape of a checked configuration. Public through `invoker/function-config.ts`; apart so that its parsers can import it. */
 
+import type { RecordMode } from '../recordings/recording.ts';
+
 export const DATABASE_OPERATIONS = ['INSERT', 'UPDATE', 'DELETE'] as const;
 export type DatabaseOperation = (typeof DATABASE_OPERATIONS)[number];
 
@@ -138,6 +140,8 @@ export interface FunctionConfig {
   readonly retry: RetryConfig;
   /** Most invocations at once on a node; null for the node's own limit. */
   readonly concurrency: number | null;
+  /** Which of its invocations are recorded; absent for none, so that nodes of older releases run the others. */
+  readonly record?: RecordMode;
 }
 
 /** The texts that a version was deployed as. */

@@ -36,6 +36,7 @@ const FIELDS: Names<FunctionConfig> = {
   auth: true,
   retry: true,
   concurrency: true,
+  record: true,
 };
 const HTTP: Names<FunctionConfig['http']> = { allow: true, secrets: true, rateLimit: true };
 const DB: Names<FunctionConfig['db']> = { role: true };
@@ -92,6 +93,7 @@ const WORDS: Readonly<Record<string, readonly unknown[]>> = {
 export function unknownInConfig({ language, auth, http, db, triggers, ...config }: FunctionConfig): string | null {
   if (!Object.hasOwn(LANGUAGES, language)) return `language '${language}'`;
   if (!Object.hasOwn(AUTH, auth)) return `auth '${auth}'`;
+  if (![undefined, true, 'failures'].includes(config.record)) return `record '${config.record}'`;
   return (
     strange(config, FIELDS) ??
     strange(http, HTTP, 'http.') ??

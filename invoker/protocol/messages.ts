@@ -44,8 +44,13 @@ const TO_EXECUTOR = {
       ['memoryPages', 'u32'],
       ['fuel', 'f64'],
       ['maxResultBytes', 'u32'],
+      /** Bytes that a recording of it may take, with event and meta; 0: none is made. */
+      ['record', 'u32'],
+      /** What is done with `tape`, as `REPLAY` says. */
+      ['replay', 'u8'],
       ['meta', 'bytes'],
       ['event', 'bytes'],
+      ['tape', 'bytes'],
     ],
   ],
   /**
@@ -168,6 +173,26 @@ const FROM_EXECUTOR = {
       ['image', 'bytes'],
     ],
   ],
+  /** Of one that was to be recorded, before `ended`. `meta`: as the guest had it. No tape: `lost` says why. */
+  recorded: [
+    12,
+    [
+      ['slot', 'u32'],
+      ['token', 'u32'],
+      ['lost', 'text'],
+      ['meta', 'bytes'],
+      ['tape', 'bytes'],
+    ],
+  ],
+  /** Of a replay, before `ended`: JSON text of a `ReplaySummary`. */
+  replayed: [
+    13,
+    [
+      ['slot', 'u32'],
+      ['token', 'u32'],
+      ['summary', 'text'],
+    ],
+  ],
   /** ok 1: header is the definition, image the stored form. ok 0: header is an error record. */
   built: [
     7,
@@ -189,6 +214,9 @@ const FROM_EXECUTOR = {
     ],
   ],
 } as const satisfies Record<string, readonly [number, Layout]>;
+
+/** What `invoke.replay` says: it is a replay that ends with the first difference, or goes on from there. */
+export const REPLAY = { none: 0, compare: 1, goOn: 2 } as const;
 
 /** How an invocation ended, as `ended.kind` says it. */
 export const ENDED = {

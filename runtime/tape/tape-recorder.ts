@@ -77,7 +77,7 @@ export class TapeRecorder extends Tape {
     const writer = this.#writer;
     if (writer === undefined || this.#ended) return;
     if (writer.length + bytesOf(step) <= this.#maxBytes) writer.write(step);
-    else this.lose(`it takes more than ${this.#maxBytes} bytes`);
+    else this.lose('it would be larger than a recording may be');
   }
 }
 

@@ -2,6 +2,7 @@
 
 import swagger from '@fastify/swagger';
 import type { FastifyInstance } from 'fastify';
+import type { Replayer } from '../../invoker/index.ts';
 import { PosternError } from '../../runtime/index.ts';
 import { parsedJson } from '../../triggers/index.ts';
 import type { AdminAccess } from './admin-auth.ts';
@@ -13,6 +14,7 @@ import { type EventAdmin, eventRoutes } from './event-routes.ts';
 import { type FunctionRoutesOptions, functionRoutes } from './function-routes.ts';
 import { type PolicyRoutesOptions, policyRoutes } from './policy-routes.ts';
 import { keyRoutes, type ReceiptRoutesOptions, receiptRoutes } from './receipt-routes.ts';
+import { recordingRoutes } from './recording-routes.ts';
 import { scheduleRoutes } from './schedule-routes.ts';
 import { type SecretRoutesOptions, secretRoutes } from './secret-routes.ts';
 import { type SessionRoutesOptions, sessionRoutes } from './session-routes.ts';
@@ -27,6 +29,7 @@ export interface ControlApiOptions
     SessionRoutesOptions,
     StatusRoutesOptions {
   readonly events: EventAdmin;
+  readonly replayer: Pick<Replayer, 'show' | 'replay'>;
   readonly access: AdminAccess;
   readonly audit: AuditLog;
 }
@@ -63,6 +66,7 @@ export async function controlApi(app: FastifyInstance, options: ControlApiOption
       if (raw.url!.includes('%00')) throw new PosternError('INVALID_REQUEST', 'the URL has a NUL character');
     });
     functionRoutes(guarded, options);
+    recordingRoutes(guarded, options.replayer);
     scheduleRoutes(guarded, options.schedules, options.store);
     eventRoutes(guarded, options.events);
     secretRoutes(guarded, options);

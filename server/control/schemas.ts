@@ -85,6 +85,43 @@ export const invocationSummary = z.object({
   logs: z.array(record).optional(),
 });
 
+const recordedInvocation = {
+  invocation_id: text,
+  function: text,
+  version: z.int(),
+  outcome: text,
+  started_at: time,
+};
+
+const step = z.object({ kind: text, operation: text.optional(), text });
+
+export const recordingDetails = z.object({
+  ...recordedInvocation,
+  event: text.nullable().describe('JSON text'),
+  lost: text.nullable().describe('why there is no recording'),
+  steps: z.array(step),
+});
+
+export const replayBody = z.strictObject({
+  event: z.unknown().optional().describe('another event'),
+  version: z.int().min(1).optional().describe('another version'),
+});
+
+export const replayReport = z.object({
+  ...recordedInvocation,
+  replayed_version: z.int(),
+  changed: z.boolean().describe('another event or version: it went on where it departed'),
+  engine_changed: z.boolean(),
+  same: z.boolean(),
+  steps: z.int().describe('that were the same'),
+  host_calls: z.int(),
+  difference: z.object({ step: z.int(), host_call: z.int(), recorded: step, now: step }).nullable(),
+  unanswered: step.nullable().describe('the call that a changed run ended at: nobody made it before'),
+  end: text.nullable(),
+  result: text.nullable(),
+  lost: text.nullable().describe('what kept the replay from saying anything'),
+});
+
 export const invocationsQuery = z.strictObject({
   limit: z.coerce.number().int().min(1).max(1_000).default(50),
   since: time.optional().describe('started at this time or later'),

@@ -1,7 +1,7 @@
 /** A node whose executor has been taken over. It gets nothing, it is gone soon, and nobody else notices. */
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { InvocationResult } from '../../invoker/index.ts';
+import { type InvocationResult, type Recording, type Replay, Replayer } from '../../invoker/index.ts';
 import { MIB, TestNode } from './support/node.ts';
 import { rawExecutor } from './support/raw-executor.ts';
 
@@ -16,6 +16,7 @@ beforeAll(async () => {
     command: rawExecutor(),
     pingEveryMs: 100,
     silentForMs: 1_500,
+    recordings: { push: () => {} },
     onQuery(payload) {
       asked.push(payload);
       if (payload.includes('wait')) return never.promise;
@@ -60,6 +61,8 @@ describe('an executor that breaks the protocol is killed and replaced, and its i
     ['ENG-03 gives back a session that was not asked for', 'a session image that nobody asked for', 'not asked for'],
     ['ENG-03 gives back a session over its limit', 'a session image over its limit', 'too large'],
     ['ENG-03 gives back a session twice', 'two session images', 'not asked for'],
+    ['ENG-03 says what it recorded of what it was not to', 'recording that nobody asked for', 'nobody asked for'],
+    ['ENG-03 says how a replay was that was none', 'replayed for an invocation', 'for what is none'],
     ['ABI-05 has more host calls open than an invocation may', 'too many open calls', 'too many host calls open'],
     ['ABI-05 makes more host calls than an invocation may', 'too many calls', 'too many host calls of'],
     ['ABI-03 sends a frame of 4 GB', 'frame of 4 GB', 'a frame of 4294967295'],
@@ -92,6 +95,30 @@ describe('an executor that breaks the protocol is killed and replaced, and its i
     await node.whenLost(lostBefore + 1);
     expect(node.lost.length).toBe(lostBefore + 1);
     expect(node.lost.at(-1)).toContain(reason);
+  });
+
+  it.each([
+    ['is larger than it may be', 'recording without end'],
+    ['comes twice', 'recorded twice'],
+  ])('MEM-07 a recording that %s costs the executor', async (_what, scenario) => {
+    node.add(scenario, Buffer.alloc(10), { record: true });
+    expect((await node.invoke(scenario)).outcome).toBe('executor_lost');
+    await node.whenLost(lostBefore + 1);
+    expect(node.lost.at(-1)).toContain('nobody asked for, or a larger one');
+  });
+
+  it('ENG-01 a replay makes no host call, and what makes no sense of it reaches nobody', async () => {
+    const input = { event: Buffer.from('{}'), meta: Buffer.from('{"env":{}}'), tape: Buffer.alloc(0) };
+    const replay = (functionName: string): Promise<Replay> => {
+      node.add(functionName, Buffer.alloc(10));
+      const { pool, catalog } = node;
+      const recording = { functionName, version: 1, versionId: `version-of-${functionName}`, input } as Recording;
+      return new Replayer({ pool, catalog, recordings: { get: async () => recording } }).replay({ id: 'x' });
+    };
+    await expect(replay('too many calls')).rejects.toMatchObject({ code: 'EXECUTOR_LOST' });
+    expect(asked).toEqual([]);
+    await node.whenReady();
+    await expect(replay('replay of nonsense')).rejects.toThrow('what makes no sense');
   });
 
   it('ABI-04 ENG-01 a host call with the token of one invocation for another reaches no host function', async () => {

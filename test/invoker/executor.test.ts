@@ -89,8 +89,11 @@ it('MEM-08 the sandbox of a version that is forgotten while it runs is not kept 
       memoryPages: 1_024,
       fuel: 1e12,
       maxResultBytes: 1_000,
+      record: 0,
+      replay: 0,
       meta: Buffer.from('{"env":{}}'),
       event: Buffer.from(event),
+      tape: Buffer.alloc(0),
     });
   const sandboxes = async (): Promise<number> => {
     executor.onMessage({ type: 'ping', sequence: 1 });

@@ -15,7 +15,7 @@ import { authenticate, type Caller, type Credentials } from './authenticate.ts';
 import { checkedJson, eventBody } from './body.ts';
 import { type CorsPolicy, corsHeaders, isPreflight, preflightHeaders, variesByOrigin } from './cors.ts';
 import { type HttpEvent, httpEvent } from './event.ts';
-import { depthOf, okResponse } from './function-call.ts';
+import { depthOf, isRecordAsked, okResponse } from './function-call.ts';
 import { type Idempotency, idempotencyKeyOf } from './idempotency.ts';
 import { type FunctionTarget, parseFunctionTarget, parseInvokeTarget } from './paths.ts';
 import { bareWire, toWire, type WireResponse } from './response.ts';
@@ -242,6 +242,7 @@ class Routes {
       requestId: request.id,
       identity,
       ...(signal === undefined ? {} : { signal }),
+      ...(isRecordAsked(request, identity) ? { record: true as const } : {}),
       depth,
     });
     const response = okResponse(result);

@@ -6,6 +6,7 @@ import {
   DEFAULT_ADMISSION,
   type ExecutorPool,
   executorCommand,
+  type FunctionCatalog,
   type FunctionConfig,
   FunctionInvoker,
   type FunctionInvokerOptions,
@@ -15,6 +16,7 @@ import {
   type InvocationResult,
   loadEngineSource,
   ExecutorPool as Pool,
+  type RecordingStore,
 } from '../../../invoker/index.ts';
 import {
   type EngineSource,
@@ -44,6 +46,7 @@ export interface TestNodeOptions {
   readonly maxGrownBytes?: number;
   readonly maxInvocations?: number;
   readonly receipts?: FunctionInvokerOptions['receipts'];
+  readonly recordings?: Pick<RecordingStore, 'push'>;
 }
 
 export const MIB = 1024 * 1024;
@@ -54,6 +57,8 @@ let engine: Promise<EngineSource> | undefined;
 export class TestNode {
   readonly pool: ExecutorPool;
   readonly invoker: FunctionInvoker;
+  /** A function `name@2` is version 2 of `name`. */
+  readonly catalog: FunctionCatalog;
   readonly admission: Admission;
   readonly records: InvocationRecord[] = [];
   readonly lost: string[] = [];
@@ -72,12 +77,13 @@ export class TestNode {
     this.pool = pool;
     this.#images = images;
     this.admission = new Admission({ ...DEFAULT_ADMISSION, ...options.admission });
+    this.catalog = {
+      active: (name) => this.#version(name),
+      version: async (name, version) => this.#version(version === 1 ? name : `${name}@${version}`),
+      image: (versionId) => images.get(versionId) as Uint8Array,
+    };
     this.invoker = new FunctionInvoker({
-      catalog: {
-        active: (name) => this.#version(name),
-        version: async (name) => this.#version(name),
-        image: (versionId) => images.get(versionId) as Uint8Array,
-      },
+      catalog: this.catalog,
       pool,
       admission: this.admission,
       recorder: {
@@ -93,6 +99,7 @@ export class TestNode {
       },
       onDefect: (operation, error) => this.defects.push([operation, error]),
       ...(options.receipts === undefined ? {} : { receipts: options.receipts }),
+      ...(options.recordings === undefined ? {} : { recordings: options.recordings }),
     });
   }
 
@@ -137,7 +144,7 @@ export class TestNode {
     this.#versions.set(name, {
       functionId: this.#versions.size + 1,
       name,
-      version: 1,
+      version: Number(name.split('@')[1] ?? 1),
       versionId: `version-of-${name}`,
       envJson,
       redact: (text) => text,

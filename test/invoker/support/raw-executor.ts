@@ -73,6 +73,19 @@ function main(): void {
     },
     'built for an invocation': ({ slot, token }) =>
       send({ type: 'built', slot, token, ok: 1, header: '{}', image: 'x' }),
+    'recording that nobody asked for': ({ slot, token }) =>
+      send({ type: 'recorded', slot, token, lost: '', meta: '', tape: 'x' }),
+    'recording without end': ({ slot, token }) =>
+      send({ type: 'recorded', slot, token, lost: '', meta: '', tape: Buffer.alloc(8 * 1024 * 1024) }),
+    'recorded twice': ({ slot, token }) => {
+      for (const lost of ['a', 'b']) send({ type: 'recorded', slot, token, lost, meta: '', tape: '' });
+    },
+    'replayed for an invocation': ({ slot, token }) => send({ type: 'replayed', slot, token, summary: '{}' }),
+    'replay of nonsense': (invoke) => {
+      const { slot, token } = invoke;
+      send({ type: 'replayed', slot, token, summary: '{"same":true,"__proto__":{"polluted":1}}' });
+      end(invoke);
+    },
     'host call of nobody': ({ slot, token }) =>
       send({ type: 'hostCall', slot: slot + 1, token, callId: 1, operation: 'db.query', payload: '{}' }),
     'host call of another': (invoke) => {
