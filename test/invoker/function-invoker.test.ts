@@ -580,11 +580,13 @@ describe('work behind the answer', () => {
     expect(record?.result).toMatchObject({ outcome: 'ok', response: { json: '"early"' } });
     expect(record?.result.usage.hostCalls).toBe(1);
     expect(Object.keys(record?.result.usage ?? {}).sort()).toEqual([
+      'clockReads',
       'cpuMs',
       'durationMs',
       'fuel',
       'hostCalls',
       'peakMemoryBytes',
+      'randomBytes',
     ]);
     expect(record?.logs.map(({ message }) => message)).toEqual(['later 0']);
   });
