@@ -37,6 +37,8 @@ export interface ExecuteAnswer {
   readonly cached: boolean;
   readonly cache: CacheStanding;
   readonly invocation_id: string;
+  /** Of one in a session: what a next one is begun with, and the number by which this one can be gone back to. */
+  readonly session?: { readonly token: string; readonly run: number };
 }
 
 interface AnsweredLine {
