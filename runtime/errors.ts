@@ -59,7 +59,7 @@ export const ERROR_CODES = {
   SESSION_NOT_FOUND: { fault: 'caller', retryable: false, text: 'no such session, or it has expired' },
   SESSION_BUSY: { fault: 'caller', retryable: true, text: 'another run of the session has not ended' },
   SESSION_TOO_LARGE: { fault: 'limit', retryable: false, text: 'what the session holds is over its limit' },
-  SESSION_OUTDATED: { fault: 'host', retryable: false, text: 'the session was made by another engine' },
+  SESSION_OUTDATED: { fault: 'caller', retryable: false, text: 'the session was made by another engine' },
   SESSION_UNREADABLE: { fault: 'host', retryable: false, text: 'what the session holds can not be read' },
   INTERNAL_ERROR: { fault: 'host', retryable: true, text: 'a defect in Postern' },
 } as const satisfies Record<string, { fault: Fault; retryable: boolean; text: string }>;

@@ -43,6 +43,8 @@ export const HTTP_STATUS = {
 } as const satisfies Record<ErrorCode, number>;
 
 const TELLS_DETAILS: ReadonlySet<ErrorCode> = new Set(['INVALID_FUNCTION', 'POLICY_REFUSED']);
+/** Somebody else is at it, and will be done. */
+const RETRIED_SOON: ReadonlySet<ErrorCode> = new Set(['IDEMPOTENCY_KEY_IN_USE', 'SESSION_BUSY']);
 const DEFAULT_RETRY_AFTER_MS = 1_000;
 const MAX_MESSAGE_CHARS = 4_000;
 
@@ -72,8 +74,7 @@ export function errorAnswer(thrown: unknown, requestId: string): ErrorAnswer {
   if (status === 401) headers['www-authenticate'] = code === 'INVALID_SIGNATURE' ? 'Signature' : 'Bearer';
   // supabase-js tells by it that the function was not reached (FunctionsRelayError) from what a function answered.
   if (status === 503) headers['x-relay-error'] = 'true';
-  if (status === 429 || status === 503 || code === 'IDEMPOTENCY_KEY_IN_USE')
-    headers['retry-after'] = retryAfterSeconds(error);
+  if (status === 429 || status === 503 || RETRIED_SOON.has(code)) headers['retry-after'] = retryAfterSeconds(error);
   const body: ErrorBody = {
     error: `${status} ${STATUS_CODES[status] ?? 'Client Closed Request'}`,
     message: messageOf(error),

@@ -356,11 +356,13 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
     execute: {
       keys: apiKeys,
       outputs,
+      sessions,
       runner: new CodeRunner({
         invoker,
         evaluators,
         environment: env,
         outputs,
+        sessions,
         cache: new ResultCache({
           pool,
           onError: (err) => log.warn({ err }, 'the cache of results could not be asked'),

@@ -503,3 +503,126 @@ describe('the cache of results', () => {
     }
   });
 });
+
+describe('sessions', () => {
+  let holder: string;
+  beforeAll(async () => {
+    holder = await keyWith('holder', { sessions: 20 });
+  });
+  const inSession = (session: unknown, code: string, more: Record<string, unknown> = {}) =>
+    execute({ code, session, ...more }, holder);
+  const sessionOf = ({ body }: Ran) => body.session as { token: string; run: number };
+  const ask = async (method: string, path: string, as: string) => {
+    const response = await node.call(path, { method, headers: { authorization: `Bearer ${as}` } });
+    return { status: response.status, body: response.status === 204 ? null : await response.json() };
+  };
+
+  test('a run finds what the last one left: declarations, functions, imports, modules and handlers', async () => {
+    const dependencies = { greeter: 'export const greet = (n) => "hi " + n;' };
+    const first = await inSession(
+      'new',
+      "import { greet } from 'greeter';\nlet n = 1;\nconst list = [greet(n)];\nclass P { x = 5 }\nfunction add() { return ++n }",
+      { dependencies },
+    );
+    expect(first).toMatchObject({ status: 200, body: { cache: 'off', session: { run: 1 } } });
+    const { token } = sessionOf(first);
+    expect(token).toMatch(/^[\w-]{43}$/);
+    const second = await inSession(token, 'list.push(greet(add())); let n2: number = n; [list, new P().x, n2]', {
+      language: 'ts',
+    });
+    expect(second.body).toMatchObject({ result: [['hi 1', 'hi 2'], 5, 2], session: { token, run: 2 } });
+    const failed = await inSession(token, 'n = 100; throw new Error("no")');
+    expect(failed).toMatchObject({ status: 500, body: { code: 'FUNCTION_ERROR' } });
+    expect(failed.body.session).toBeUndefined();
+    const slow = await inSession(token, 'n = 100; for (;;);', { timeout: '100ms' });
+    expect(slow).toMatchObject({ status: 504, body: { code: 'FUNCTION_TIMEOUT' } });
+    expect((await inSession(token, 'let n = add() + 1; n')).body.result).toBe(4);
+    expect((await inSession({ rewind: token, run: 1 }, '[n, list.length]')).body.result).toEqual([1, 1]);
+    const fork = await inSession({ fork: token, run: 2 }, 'list.push("forked"); list.length');
+    expect([fork.body.result, sessionOf(fork).run, sessionOf(fork).token === token]).toEqual([3, 1, false]);
+  });
+
+  test('in Python too', async () => {
+    const language = 'python';
+    const first = await inSession('new', 'import math\nxs = [1]\ndef area(r):\n    return math.pi * r * r', {
+      language,
+    });
+    const { token } = sessionOf(first);
+    expect((await inSession(token, 'xs.append(round(area(1)))\nxs', { language })).body).toMatchObject({
+      result: [1, 3],
+    });
+    expect((await inSession(token, 'xs = None\n1 / 0', { language })).body).toMatchObject({
+      name: 'ZeroDivisionError',
+    });
+    expect(
+      (await inSession(token, 'import asyncio\nawait asyncio.sleep(0.001)\nxs', { language })).body.result,
+    ).toEqual([1, 3]);
+    expect((await inSession(token, 'xs')).body).toMatchObject({
+      code: 'INVALID_REQUEST',
+      message: expect.stringMatching('python'),
+    });
+  });
+
+  test('its next run waits for the one before; with a short timeout it is told so', async () => {
+    const { token } = sessionOf(await inSession('new', 'let n = 0'));
+    const add = 'await new Promise((r) => setTimeout(r, 30)); n += 1';
+    const ran = await Promise.all([1, 2, 3].map(() => inSession(token, add)));
+    expect(ran.map(({ body }) => body.result).sort()).toEqual([1, 2, 3]);
+    const slow = inSession(token, 'await new Promise((r) => setTimeout(r, 400)); n');
+    await expect.poll(async () => (await inSession(token, 'n', { timeout: '1ms' })).body.code).toBe('SESSION_BUSY');
+    expect((await slow).body.result).toBe(3);
+  });
+
+  test('a policy says how many; its refusal names the rule', async () => {
+    expect((await execute({ code: '1', session: 'new' })).body).toMatchObject({
+      code: 'POLICY_REFUSED',
+      details: { policy: 'default', rule: 'sessions', allowed: 0 },
+    });
+    const one = await keyWith('one-session', { sessions: 1 });
+    expect((await execute({ code: '1', session: 'new' }, one)).status).toBe(200);
+    const second = await execute({ code: '1', session: 'new' }, one);
+    expect(second).toMatchObject({
+      status: 403,
+      body: { code: 'POLICY_REFUSED', details: { rule: 'sessions', given: 2, allowed: 1 } },
+    });
+  });
+
+  test.each([
+    [{ session: 'new', cache: true }, 'cache'],
+    [{ session: 'new', language: 'assemblyscript' }, 'session'],
+    [{ session: 7 }, 'session'],
+    [{ session: { rewind: 'x' } }, 'session'],
+  ])('what makes no sense is refused: %j', async (wanted, field) => {
+    const { status, body } = await execute({ code: '1', ...wanted }, holder);
+    expect([status, body.message]).toEqual([400, expect.stringMatching(`^${field}: `)]);
+  });
+
+  test('what holds too much is as it was', async () => {
+    const { token } = sessionOf(await inSession('new', 'const all = []'));
+    const fill = 'for (let i = 0; i < 300; i++) all.push(crypto.getRandomValues(new Uint8Array(60_000))); all.length';
+    const { status, body } = await inSession(token, fill);
+    expect([status, body.code, body.usage]).toEqual([413, 'SESSION_TOO_LARGE', expect.anything()]);
+    expect((await inSession(token, 'all.length')).body.result).toBe(0);
+  });
+
+  test('SES-03 a key lists and deletes its own, the operator all of them', async () => {
+    const mine = await keyWith('mine', { sessions: 5 });
+    const created = await execute({ code: 'globalThis.x = 1', session: 'new' }, mine);
+    const { token } = sessionOf(created);
+    const { sessions } = (await ask('GET', '/execute/sessions', mine)).body as { sessions: Record<string, unknown>[] };
+    expect(sessions).toEqual([
+      expect.objectContaining({ policy: 'mine', language: 'javascript', runs: { first: 1, last: 1 } }),
+    ]);
+    expect(JSON.stringify(sessions)).not.toContain(token);
+    const path = `/execute/sessions/${sessions[0]?.id}`;
+    const told = await execute({ code: 'x', session: token }, holder);
+    expect(told).toMatchObject({ status: 404, body: { code: 'SESSION_NOT_FOUND' } });
+    expect(await ask('DELETE', path, holder)).toMatchObject({ status: 404 });
+    expect(await ask('DELETE', path, '')).toMatchObject({ status: 401 });
+    expect((await node.admin('GET', '/sessions')).body.sessions).toContainEqual(sessions[0]);
+    expect(await ask('DELETE', path, mine)).toMatchObject({ status: 204 });
+    expect(await node.admin('DELETE', `/sessions/${sessions[0]?.id}`)).toMatchObject({ status: 404 });
+    expect(await node.admin('DELETE', '/sessions/none')).toMatchObject({ status: 404 });
+    expect(await execute({ code: 'x', session: token }, mine)).toMatchObject({ status: 404 });
+  });
+});

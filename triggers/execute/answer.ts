@@ -39,6 +39,8 @@ export interface ExecuteAnswer {
   readonly invocation_id: string;
   /** Of the run, in its node's chain; `text` is what the chain keeps and `hash` is of. Absent where the node keeps none. */
   readonly receipt?: ReceiptReference;
+  /** Of one in a session: what a next one is begun with, and the number by which this one can be gone back to. */
+  readonly session?: { readonly token: string; readonly run: number };
 }
 
 interface AnsweredLine {

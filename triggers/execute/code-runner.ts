@@ -15,6 +15,7 @@ import type { ExecuteRequest } from './execute-request.ts';
 import type { Outputs } from './outputs/index.ts';
 import { checkPolicy, type Policy } from './policy.ts';
 import { keyOf, type ResultCache, uncacheable } from './result-cache.ts';
+import { type HeldSession, SESSION_LIMITS, type Sessions } from './sessions/index.ts';
 
 /** Whose code it is. */
 export interface CodeOwner {
@@ -42,6 +43,7 @@ export interface CodeRunnerOptions {
   readonly evaluators: Evaluators;
   readonly environment: Pick<Environment, 'resolve'>;
   readonly cache: ResultCache;
+  readonly sessions: Pick<Sessions, 'begin'>;
   readonly outputs: Pick<Outputs, 'keep'>;
 }
 
@@ -89,6 +91,7 @@ export class CodeRunner {
     const { evaluators, invoker, cache, outputs } = this.#options;
     const code = await evaluators.prepare(request);
     const inline = await this.#versionOf(request, code, owner, limits);
+    const held = await this.#begin(request, owner, context, code, limits);
     const result = await invoker.invoke({
       functionName: inline.name,
       inline,
@@ -99,15 +102,20 @@ export class CodeRunner {
       depth: context.depth,
       // A `statusCode` is a value: nobody waits for a response.
       answered: false,
+      ...(held === undefined ? {} : { session: held.start }),
       ...(context.signal === undefined ? {} : { signal: context.signal }),
     });
     const keep: KeepOutput = (contentType, content) =>
       outputs.keep({ keyId: owner.keyId, room: owner.policy.rules.outputs, contentType, content });
-    const answer = await answerOf(code, result, keep);
+    const run = held === undefined ? undefined : await leave(held, result);
+    const session = held === undefined || run === undefined ? {} : { session: { token: held.token, run } };
+    const answer = { ...(await answerOf(code, result, keep)), ...session };
     if (result.error !== undefined) {
       const standing = cacheKey === undefined ? 'off' : notKept('it did not end well');
       throw failure(result.error, { ...answer, cache: standing }, code, inline.name);
     }
+    if (result.session !== undefined && 'tooLargeBytes' in result.session)
+      throw tooLarge(result.session.tooLargeBytes, answer);
     const given = await resultOf(result, keep);
     if (given === undefined) throw noRoom(owner.policy, answer);
     const told = (cache: CacheStanding): Answered => ({
@@ -120,6 +128,26 @@ export class CodeRunner {
     // What it refers to is kept longer than it.
     const kept = cache.keep(cacheKey, withResult({ ...answer, cached: true, cache: 'hit' }, given));
     return told(kept ? 'stored' : notKept('its answer is too large'));
+  }
+
+  /** The session of the run, held. */
+  async #begin(
+    { session, language }: ExecuteRequest,
+    { keyId, policy }: CodeOwner,
+    { signal }: RunContext,
+    code: PreparedCode,
+    { timeoutMs }: Limits,
+  ): Promise<HeldSession | undefined> {
+    if (session === undefined) return undefined;
+    const owner = { apiKeyId: keyId, policy: policy.name };
+    return this.#options.sessions.begin(session, owner, {
+      // TypeScript is JavaScript by then.
+      language: language === 'python' ? language : 'javascript',
+      engineId: code.versionId,
+      timeoutMs,
+      maxSessions: policy.rules.sessions,
+      ...(signal === undefined ? {} : { signal }),
+    });
   }
 
   async #versionOf(
@@ -170,6 +198,26 @@ function limitsOf({ timeoutMs, memoryBytes, cpu }: ExecuteRequest, { rules }: Po
 
 function notKept(reason: string): CacheStanding {
   return `not cacheable: ${reason}`;
+}
+
+/** The run's number; undefined where it has failed, which leaves the session as it was. */
+async function leave(held: HeldSession, { session, invocationId }: InvocationResult): Promise<number | undefined> {
+  if (session !== undefined && 'image' in session) {
+    try {
+      return await held.keep(session.image, invocationId);
+    } catch (error) {
+      await held.release();
+      throw error;
+    }
+  }
+  await held.release();
+  return undefined;
+}
+
+function tooLarge(bytes: number, run: ExecuteAnswer): PosternError {
+  const { maxImageBytes } = SESSION_LIMITS;
+  const text = `the run is over and its session is as it was: what it holds has ${bytes} bytes, and ${maxImageBytes} are allowed`;
+  return new PosternError('SESSION_TOO_LARGE', text, { details: { given: bytes, allowed: maxImageBytes, run } });
 }
 
 /** The run is over, and has done what it did. */

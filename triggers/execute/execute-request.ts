@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import { duration, EVALUATED_LANGUAGES, type EvaluatedLanguage, languageNamed, size } from '../../invoker/index.ts';
 import { PosternError } from '../../runtime/index.ts';
+import { type SessionRequest, sessionSchema } from './sessions/index.ts';
 
 const MB = 2 ** 20;
 const LANGUAGE_TEXT = `one of ${EVALUATED_LANGUAGES.join(', ')}`;
@@ -24,6 +25,7 @@ const schema = z.strictObject({
   http: z.strictObject({ allow: z.array(z.string().max(300)).max(100).default([]) }).default({ allow: [] }),
   env: z.array(z.string().max(128)).max(100).default([]),
   cache: z.boolean().default(false),
+  session: sessionSchema.optional(),
   dependencies: z
     .record(
       z.string().regex(MODULE_NAME),
@@ -41,6 +43,7 @@ export interface ExecuteRequest {
   readonly http: { readonly allow: readonly string[] };
   readonly env: readonly string[];
   readonly cache: boolean;
+  readonly session: SessionRequest | undefined;
   readonly dependencies: Readonly<Record<string, string>>;
   readonly inputJson: string;
 }
@@ -57,6 +60,13 @@ export function readExecuteRequest(body: unknown): ExecuteRequest {
     });
     throw new PosternError('INVALID_REQUEST', problems.join('; ').slice(0, 1_000));
   }
-  const { input, timeout, memory, cpu, ...rest } = parsed.data;
-  return { ...rest, timeoutMs: timeout, memoryBytes: memory, cpu, inputJson: JSON.stringify(input ?? null) };
+  const { input, timeout, memory, cpu, session, ...rest } = parsed.data;
+  if (session !== undefined && rest.cache)
+    throw new PosternError('INVALID_REQUEST', 'cache: a run in a session depends on what the session holds');
+  if (session !== undefined && rest.language === 'assemblyscript')
+    throw new PosternError(
+      'INVALID_REQUEST',
+      'session: assemblyscript has none; javascript, typescript and python have',
+    );
+  return { ...rest, timeoutMs: timeout, memoryBytes: memory, cpu, session, inputJson: JSON.stringify(input ?? null) };
 }

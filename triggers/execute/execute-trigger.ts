@@ -1,4 +1,4 @@
-/** `POST /execute`: runs the code of the request's body, by the policy of its API key, and answers with what it gave; `GET /outputs/{id}`. */
+/** `POST /execute`: runs the code of the request's body, by the policy of its API key, and answers with what it gave; `/outputs/{id}`, `/execute/sessions`. */
 
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { PosternError } from '../../runtime/index.ts';
@@ -11,11 +11,13 @@ import type { CodeRunner } from './code-runner.ts';
 import { readExecuteRequest } from './execute-request.ts';
 import { type Outputs, outputRoute } from './outputs/index.ts';
 import { MAX_CODE_BYTES, MAX_INPUT_BYTES, readPolicy } from './policy.ts';
+import { ownSessions, type Sessions } from './sessions/index.ts';
 
 export interface ExecuteTriggerOptions {
   readonly runner: CodeRunner;
   readonly keys: Pick<ApiKeys, 'admit' | 'confirm'>;
   readonly outputs: Outputs;
+  readonly sessions: Sessions;
 }
 
 /** Code and input at their largest, escaped. */
@@ -27,9 +29,10 @@ type ExecuteFastifyRequest = FastifyRequest & { [caller]?: ApiKey };
 /** `{prefix: ''}`; in a scope of its own: its bodies are JSON, whatever they call themselves. */
 export async function executeTrigger(
   app: FastifyInstance,
-  { runner, keys, outputs }: ExecuteTriggerOptions,
+  { runner, keys, outputs, sessions }: ExecuteTriggerOptions,
 ): Promise<void> {
   outputRoute(app, { outputs, keys });
+  ownSessions(app, { sessions, keys });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: MAX_BODY_BYTES }, (_request, body, done) => {
     try {

@@ -11,4 +11,13 @@ export {
 export { type Policy, rulesSchema } from './policy.ts';
 export { PolicyStore } from './policy-store.ts';
 export { EXECUTE_RESULTS_RETENTION, ResultCache } from './result-cache.ts';
-export * from './sessions/index.ts';
+export {
+  type HeldSession,
+  noSession,
+  SESSION_RETENTION,
+  type SessionLimits,
+  type SessionRequest,
+  Sessions,
+  sessionSchema,
+  sessionSummaryOf,
+} from './sessions/index.ts';

@@ -89,6 +89,7 @@ export function checkPolicy({ name, rules }: Policy, request: ExecuteRequest, in
   atMost('cpu', request.cpu, rules.cpu);
   within('http.allow', request.http.allow, rules.http.allow);
   within('env', request.env, rules.env);
+  if (request.session !== undefined) atMost('sessions', 1, rules.sessions);
   if (request.cache && !rules.cache) refuse('cache', true, false);
 }
 

@@ -88,6 +88,24 @@ def as_function(tree, names):
 
 
 def handler(event, context):
+    value = None
+    try:
+        value = evaluate(event, context)
+    finally:
+        # Where the memory is kept, what a run was given is not.
+        if not inspect.isawaitable(value):
+            main.input = None
+    return without_input(value) if inspect.isawaitable(value) else value
+
+
+async def without_input(value):
+    try:
+        return await value
+    finally:
+        main.input = None
+
+
+def evaluate(event, context):
     for name, source in event['modules'].items():
         if sources.get(name) != source:
             sources[name] = source

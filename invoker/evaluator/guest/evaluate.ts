@@ -67,6 +67,15 @@ function define(name: string, value: unknown): void {
 }
 
 export async function handler(run: Run, context: unknown): Promise<unknown> {
+  try {
+    return await evaluated(run, context);
+  } finally {
+    // Where the memory is kept, what a run was given is not.
+    define('input', undefined);
+  }
+}
+
+async function evaluated(run: Run, context: unknown): Promise<unknown> {
   for (const [name, text] of Object.entries(run.modules)) {
     if (sources[name] === text) continue;
     sources[name] = text;

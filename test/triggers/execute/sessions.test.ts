@@ -59,8 +59,8 @@ const begin = (
 ): Promise<HeldSession> =>
   sessions.begin(sessionSchema.parse(request) as SessionRequest, owner, { ...OPTIONS, ...options });
 const image = (text: string): Buffer => Buffer.from(text);
-const textOf = ({ image: held }: HeldSession): string | undefined =>
-  held === undefined ? undefined : Buffer.from(held).toString();
+const textOf = ({ start }: HeldSession): string | undefined =>
+  start.image === undefined ? undefined : Buffer.from(start.image).toString();
 
 /** One whose runs have left these images. */
 async function sessionWith(...texts: string[]): Promise<string> {
@@ -358,11 +358,7 @@ test('two nodes serve one session in turn: each finds what the other one left', 
       code: string,
     ): Promise<[string, unknown]> => {
       const session = await begin(request, sessions);
-      const start = {
-        maxImageBytes: session.maxImageBytes,
-        ...(session.image === undefined ? {} : { image: session.image }),
-      };
-      const result: InvocationResult = await node.invoke('evaluate', { code }, { session: start });
+      const result: InvocationResult = await node.invoke('evaluate', { code }, { session: session.start });
       if (result.session === undefined || !('image' in result.session)) await session.release();
       else await session.keep(result.session.image, result.invocationId);
       return [session.token, result.response?.kind === 'value' ? JSON.parse(result.response.json) : result.error?.code];

@@ -1,3 +1,4 @@
+export { noSession, ownSessions, sessionSummaryOf } from './own-sessions.ts';
 export { type SessionRequest, sessionSchema } from './session-request.ts';
 export {
   type HeldSession,

@@ -18,6 +18,7 @@ import { hash, randomBytes, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Pool, QueryResultRow } from 'pg';
 import { type RetentionRule, timedQuery } from '../../../database/index.ts';
+import type { SessionStart } from '../../../invoker/index.ts';
 import { PosternError } from '../../../runtime/index.ts';
 import type { SessionRequest } from './session-request.ts';
 import { openImage, SessionVault, sealImage } from './session-vault.ts';
@@ -43,9 +44,8 @@ export interface SessionRunOptions {
 export interface HeldSession {
   /** For the caller: new with a new session. */
   readonly token: string;
-  /** Absent where the run is the first. */
-  readonly image: Uint8Array | undefined;
-  readonly maxImageBytes: number;
+  /** For the invocation: what it goes on from. */
+  readonly start: SessionStart;
   /** Writes what the run left, and lets go. Resolves to the run's number. Rejects with SESSION_BUSY where the lease was lost. */
   keep(image: Uint8Array, invocationId: string): Promise<number>;
   /** The run has failed: the session is as it was. Never rejects. */
@@ -151,7 +151,7 @@ export class Sessions {
 
   /**
    * Waits while another run has the session, as long as this one may take. Rejects with SESSION_NOT_FOUND, SESSION_BUSY,
-   * SESSION_OUTDATED, SESSION_UNREADABLE, INVALID_REQUEST for another language, POLICY_REFUSED-like FORBIDDEN over `maxSessions`.
+   * SESSION_OUTDATED, SESSION_UNREADABLE, INVALID_REQUEST for another language, POLICY_REFUSED over `maxSessions`.
    */
   async begin(request: SessionRequest, owner: SessionOwner, options: SessionRunOptions): Promise<HeldSession> {
     if (request.kind === 'continue') return this.#continue(request, owner, options);
@@ -220,7 +220,7 @@ export class Sessions {
       const image = this.#open(row.image === null ? await this.#read(request, owner, options) : row);
       const key = this.#keyOf(row);
       const keep = (left: Uint8Array, invocationId: string) => this.#keep(row.id, holder, key, left, invocationId);
-      return { token: request.token, image, maxImageBytes: this.#limits.maxImageBytes, keep, release };
+      return { token: request.token, start: this.#start(image), keep, release };
     } catch (error) {
       await release();
       throw error;
@@ -274,6 +274,11 @@ export class Sessions {
     throw notFound();
   }
 
+  #start(image: Uint8Array | undefined): SessionStart {
+    const { maxImageBytes } = this.#limits;
+    return image === undefined ? { maxImageBytes } : { image, maxImageBytes };
+  }
+
   #open(row: SessionRow): Uint8Array {
     const { run, nonce, image } = row;
     if (run === null || nonce === null || image === null) throw notFound();
@@ -288,8 +293,7 @@ export class Sessions {
     const token = randomBytes(TOKEN_BYTES).toString('base64url');
     return {
       token,
-      image,
-      maxImageBytes: this.#limits.maxImageBytes,
+      start: this.#start(image),
       keep: async (left, invocationId) => {
         const id = randomUUID();
         const key = this.#vault.newKey();
@@ -331,13 +335,13 @@ export class Sessions {
     }
   }
 
-  async #checkCount({ apiKeyId }: SessionOwner, maxSessions: number): Promise<void> {
+  async #checkCount({ apiKeyId, policy }: SessionOwner, maxSessions: number): Promise<void> {
     const { rows } = await this.#query<{ count: number }>(COUNT, [apiKeyId]);
     const count = rows[0]?.count ?? 0;
     if (count < maxSessions) return;
-    throw new PosternError('FORBIDDEN', `this API key has ${count} sessions, and may have ${maxSessions}`, {
-      details: { rule: 'sessions', given: count + 1, allowed: maxSessions },
-    });
+    const text = `the policy '${policy}' refuses the run: sessions is ${count + 1}, allowed is ${maxSessions}`;
+    const details = { policy, rule: 'sessions', given: count + 1, allowed: maxSessions };
+    throw new PosternError('POLICY_REFUSED', text, { details });
   }
 
   // biome-ignore lint/suspicious/noExplicitAny: rows of a statement are what it selects
