@@ -1,3 +1,3 @@
-export { MAX_RECORDING_BYTES, type RecordedInput, type Recording, type RecordMode } from './recording.ts';
+export { MAX_RECORDING_BYTES, type RecordedInput, type Recording } from './recording.ts';
 export { RecordingStore, type RecordingStoreOptions } from './recording-store.ts';
 export { type Replay, Replayer, type ReplayRequest, type ShownRecording } from './replayer.ts';
