@@ -9,6 +9,7 @@ import type { Pool } from 'pg';
 import { timedQuery } from '../../database/index.ts';
 import type { ReceiptReference } from '../invocation.ts';
 import { signCheckpoint } from './checkpoint.ts';
+import { type Entry, EntryQueue, type Room } from './entry-queue.ts';
 import { type InvocationFacts, InvocationFields, NO_RECEIPT, type ReceiptType, receiptText } from './receipt.ts';
 import type { Signer } from './signing-keys.ts';
 import { sha256 } from './text.ts';
@@ -21,14 +22,10 @@ export interface ReceiptLedgerOptions {
   readonly signer: Signer;
   readonly sealEveryMs?: number;
   /** Receipts that wait while the database can't be reached; beyond, the oldest are dropped, and the next checkpoint says so. */
-  readonly maxWaiting?: number;
+  readonly maxWaiting?: Room;
   /** A write without an answer for so long has failed: on a half-open connection none comes. Default 30 s. */
   readonly writeTimeoutMs?: number;
   readonly onError: (error: Error, dropped: number) => void;
-}
-
-interface Entry extends ReceiptReference {
-  readonly prev: string;
 }
 
 interface Segment {
@@ -39,11 +36,11 @@ interface Segment {
   readonly receipts: Buffer;
 }
 
-export const MAX_SEGMENT = 1_000;
+/** As a rule a thousand are one megabyte. */
+const SEGMENT: Room = { receipts: 1_000, chars: 2 * 1024 * 1024 };
 const SEAL_EVERY_MS = 1_000;
 const RETRY_MS = 1_000;
-/** 25 MB, of a kilobyte each. */
-const MAX_WAITING = 20_000;
+const WAITING: Room = { receipts: 20_000, chars: 32 * 1024 * 1024 };
 const WRITE_TIMEOUT_MS = 30_000;
 
 /** Half of the default's time, and a tenth more bytes. */
@@ -56,7 +53,7 @@ export class ReceiptLedger {
   readonly #fields: InvocationFields;
   #seq = 0;
   #head = NO_RECEIPT;
-  #waiting: Entry[] = [];
+  readonly #waiting = new EntryQueue();
   /** Right before what waits. */
   #dropped = 0;
   /** Tried once: it may be in the database, with only the answer lost. So it is tried again as it is. */
@@ -105,9 +102,11 @@ export class ReceiptLedger {
     const entry: Entry = { chain, seq, prev, text, hash: sha256(text) };
     this.#seq++;
     this.#head = entry.hash;
+    const wasFull = this.#waiting.fills(SEGMENT);
     this.#waiting.push(entry);
-    if (this.#waiting.length % MAX_SEGMENT === 0) this.#flushSoon(0);
-    else this.#flushSoon(this.#options.sealEveryMs ?? SEAL_EVERY_MS);
+    // Of what is full already, and of a write that is under way or failed, somebody takes care.
+    const isDue = !wasFull && this.#waiting.fills(SEGMENT) && this.#sealed === undefined;
+    this.#flushSoon(isDue ? 0 : (this.#options.sealEveryMs ?? SEAL_EVERY_MS));
     return entry;
   }
 
@@ -136,7 +135,7 @@ export class ReceiptLedger {
 
   /** What waits, as far as it fits one segment. Its checkpoint says what was dropped right before it. */
   async #seal(): Promise<Segment | undefined> {
-    const entries = this.#waiting.splice(0, MAX_SEGMENT);
+    const entries = this.#waiting.take(SEGMENT);
     const [first, last] = [entries[0], entries.at(-1)];
     if (first === undefined || last === undefined) return undefined;
     const { chain, signer } = this.#options;
@@ -156,12 +155,10 @@ export class ReceiptLedger {
   }
 
   #keep(error: Error): void {
-    const { maxWaiting = MAX_WAITING, onError } = this.#options;
-    const dropped = Math.max(0, this.#waiting.length - maxWaiting);
-    this.#waiting.splice(0, dropped);
+    const dropped = this.#waiting.shrink(this.#options.maxWaiting ?? WAITING);
     this.#dropped += dropped;
-    onError(error, dropped);
-    this.#flushSoon(RETRY_MS);
+    this.#options.onError(error, dropped);
+    if (!this.#stopped) this.#flushSoon(RETRY_MS);
   }
 }
 

@@ -29,8 +29,8 @@ interface Segment {
   readonly receipts: Buffer;
 }
 
-/** About 5 MB. */
-const PAGE_RECEIPTS = 5_000;
+/** Compressed, to one at least: four thousand receipts as a rule, five times as many bytes of text. */
+const PAGE_BYTES = 1024 * 1024;
 /** Where traffic is low, a segment is one receipt. */
 const PAGE_SEGMENTS = 1_000;
 const MAX_CHAINS = 1_000;
@@ -125,7 +125,7 @@ const LIST_CHAINS = `
 /** The first segment whole, and then as many as fit. */
 const READ_PAGE = `
   with page as (
-    select first, last, sum(last - first + 1) over (order by first) as receipts_so_far
+    select first, sum(octet_length(receipts)) over (order by first) - octet_length(receipts) as bytes_before
     from postern.receipt_segments
     where chain = $1 and last >= $2 and first >= coalesce(
       (select max(first) from postern.receipt_segments where chain = $1 and first <= $2), 0)
@@ -134,5 +134,5 @@ const READ_PAGE = `
     exists (select from postern.receipt_segments later where later.chain = $1 and later.first > s.last) as more
   from postern.receipt_segments s
   where s.chain = $1 and s.first in (
-    select first from page where receipts_so_far - (last - first + 1) < ${PAGE_RECEIPTS})
+    select first from page where bytes_before < ${PAGE_BYTES})
   order by s.first`;

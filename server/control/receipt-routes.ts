@@ -59,7 +59,7 @@ export function receiptRoutes(app: FastifyInstance, { receipts }: Pick<ReceiptRo
     schema: {
       tags,
       summary: 'The receipts of a chain and their checkpoints, a line each',
-      description: 'A page of about 5,000; `Link: <…>; rel="next"` leads to the next one.',
+      description: 'Some thousand a page; `Link: <…>; rel="next"` leads to the next one.',
       produces: ['application/x-ndjson'],
       querystring: jsonSchema(receiptsQuery),
     },

@@ -110,7 +110,7 @@ describe('a node’s receipts', () => {
 
   test('that wait too long for the database are given up, oldest first, and the next checkpoint says how many', async () => {
     const how: Parameters<typeof breaking>[0] = { fails: 'before' };
-    const { ledger, errors } = ledgerOn(breaking(how), { maxWaiting: 10 });
+    const { ledger, errors } = ledgerOn(breaking(how), { maxWaiting: { receipts: 10, chars: 1e6 } });
     run(ledger, 3);
     await ledger.flush();
     run(ledger, 25);
@@ -123,6 +123,27 @@ describe('a node’s receipts', () => {
       chains: [{ first: 0, last: 33, receipts: 15, dropped: 19 }],
     });
     expect(errors).toEqual([0, 15, 4]);
+  });
+
+  test('with many host calls fill segments sooner, and wait in less number', async () => {
+    const calls = Array.from({ length: 100 }, () => ({ op: 'db.query', args: 'a'.repeat(64) })) as never;
+    const how: Parameters<typeof breaking>[0] = { fails: 'not' };
+    const { ledger, errors } = ledgerOn(breaking(how), { maxWaiting: { receipts: 1_000, chars: 100_000 } });
+    const runMany = (count: number) => {
+      for (let n = 0; n < count; n++) ledger.invocation(facts({ hostCalls: { calls, more: null } }));
+    };
+    runMany(400);
+    await ledger.flush();
+    how.fails = 'before';
+    run(ledger);
+    await ledger.flush();
+    runMany(20);
+    await ledger.flush();
+    how.fails = 'not';
+    await ledger.stop();
+    const { chains } = await verifyReceipts(await exported(ledger.chain), keys);
+    expect(chains).toMatchObject([{ receipts: 423 - errors.at(-1)!, signatures: 4, dropped: errors.at(-1) }]);
+    expect(errors.at(-1)).toBeGreaterThan(5);
   });
 
   test('that Postgres will never take do not hold up the next, and are a gap that is signed', async () => {
@@ -166,16 +187,19 @@ describe('what is read', () => {
   test('comes in pages of whole segments, from the one on that has the receipt asked for', async () => {
     const { ledger } = ledgerOn(db.pool);
     for (let n = 0; n < 7; n++) {
-      run(ledger, 999);
+      // No compression makes a page of them.
+      const calls = [{ op: 'db.query', args: randomBytes(288_000).toString('hex') }];
+      ledger.invocation(facts({ hostCalls: { calls, more: null } as never }));
+      ledger.invocation(facts());
       await ledger.flush();
     }
     const one = await readerOf().page(ledger.chain, 0);
     const two = await readerOf().page(ledger.chain, one.next!);
-    expect([one.next, two.next]).toEqual([5_995, null]);
+    expect([one.next, two.next]).toEqual([9, null]);
     const lines = `${one.lines}${two.lines}`.trimEnd().split('\n');
-    expect(await verifyReceipts(lines, keys)).toMatchObject({ chains: [{ receipts: 6_994 }] });
-    const middle = await readerOf().page(ledger.chain, 6_500);
-    expect(JSON.parse(middle.lines.split('\n', 1)[0]!)).toMatchObject({ seq: 5_995 });
+    expect(await verifyReceipts(lines, keys)).toMatchObject({ chains: [{ receipts: 15, signatures: 7 }] });
+    const middle = await readerOf().page(ledger.chain, 14);
+    expect(JSON.parse(middle.lines.split('\n', 1)[0]!)).toMatchObject({ seq: 13 });
     expect(await readerOf().page(ledger.chain, 7_000)).toEqual({ lines: '', next: null });
     expect(await readerOf().page(randomUUID(), 0)).toEqual({ lines: '', next: null });
   });
