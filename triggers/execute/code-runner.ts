@@ -64,27 +64,25 @@ export class CodeRunner {
    */
   async run(request: ExecuteRequest, owner: CodeOwner, context: RunContext): Promise<Answered> {
     checkPolicy(owner.policy, request, Buffer.byteLength(request.inputJson));
+    const { cache, evaluators, environment } = this.#options;
+    const id = evaluators.idOf(request);
     const limits = limitsOf(request, owner.policy);
-    if (!request.cache) return this.#run(request, owner, context, limits, undefined);
-    const { cache, evaluators } = this.#options;
-    const key = keyOf([owner.keyId, evaluators.idOf(request), request.inputJson, ...Object.values(limits)]);
+    const env = await environment.resolve(request.env);
+    const run: Run = { request, owner, context, id, limits, env };
+    if (!request.cache) return this.#run(run, undefined);
+    const key = keyOf([owner.keyId, id, request.inputJson, JSON.stringify(env.values), ...Object.values(limits)]);
     const kept = async (): Promise<Answered | undefined> => {
       const json = await cache.find(key);
       return json === undefined ? undefined : { json, standing: 'hit' };
     };
-    return (await kept()) ?? cache.single(key, () => this.#run(request, owner, context, limits, key), kept);
+    return (await kept()) ?? cache.single(key, () => this.#run(run, key), kept);
   }
 
-  async #run(
-    request: ExecuteRequest,
-    owner: CodeOwner,
-    context: RunContext,
-    limits: Limits,
-    cacheKey: string | undefined,
-  ): Promise<Answered> {
+  async #run(run: Run, cacheKey: string | undefined): Promise<Answered> {
     const { evaluators, invoker, cache, outputs } = this.#options;
-    const code = await evaluators.prepare(request);
-    const inline = await this.#versionOf(request, code, owner, limits);
+    const { request, owner, context, id } = run;
+    const code = await evaluators.prepare(request, id, owner.keyId, context.signal);
+    const inline = versionOf(run, code);
     const result = await invoker.invoke({
       functionName: inline.name,
       inline,
@@ -117,42 +115,48 @@ export class CodeRunner {
     const kept = cache.keep(cacheKey, withResult({ ...answer, cached: true, cache: 'hit' }, given));
     return told(kept ? 'stored' : notKept('its answer is too large'));
   }
+}
 
-  async #versionOf(
-    request: ExecuteRequest,
-    code: PreparedCode,
-    { keyId, identity, policy }: CodeOwner,
-    limits: Limits,
-  ): Promise<InlineVersion> {
-    const { values, redact } = await this.#options.environment.resolve(request.env);
-    // Its share of an executor, and its place among runs at once, are the key's.
-    const name = `execute:${keyId}`;
-    return {
-      functionId: 0,
-      name,
-      version: 0,
-      versionId: code.versionId,
-      config: {
-        ...DEFAULTS,
-        name,
-        language: request.language,
-        ...limits,
-        env: request.env,
-        http: { ...DEFAULTS.http, allow: request.http.allow },
-        concurrency: policy.rules.concurrency,
-      },
-      envJson: JSON.stringify(values),
-      redact,
-      mayUseDatabase: policy.rules.roles.some((role) => role === identity.role),
-      isRepeatable: request.cache,
-    };
-  }
+/** What is known of a run before its code is prepared. */
+interface Run {
+  readonly request: ExecuteRequest;
+  readonly owner: CodeOwner;
+  readonly context: RunContext;
+  /** Of the code. */
+  readonly id: string;
+  readonly limits: Limits;
+  readonly env: Awaited<ReturnType<Environment['resolve']>>;
 }
 
 interface Limits {
   readonly timeoutMs: number;
   readonly memoryBytes: number;
   readonly cpu: number;
+}
+
+function versionOf({ request, owner, limits, env }: Run, { versionId }: PreparedCode): InlineVersion {
+  const { keyId, identity, policy } = owner;
+  // Its share of an executor, and its place among runs at once, are the key's.
+  const name = `execute:${keyId}`;
+  return {
+    functionId: 0,
+    name,
+    version: 0,
+    versionId,
+    config: {
+      ...DEFAULTS,
+      name,
+      language: request.language,
+      ...limits,
+      env: request.env,
+      http: { ...DEFAULTS.http, allow: request.http.allow },
+      concurrency: policy.rules.concurrency,
+    },
+    envJson: JSON.stringify(env.values),
+    redact: env.redact,
+    mayUseDatabase: policy.rules.roles.some((role) => role === identity.role),
+    isRepeatable: request.cache,
+  };
 }
 
 function limitsOf({ timeoutMs, memoryBytes, cpu }: ExecuteRequest, { rules }: Policy): Limits {
