@@ -223,6 +223,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
     buildModule: (request) => modules.build(request),
   };
   const evaluators = new Evaluators({ builder, bundler: parts.bundler });
+  shutdown.add('reader of code', () => evaluators.stop());
   const refused = (message: string): void => log.warn(message);
   const catalog = new PostgresCatalog({
     store,

@@ -12,7 +12,8 @@ import { type Transformed, transform } from '../../runtime/javascript/bundle/ind
 import type { Bundler } from '../functions/deployer.ts';
 import { SourceLocator } from '../functions/source-locator.ts';
 import type { ProgramBuilder } from '../sandboxes.ts';
-import { toScript } from './script.ts';
+import { ScriptReader } from './script-reader.ts';
+import { Turns } from './turns.ts';
 
 export const EVALUATED_LANGUAGES = ['javascript', 'typescript', 'python', 'assemblyscript'] as const;
 export type EvaluatedLanguage = (typeof EVALUATED_LANGUAGES)[number];
@@ -61,6 +62,8 @@ export class Evaluators {
     maxSize: MAX_PREPARED_BYTES,
   });
   readonly #preparing = new Map<string, Promise<PreparedCode>>();
+  readonly #turns = new Turns();
+  readonly #reader = new ScriptReader();
   /** By language. */
   readonly #evaluators = new Map<string, Promise<Image>>();
   /** By version id: those of the evaluators, and of compiled code that is being used. */
@@ -75,16 +78,37 @@ export class Evaluators {
     return this.#images.get(versionId) ?? this.#compiled(versionId);
   }
 
-  /** The same code is made ready once. Rejects with INVALID_FUNCTION, line and column in `details` where they are known. */
-  prepare(given: Code): Promise<PreparedCode> {
-    const id = this.idOf(given);
+  /**
+   * The same code is made ready once. What takes more than a moment (TypeScript, modules, a compiler) is made one at a time
+   * for each `owner`. Rejects with INVALID_FUNCTION, line and column in `details` where they are known, and CANCELED where
+   * `signal` is aborted before its turn.
+   */
+  prepare(given: Code, id: string, owner: string, signal?: AbortSignal): Promise<PreparedCode> {
     const known = this.#prepared.get(id);
     if (known !== undefined) return Promise.resolve(known.code);
-    const underWay = this.#preparing.get(id);
-    if (underWay !== undefined) return underWay;
-    const preparing = this.#prepare(id, given).finally(() => this.#preparing.delete(id));
-    this.#preparing.set(id, preparing);
+    // Not another owner's: who waits for it waits for what that one sent before.
+    const name = `${owner} ${id}`;
+    const underWay = this.#preparing.get(name);
+    if (underWay !== undefined) {
+      return underWay.catch((error: unknown) => {
+        // Who came first has gone away, which ends nothing for those who came after.
+        if (error instanceof PosternError && error.code === 'CANCELED') return this.prepare(given, id, owner, signal);
+        throw error;
+      });
+    }
+    const preparing = this.#turns
+      .take(owner, () => {
+        if (signal?.aborted === true) throw new PosternError('CANCELED', 'the caller went away');
+        return this.#prepare(id, given);
+      })
+      .finally(() => this.#preparing.delete(name));
+    this.#preparing.set(name, preparing);
     return preparing;
+  }
+
+  /** Safe twice. */
+  stop(): Promise<void> {
+    return this.#reader.stop();
   }
 
   /** Of `PreparedCode`. */
@@ -99,8 +123,26 @@ export class Evaluators {
     const { language } = given;
     if (language === 'assemblyscript') return this.#keep(await this.#compile(id, given), id);
     const { versionId } = await this.#evaluator(language === 'python' ? 'python' : 'javascript');
-    const code = language === 'python' ? python(id, versionId, given) : await script(id, versionId, given);
-    return this.#keep({ code }, id, JSON.stringify(given).length);
+    const code = language === 'python' ? python(id, versionId, given) : await this.#script(id, versionId, given);
+    const texts = [given.code, ...Object.values(given.dependencies)];
+    return this.#keep({ code }, id, 1 + texts.reduce((sum, text) => sum + text.length, 0));
+  }
+
+  async #script(id: string, versionId: string, { language, code, dependencies }: Code): Promise<PreparedCode> {
+    const plain: Transformed | undefined = language === 'typescript' ? await transform(code, FILE) : undefined;
+    const { text, ...how } = await this.#reader.read(plain?.code ?? code);
+    const modules: Record<string, string> = {};
+    for (const [name, source] of Object.entries(dependencies)) {
+      modules[name] = (await transform(source, `${name}.ts`, { commonJs: true })).code;
+    }
+    const head = JSON.stringify({ ...how, text, modules }).slice(0, -1);
+    const locator = plain === undefined ? undefined : new SourceLocator(plain.sourceMap, {});
+    return {
+      id,
+      versionId,
+      event: (inputJson) => `${head},"input":${inputJson}}`,
+      locate: (line, column) => (locator === undefined ? { line, column } : locator.locate(line, column)),
+    };
   }
 
   #keep(made: { code: PreparedCode; image?: Image }, id: string, size = made.image?.bytes.length ?? 1): PreparedCode {
@@ -166,23 +208,6 @@ export class Evaluators {
     });
     return builder.build({ bundle: bundle.code, handlerName: HANDLER, ...BUILD_LIMITS });
   }
-}
-
-async function script(id: string, versionId: string, { language, code, dependencies }: Code): Promise<PreparedCode> {
-  const plain: Transformed | undefined = language === 'typescript' ? await transform(code, FILE) : undefined;
-  const { text, ...how } = toScript(plain?.code ?? code);
-  const modules: Record<string, string> = {};
-  for (const [name, source] of Object.entries(dependencies)) {
-    modules[name] = (await transform(source, `${name}.ts`, { commonJs: true })).code;
-  }
-  const head = JSON.stringify({ ...how, text, modules }).slice(0, -1);
-  const locator = plain === undefined ? undefined : new SourceLocator(plain.sourceMap, {});
-  return {
-    id,
-    versionId,
-    event: (inputJson) => `${head},"input":${inputJson}}`,
-    locate: (line, column) => (locator === undefined ? { line, column } : locator.locate(line, column)),
-  };
 }
 
 function python(id: string, versionId: string, { code, dependencies }: Code): PreparedCode {

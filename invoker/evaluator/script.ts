@@ -7,7 +7,6 @@
  */
 
 import { type Node, type Options, type Program, parse } from 'acorn';
-import { PosternError } from '../../runtime/index.ts';
 
 export interface Script {
   readonly text: string;
@@ -35,7 +34,24 @@ const IMPORT = '__postern_import';
 const DYNAMIC = '__postern_import_async';
 const EXPORTS = '__postern_exports';
 
-/** Throws INVALID_FUNCTION, with line and column, for what is no JavaScript. */
+export interface ScriptErrorDetails {
+  readonly line: number;
+  readonly column: number;
+  readonly text: string;
+}
+
+/** Code that is none. No PosternError, for which the thread that reads code would load the whole runtime. */
+export class ScriptError extends Error {
+  override readonly name = 'ScriptError';
+  readonly details: ScriptErrorDetails | undefined;
+
+  constructor(message: string, details: ScriptErrorDetails | undefined) {
+    super(message);
+    this.details = details;
+  }
+}
+
+/** Throws ScriptError, with line and column, for what is no JavaScript. */
 export function toScript(code: string): Script {
   try {
     return new Rewriter(code, parseProgram(code)).script();
@@ -59,7 +75,7 @@ function parseProgram(code: string): Program {
   }
 }
 
-function syntaxError(error: SyntaxError & { loc?: { line: number; column: number } }, code: string): PosternError {
+function syntaxError(error: SyntaxError & { loc?: { line: number; column: number } }, code: string): ScriptError {
   const { loc } = error;
   const message = `SyntaxError: ${error.message.replace(/ \(\d+:\d+\)$/, '')}`;
   if (loc === undefined) return refused(message);
@@ -67,8 +83,8 @@ function syntaxError(error: SyntaxError & { loc?: { line: number; column: number
   return refused(message, { line: loc.line, column: loc.column + 1, text });
 }
 
-function refused(message: string, details?: Record<string, unknown>): PosternError {
-  return new PosternError('INVALID_FUNCTION', message, details === undefined ? {} : { details });
+function refused(message: string, details?: ScriptErrorDetails): ScriptError {
+  return new ScriptError(message, details);
 }
 
 class Rewriter {

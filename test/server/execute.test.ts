@@ -252,7 +252,14 @@ describe('a policy', () => {
   });
 
   test('gives what its rules allow', async () => {
-    const rules = { languages: ['javascript'], roles: ['anon'], env: ['NAME'], timeout: '1s', memory: '32MB' };
+    const rules = {
+      languages: ['javascript'],
+      roles: ['anon'],
+      env: ['NAME'],
+      timeout: '1s',
+      cpu: 1e12,
+      memory: '32MB',
+    };
     const allowed = await keyWith('more', rules);
     expect((await execute({ code: "(await db.query('select 1 as one'))[0].one" }, allowed)).body.result).toBe(1);
     expect((await execute({ language: 'python', code: '1' }, allowed)).body.details).toMatchObject({
@@ -318,6 +325,27 @@ describe('who may run code', () => {
   });
 });
 
+describe('code that is made to hold up others', () => {
+  test('as TypeScript holds up no deploy', async () => {
+    const [hostile, gone] = [await makeKey({ policy: 'default' }), new AbortController()];
+    await execute({ language: 'ts', code: '0' });
+    const running = Array.from({ length: 3 }, (_, i) =>
+      node
+        .call('/execute', {
+          method: 'POST',
+          headers: { 'content-type': 'application/json', authorization: `Bearer ${hostile}` },
+          body: JSON.stringify({ language: 'ts', code: `${i};${'a<'.repeat(20_000)}` }),
+          signal: gone.signal,
+        })
+        .catch(() => undefined),
+    );
+    const first = await Promise.race([...running, node.deploy('beside', 'export const handler = () => 1')]);
+    expect(first).toMatchObject({ status: 201 });
+    gone.abort();
+    await Promise.all(running);
+  }, 20_000);
+});
+
 describe('a request that is none', () => {
   test.each([
     ['no JSON', '{', 400, 'INVALID_BODY', /JSON/],
@@ -345,6 +373,20 @@ describe('a request that is none', () => {
       400,
       'INVALID_REQUEST',
       /dependencies/,
+    ],
+    [
+      'a module that nobody would read',
+      '{ "code": "1", "dependencies": { "__proto__": "1" } }',
+      400,
+      'INVALID_REQUEST',
+      /no module can be called __proto__/,
+    ],
+    [
+      'a thousand modules',
+      { code: '1', dependencies: Object.fromEntries(Array.from({ length: 1_000 }, (_, i) => [`m${i}`, '1'])) },
+      400,
+      'INVALID_REQUEST',
+      /dependencies: at most 100 modules/,
     ],
   ])('is refused with what is wrong: %s', async (_what, body, status, code, message) => {
     const ran = await execute(body);
@@ -474,6 +516,16 @@ describe('the cache of results', () => {
       (await cached({ ...run, input: 1 })).body.cache,
     ];
     expect(caches).toEqual(['stored', 'stored', 'stored', 'stored', 'hit']);
+  });
+
+  test('tells runs apart by the variables that they may read', async () => {
+    const reader = await keyWith('reader', { env: ['GREETING'] });
+    const run = { code: "env('GREETING') ?? null" };
+    expect((await cached({ ...run, env: ['GREETING'] }, reader)).body).toMatchObject({
+      cache: 'stored',
+      result: 'hello',
+    });
+    expect((await cached(run, reader)).body).toMatchObject({ cache: 'stored', result: null });
   });
 
   test('lets one of many run that come for the same at once', async () => {

@@ -70,28 +70,26 @@ export class CodeRunner {
    */
   async run(request: ExecuteRequest, owner: CodeOwner, context: RunContext): Promise<Answered> {
     checkPolicy(owner.policy, request, Buffer.byteLength(request.inputJson));
+    const { cache, evaluators, environment } = this.#options;
+    const id = evaluators.idOf(request);
     const limits = limitsOf(request, owner.policy);
-    if (!request.cache) return this.#run(request, owner, context, limits, undefined);
-    const { cache, evaluators } = this.#options;
-    const key = keyOf([owner.keyId, evaluators.idOf(request), request.inputJson, ...Object.values(limits)]);
+    const env = await environment.resolve(request.env);
+    const run: Run = { request, owner, context, id, limits, env };
+    if (!request.cache) return this.#run(run, undefined);
+    const key = keyOf([owner.keyId, id, request.inputJson, JSON.stringify(env.values), ...Object.values(limits)]);
     const kept = async (): Promise<Answered | undefined> => {
       const json = await cache.find(key);
       return json === undefined ? undefined : { json, standing: 'hit' };
     };
-    return (await kept()) ?? cache.single(key, () => this.#run(request, owner, context, limits, key), kept);
+    return (await kept()) ?? cache.single(key, () => this.#run(run, key), kept);
   }
 
-  async #run(
-    request: ExecuteRequest,
-    owner: CodeOwner,
-    context: RunContext,
-    limits: Limits,
-    cacheKey: string | undefined,
-  ): Promise<Answered> {
+  async #run(run: Run, cacheKey: string | undefined): Promise<Answered> {
     const { evaluators, invoker, cache, outputs } = this.#options;
-    const code = await evaluators.prepare(request);
-    const inline = await this.#versionOf(request, code, owner, limits);
-    const held = await this.#begin(request, owner, context, code, limits);
+    const { request, owner, context, id } = run;
+    const code = await evaluators.prepare(request, id, owner.keyId, context.signal);
+    const inline = versionOf(run, code);
+    const held = await this.#begin(run, code);
     const result = await invoker.invoke({
       functionName: inline.name,
       inline,
@@ -107,8 +105,8 @@ export class CodeRunner {
     });
     const keep: KeepOutput = (contentType, content) =>
       outputs.keep({ keyId: owner.keyId, room: owner.policy.rules.outputs, contentType, content });
-    const run = held === undefined ? undefined : await leave(held, result);
-    const session = held === undefined || run === undefined ? {} : { session: { token: held.token, run } };
+    const number = held === undefined ? undefined : await leave(held, result);
+    const session = held === undefined || number === undefined ? {} : { session: { token: held.token, run: number } };
     const answer = { ...(await answerOf(code, result, keep)), ...session };
     if (result.error !== undefined) {
       const standing = cacheKey === undefined ? 'off' : notKept('it did not end well');
@@ -131,61 +129,65 @@ export class CodeRunner {
   }
 
   /** The session of the run, held. */
-  async #begin(
-    { session, language }: ExecuteRequest,
-    { keyId, policy }: CodeOwner,
-    { signal }: RunContext,
-    code: PreparedCode,
-    { timeoutMs }: Limits,
-  ): Promise<HeldSession | undefined> {
-    if (session === undefined) return undefined;
-    const owner = { apiKeyId: keyId, policy: policy.name };
-    return this.#options.sessions.begin(session, owner, {
-      // TypeScript is JavaScript by then.
-      language: language === 'python' ? language : 'javascript',
-      engineId: code.versionId,
-      timeoutMs,
-      maxSessions: policy.rules.sessions,
-      ...(signal === undefined ? {} : { signal }),
-    });
-  }
-
-  async #versionOf(
-    request: ExecuteRequest,
-    code: PreparedCode,
-    { keyId, identity, policy }: CodeOwner,
-    limits: Limits,
-  ): Promise<InlineVersion> {
-    const { values, redact } = await this.#options.environment.resolve(request.env);
-    // Its share of an executor, and its place among runs at once, are the key's.
-    const name = `execute:${keyId}`;
-    return {
-      functionId: 0,
-      name,
-      version: 0,
-      versionId: code.versionId,
-      codeId: code.id,
-      config: {
-        ...DEFAULTS,
-        name,
-        language: request.language,
-        ...limits,
-        env: request.env,
-        http: { ...DEFAULTS.http, allow: request.http.allow },
-        concurrency: policy.rules.concurrency,
+  async #begin({ request, owner, context, limits }: Run, code: PreparedCode): Promise<HeldSession | undefined> {
+    if (request.session === undefined) return undefined;
+    const { keyId, policy } = owner;
+    return this.#options.sessions.begin(
+      request.session,
+      { apiKeyId: keyId, policy: policy.name },
+      {
+        // TypeScript is JavaScript by then.
+        language: request.language === 'python' ? 'python' : 'javascript',
+        engineId: code.versionId,
+        timeoutMs: limits.timeoutMs,
+        maxSessions: policy.rules.sessions,
+        ...(context.signal === undefined ? {} : { signal: context.signal }),
       },
-      envJson: JSON.stringify(values),
-      redact,
-      mayUseDatabase: policy.rules.roles.some((role) => role === identity.role),
-      isRepeatable: request.cache,
-    };
+    );
   }
+}
+
+/** What is known of a run before its code is prepared. */
+interface Run {
+  readonly request: ExecuteRequest;
+  readonly owner: CodeOwner;
+  readonly context: RunContext;
+  /** Of the code. */
+  readonly id: string;
+  readonly limits: Limits;
+  readonly env: Awaited<ReturnType<Environment['resolve']>>;
 }
 
 interface Limits {
   readonly timeoutMs: number;
   readonly memoryBytes: number;
   readonly cpu: number;
+}
+
+function versionOf({ request, owner, limits, env, id }: Run, { versionId }: PreparedCode): InlineVersion {
+  const { keyId, identity, policy } = owner;
+  // Its share of an executor, and its place among runs at once, are the key's.
+  const name = `execute:${keyId}`;
+  return {
+    functionId: 0,
+    name,
+    version: 0,
+    versionId,
+    codeId: id,
+    config: {
+      ...DEFAULTS,
+      name,
+      language: request.language,
+      ...limits,
+      env: request.env,
+      http: { ...DEFAULTS.http, allow: request.http.allow },
+      concurrency: policy.rules.concurrency,
+    },
+    envJson: JSON.stringify(env.values),
+    redact: env.redact,
+    mayUseDatabase: policy.rules.roles.some((role) => role === identity.role),
+    isRepeatable: request.cache,
+  };
 }
 
 function limitsOf({ timeoutMs, memoryBytes, cpu }: ExecuteRequest, { rules }: Policy): Limits {

@@ -7,6 +7,8 @@ import { type SessionRequest, sessionSchema } from './sessions/index.ts';
 
 const MB = 2 ** 20;
 const LANGUAGE_TEXT = `one of ${EVALUATED_LANGUAGES.join(', ')}`;
+/** Each is made ready on its own. */
+const MAX_MODULES = 100;
 const MODULE_NAME = /^(?:@[a-z0-9._-]+\/)?[A-Za-z0-9._-]{1,100}$/;
 
 const schema = z.strictObject({
@@ -31,6 +33,7 @@ const schema = z.strictObject({
       z.string().regex(MODULE_NAME),
       z.union([z.string(), z.strictObject({ source: z.string() }).transform(({ source }) => source)]),
     )
+    .refine((modules) => Object.keys(modules).length <= MAX_MODULES, { error: `at most ${MAX_MODULES} modules` })
     .default({}),
 });
 
@@ -50,6 +53,10 @@ export interface ExecuteRequest {
 
 /** Throws INVALID_REQUEST that names the field and what it may be. */
 export function readExecuteRequest(body: unknown): ExecuteRequest {
+  // zod passes over it.
+  const { dependencies } = (body ?? {}) as { dependencies?: unknown };
+  if (typeof dependencies === 'object' && dependencies !== null && Object.hasOwn(dependencies, '__proto__'))
+    throw new PosternError('INVALID_REQUEST', 'dependencies: no module can be called __proto__');
   const parsed = schema.safeParse(body);
   if (!parsed.success) {
     const problems = parsed.error.issues.map((issue) => {

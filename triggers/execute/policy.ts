@@ -59,8 +59,18 @@ function isHost(entry: string): boolean {
   }
 }
 
+type StoredPolicy = { readonly name: string; readonly rules: unknown };
+/** By what keys of this node's memory hold, which is another object when it changed. */
+const known = new WeakMap<StoredPolicy, Policy>();
+
 /** Of what is stored. A rule that this release does not know would not be kept, so such a policy allows nothing. */
-export function readPolicy({ name, rules }: { readonly name: string; readonly rules: unknown }): Policy {
+export function readPolicy(stored: StoredPolicy): Policy {
+  const policy = known.get(stored) ?? parsePolicy(stored);
+  known.set(stored, policy);
+  return policy;
+}
+
+function parsePolicy({ name, rules }: StoredPolicy): Policy {
   const parsed = rulesSchema.safeParse(rules);
   if (parsed.success) return { name, rules: parsed.data };
   throw new PosternError('OVERLOADED', `the policy '${name}' has rules that this node does not know`);

@@ -7,7 +7,7 @@ import type { BuildOptions, BuildResult, OutputFile } from 'esbuild';
 import { PosternError } from '../../errors.ts';
 import { buildFailed, formatWarnings } from './build-errors.ts';
 import { adapterSource, isIdentifier, scriptFooter } from './entry-adapter.ts';
-import { esbuildService as service } from './esbuild-service.ts';
+import { esbuildService as service, transformService } from './esbuild-service.ts';
 import { isJavyProgram, javyProgram } from './javy-program.ts';
 import { ADAPTER, displayName, GLOBALS, type MemoryProgram, memoryPlugin } from './memory-plugin.ts';
 import { isAsyncHooks, SHIM_NAMESPACE, stopEsbuild } from './node-shims.ts';
@@ -72,9 +72,9 @@ export async function bundle(input: BundleInput): Promise<Bundle> {
   return finish(await build({ ...program, adapter: adapterSource(ADAPTER, handlerName), footer }));
 }
 
-/** Ends both esbuild processes once the bundles under way are made. Safe twice; a later bundle starts them anew. */
+/** Ends all esbuild processes once the bundles under way are made. Safe twice; a later bundle starts them anew. */
 export async function stopBundler(): Promise<void> {
-  await service.stop();
+  await Promise.all([service.stop(), transformService.stop()]);
   await stopEsbuild();
 }
 

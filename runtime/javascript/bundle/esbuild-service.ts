@@ -199,5 +199,8 @@ function makeExecutable(path: string): void {
   }
 }
 
-/** Of this process: bundles and transforms take turns. */
+/** Of this process, for deploys. */
 export const esbuildService = new EsbuildService();
+
+/** For code that is run and not deployed: no deploy waits for it. */
+export const transformService = new EsbuildService();

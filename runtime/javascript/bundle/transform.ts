@@ -3,8 +3,10 @@
 import type { BuildOptions } from 'esbuild';
 import { PosternError } from '../../errors.ts';
 import { buildFailed } from './build-errors.ts';
-import { BUNDLE_TIMEOUT_MS } from './bundle.ts';
-import { esbuildService } from './esbuild-service.ts';
+import { transformService } from './esbuild-service.ts';
+
+/** 64 KB of ordinary TypeScript take 50 ms; 64 KB of `a<` would take minutes. */
+const TIMEOUT_MS = 2_000;
 
 export interface Transformed {
   readonly code: string;
@@ -37,7 +39,7 @@ export async function transform(
     ...(commonJs ? { format: 'cjs' as const } : {}),
   };
   try {
-    const { outputFiles = [] } = await esbuildService.build(options, BUNDLE_TIMEOUT_MS);
+    const { outputFiles = [] } = await transformService.build(options, TIMEOUT_MS);
     const text = (ending: string): string => outputFiles.find(({ path }) => path.endsWith(ending))?.text ?? '';
     return { code: text('.js'), sourceMap: text('.js.map') };
   } catch (error) {

@@ -1,8 +1,8 @@
 import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { toScript } from '../../../invoker/evaluator/script.ts';
-import { PosternError } from '../../../runtime/index.ts';
+import { ScriptError, toScript } from '../../../invoker/evaluator/script.ts';
+import { ScriptReader } from '../../../invoker/evaluator/script-reader.ts';
 
 /** What the evaluator in the sandbox does, as far as a script can tell. */
 async function evaluate(code: string, scope: Record<string, unknown> = {}) {
@@ -107,18 +107,18 @@ describe('what a script declares at its top', () => {
 });
 
 describe('a script that can not be', () => {
-  const refusal = (code: string): PosternError => {
+  const refusal = (code: string): ScriptError => {
     try {
       toScript(code);
     } catch (error) {
-      return error as PosternError;
+      return error as ScriptError;
     }
     throw new Error('it was taken');
   };
 
   test('is refused with the place and the line', () => {
-    const { code, message, details } = refusal('let a = 1;\nlet b = ;');
-    expect([code, message]).toEqual(['INVALID_FUNCTION', 'SyntaxError: Unexpected token']);
+    const { message, details } = refusal('let a = 1;\nlet b = ;');
+    expect(message).toBe('SyntaxError: Unexpected token');
     expect(details).toEqual({ line: 2, column: 9, text: 'let b = ;' });
   });
 
@@ -128,7 +128,7 @@ describe('a script that can not be', () => {
     ['import.meta', 'import.meta.url'],
     ['an unfinished text', '`${'],
   ])('is refused: %s', (_what, code) => {
-    expect(refusal(code)).toBeInstanceOf(PosternError);
+    expect(refusal(code)).toBeInstanceOf(ScriptError);
   });
 
   test('no text makes it throw anything else', () => {
@@ -163,7 +163,7 @@ describe('a script that can not be', () => {
         try {
           toScript(parts.join(''));
         } catch (error) {
-          expect(error).toBeInstanceOf(PosternError);
+          expect(error).toBeInstanceOf(ScriptError);
         }
       }),
       { interruptAfterTimeLimit: 300, markInterruptAsFailure: false },
@@ -179,5 +179,44 @@ describe('a script that can not be', () => {
   ])('lines stay where they are: %j', (code) => {
     const lineOf = (text: string) => text.split('\n').findIndex((one) => one.includes('HERE'));
     expect(lineOf(toScript(code).text)).toBe(lineOf(code));
+  });
+});
+
+describe('long code', () => {
+  const padding = `/*${'x'.repeat(5_000)}*/`;
+
+  test('is read as short code is, and refused as it is', async () => {
+    const reader = new ScriptReader();
+    try {
+      const code = `${padding}await 0;\nlet a = 1`;
+      expect(await reader.read(code)).toEqual(toScript(code));
+      for (const around of ['', padding])
+        await expect(reader.read(`${around}\nlet a = ;`)).rejects.toMatchObject({
+          code: 'INVALID_FUNCTION',
+          message: expect.stringMatching(/^SyntaxError: /),
+          details: { line: 2 },
+        });
+    } finally {
+      await reader.stop();
+    }
+  });
+
+  test('that takes too long is refused while others go on, and the next is read', async () => {
+    const reader = new ScriptReader({ timeoutMs: 100 });
+    try {
+      const names = Array.from({ length: 50_000 }, (_, i) => `a${i}`).join();
+      let turns = 0;
+      const turning = setInterval(() => turns++, 1);
+      const hostile = reader.read(`let {${names}} = 1`);
+      await expect(hostile).rejects.toMatchObject({
+        code: 'INVALID_FUNCTION',
+        message: 'the code can not be read within 0.1 s: it is too complex',
+      });
+      clearInterval(turning);
+      expect(turns).toBeGreaterThan(3);
+      expect((await reader.read(`${padding}1`)).isAsync).toBe(false);
+    } finally {
+      await reader.stop();
+    }
   });
 });
