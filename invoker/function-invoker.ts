@@ -21,7 +21,8 @@ import type { InvocationRequest, InvocationResult, Invoker, Outcome, Usage } fro
 import type { InvocationRecorder } from './invocation-recorder.ts';
 import { type Answer, type Ending, readEnding, readResponse } from './outcome.ts';
 import { MAX_EVENT_BYTES, REPLAY } from './protocol/messages.ts';
-import { MAX_RECORDING_BYTES, type Recording, type RecordMode } from './recordings/recording.ts';
+import type { RecordMode } from './recordings/record-mode.ts';
+import { MAX_RECORDING_BYTES, type Recording } from './recordings/recording.ts';
 import type { RecordingStore } from './recordings/recording-store.ts';
 import { WorkEstimate } from './work-estimate.ts';
 

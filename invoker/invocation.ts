@@ -1,7 +1,7 @@
 /** What goes into the invoker and what comes out of it. Triggers build the first and act on the second. */
 
 import type { AtomicDelivery, ErrorRecord, Identity } from '../runtime/index.ts';
-import type { RecordMode } from './recordings/recording.ts';
+import type { RecordMode } from './recordings/record-mode.ts';
 
 /** `dead_letter`: an event of another function, whose attempts have all failed. */
 export type TriggerKind = 'http' | 'database' | 'schedule' | 'webhook' | 'dead_letter' | 'manual';

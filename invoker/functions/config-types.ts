@@ -1,6 +1,6 @@
 /** The shape of a checked configuration. Public through `invoker/function-config.ts`; apart so that its parsers can import it. */
 
-import type { RecordMode } from '../recordings/recording.ts';
+import type { RecordMode } from '../recordings/record-mode.ts';
 
 export const DATABASE_OPERATIONS = ['INSERT', 'UPDATE', 'DELETE'] as const;
 export type DatabaseOperation = (typeof DATABASE_OPERATIONS)[number];

@@ -2,9 +2,6 @@ import { promisify } from 'node:util';
 import { zstdCompress, zstdDecompress } from 'node:zlib';
 import type { Outcome } from '../invocation.ts';
 
-/** Whether a function's invocations are recorded: all, or those that fail. */
-export type RecordMode = true | 'failures';
-
 /** Of one recording: event, meta and tape. */
 export const MAX_RECORDING_BYTES = 4 * 1024 * 1024;
 
