@@ -66,6 +66,8 @@ export function createProgram(io: CommandIo): Command {
   const program = new Command('postern')
     .description('Functions in WebAssembly sandboxes, fired by HTTP and by changes in Postgres.')
     .version(packageVersion(), '-V, --version')
+    // `replay` has a --version of its own.
+    .enablePositionalOptions()
     .addHelpText(
       'after',
       '\nBegin with `postern init my-project`, then `postern dev` inside it.\n`postern <command> --help` has examples.',

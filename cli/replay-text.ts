@@ -8,7 +8,7 @@ export function replayLines(report: ReplayReport, output: Output): string[] {
   const { same, difference, steps, host_calls: calls, lost, unanswered, result } = report;
   const name = `${safeLine(report.function)} v${report.replayed_version}`;
   if (lost !== null) return [];
-  const amount = `${steps} steps, ${calls} host calls`;
+  const amount = `${counted(steps, 'step')}, ${counted(calls, 'host call')}`;
   const lines = same
     ? [
         `${output.style('green', 'same')} ${name}: ${amount}${report.end === null ? ', up to where it was stopped' : ''}`,
@@ -26,6 +26,10 @@ export function replayLines(report: ReplayReport, output: Output): string[] {
   if (report.engine_changed)
     lines.push(`  ${output.style('dim', 'it was recorded with another release of the engine')}`);
   return lines;
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
 /** hostCall: which one it is, where it is one. */

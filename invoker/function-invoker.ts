@@ -15,7 +15,6 @@ import { type Admission, overloaded } from './admission.ts';
 import type { FunctionCatalog, FunctionVersion } from './catalog.ts';
 import type { ExecutorPool } from './executor/executor-pool.ts';
 import { type ExecutorProcess, LOAD_MS } from './executor/executor-process.ts';
-import type { RecordMode } from './functions/config-types.ts';
 import { isScript } from './functions/languages.ts';
 import { HostCalls } from './host-calls.ts';
 import type { InvocationRequest, InvocationResult, Invoker, Outcome, SessionEnd, Usage } from './invocation.ts';
@@ -24,6 +23,7 @@ import { type Answer, type Ending, readEnding, readResponse } from './outcome.ts
 import { MAX_EVENT_BYTES, REPLAY } from './protocol/messages.ts';
 import { HostCallDigests, NO_HOST_CALLS } from './receipts/host-call-digests.ts';
 import type { ReceiptLedger } from './receipts/receipt-ledger.ts';
+import type { RecordMode } from './recordings/record-mode.ts';
 import { MAX_RECORDING_BYTES, type Recording } from './recordings/recording.ts';
 import type { RecordingStore } from './recordings/recording-store.ts';
 import { WorkEstimate } from './work-estimate.ts';

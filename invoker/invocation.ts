@@ -2,7 +2,7 @@
 
 import type { AtomicDelivery, ErrorRecord, Identity, LogLine } from '../runtime/index.ts';
 import type { FunctionVersion } from './catalog.ts';
-import type { RecordMode } from './functions/config-types.ts';
+import type { RecordMode } from './recordings/record-mode.ts';
 
 /** `dead_letter`: an event of another function, whose attempts have all failed. */
 export type TriggerKind = 'http' | 'execute' | 'database' | 'schedule' | 'webhook' | 'dead_letter' | 'manual';

@@ -3,6 +3,8 @@
 import type { RetentionRule } from '../database/index.ts';
 
 const DAY_MS = 24 * 60 * 60_000;
+/** A recording has megabytes where a record has a few hundred bytes. */
+const RECORDING_BATCH_ROWS = 200;
 const DEFAULT_OK_MS = 7 * DAY_MS;
 /** Whoever looks for the reason of a failure comes later than who looks at what goes well. */
 const DEFAULT_FAILED_MS = 30 * DAY_MS;
@@ -49,6 +51,6 @@ function rules(status: 'ok' | 'error', keptMs: number | null): RetentionRule[] {
   };
   return [
     { what: `invocation records (${status})`, table: 'function_invocations', ...older },
-    { what: `recordings (${status})`, table: 'recordings', ...older },
+    { what: `recordings (${status})`, table: 'recordings', batchRows: RECORDING_BATCH_ROWS, ...older },
   ];
 }

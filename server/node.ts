@@ -254,7 +254,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
     pool,
     masterKey: keys.masterKey,
     previousMasterKey: keys.previousMasterKey,
-    onError: (err) => log.error({ err }, 'a recording could not be written'),
+    onError: (err, lost) => log.error({ err, lost }, 'recordings could not be written'),
   });
   shutdown.add('recordings', () => recordings.stop());
   // After the executors: what their end cuts off is recorded too.

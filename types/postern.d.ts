@@ -306,6 +306,8 @@ export interface Config {
   readonly auth?: 'required' | 'optional' | 'none';
   readonly retry?: Retry;
   readonly concurrency?: number;
+  /** Which invocations are kept for `postern replay`. */
+  readonly record?: boolean | 'failures';
 }
 
 declare global {

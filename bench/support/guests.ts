@@ -17,6 +17,7 @@ import {
   DEFAULT_POOL_OPTIONS,
   Execution,
   type ExecutionEnd,
+  type ExecutionListener,
   type Image,
   type Interpreter,
   loadCommand,
@@ -90,10 +91,10 @@ export class JavaScriptGuest implements Guest {
     return new JavaScriptGuest(image, new SandboxPool(engine, base, DEFAULT_POOL_OPTIONS));
   }
 
-  start({ event, meta = META, lane = 'bench', onHostCall = () => {} }: Call): StartedGuest {
+  start({ event, meta = META, lane = 'bench', onHostCall = () => {}, ambient }: Call): StartedGuest {
     const { promise: freed, resolve } = Promise.withResolvers<ExecutionEnd>();
     let ended: ExecutionEnd | undefined;
-    const execution = new Execution(scheduler, lane, LIMITS, {
+    const listener: ExecutionListener = {
       takeSandbox: (hooks) => this.#pool.acquire(this.image, hooks),
       onHostCall: (id) => onHostCall(() => execution.settle(id, true, NO_ROWS)),
       onCast: () => {},
@@ -106,7 +107,8 @@ export class JavaScriptGuest implements Guest {
         if (sandbox !== undefined) this.#pool.release(sandbox, this.image, reusable);
         resolve(ended as ExecutionEnd);
       },
-    });
+    };
+    const execution = new Execution(scheduler, lane, LIMITS, listener, ambient);
     execution.start(Buffer.from(event), Buffer.from(meta));
     return { freed, cancel: () => execution.end('canceled', '') };
   }

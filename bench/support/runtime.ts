@@ -1,6 +1,12 @@
 /** The runtime inside this process: no executor, no pipe, no database. All guests share one thread and its scheduler. */
 
-import { type ExecutionEnd, type ExecutionLimits, type GuestExecutionClass, Scheduler } from '../../runtime/index.ts';
+import {
+  type Ambient,
+  type ExecutionEnd,
+  type ExecutionLimits,
+  type GuestExecutionClass,
+  Scheduler,
+} from '../../runtime/index.ts';
 import { summarize } from './report.ts';
 
 export const LIMITS: ExecutionLimits = {
@@ -23,6 +29,8 @@ export interface Call {
   readonly lane?: string;
   /** The guest waits for a host call, until `answer`, which answers as `db.query` without rows does. */
   onHostCall?(answer: () => void): void;
+  /** Of JavaScript: what it is recorded by. */
+  readonly ambient?: Ambient;
 }
 
 export interface StartedGuest {

@@ -1,5 +1,7 @@
 /** The shape of a checked configuration. Public through `invoker/function-config.ts`; apart so that its parsers can import it. */
 
+import type { RecordMode } from '../recordings/record-mode.ts';
+
 export const DATABASE_OPERATIONS = ['INSERT', 'UPDATE', 'DELETE'] as const;
 export type DatabaseOperation = (typeof DATABASE_OPERATIONS)[number];
 
@@ -115,9 +117,6 @@ export type ScriptLanguage = 'javascript' | 'typescript';
 /** What a builder process makes ready. `wasm`: a WASI preview 1 command, or a component. */
 export type ModuleLanguage = 'wasm' | 'assemblyscript' | 'python';
 export type Language = ScriptLanguage | ModuleLanguage;
-
-/** Whether a function's invocations are recorded: all, or those that fail. */
-export type RecordMode = true | 'failures';
 
 export interface FunctionConfig {
   readonly name: string;

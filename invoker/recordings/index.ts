@@ -1,3 +1,4 @@
+export type { RecordMode } from './record-mode.ts';
 export { MAX_RECORDING_BYTES, type RecordedInput, type Recording } from './recording.ts';
 export { RecordingStore, type RecordingStoreOptions } from './recording-store.ts';
 export { type Replay, Replayer, type ReplayRequest, type ShownRecording } from './replayer.ts';

@@ -1,10 +1,10 @@
 /**
- * `postern.recordings`: written off the hot path, in the background; what waits in memory is bounded. A graceful stop loses
- * none.
+ * `postern.recordings`: written off the hot path, in batches; what waits in memory is bounded. A graceful stop loses none, a
+ * database that can't be reached those that were to be written just then.
  */
 
 import type { Pool } from 'pg';
-import { isUuid } from '../../database/index.ts';
+import { isUuid, timedQuery } from '../../database/index.ts';
 import { type SealedSecret, SecretCipher } from '../../host-functions/index.ts';
 import { PosternError } from '../../runtime/index.ts';
 import { packInput, type Recording, unpackInput } from './recording.ts';
@@ -14,8 +14,8 @@ export interface RecordingStoreOptions {
   readonly masterKey: Buffer;
   /** Opens what it has sealed; nothing is sealed with it any more. */
   readonly previousMasterKey?: Buffer | undefined;
-  /** A recording could not be written, and is lost. */
-  readonly onError: (error: Error) => void;
+  /** So many recordings could not be written, and are lost. */
+  readonly onError: (error: Error, lost: number) => void;
 }
 
 interface Row {
@@ -33,6 +33,11 @@ interface Row {
 }
 
 const MAX_WAITING_BYTES = 64 * 1024 * 1024;
+const MAX_BATCH = 100;
+const MAX_BATCH_BYTES = 4 * 1024 * 1024;
+const WRITE_TIMEOUT_MS = 30_000;
+/** Of what is counted for each that waits. */
+const OVERHEAD_BYTES = 1_024;
 
 export class RecordingStore {
   readonly #pool: Pool;
@@ -40,7 +45,8 @@ export class RecordingStore {
   /** By the id of their key. */
   readonly #ciphers: ReadonlyMap<string, SecretCipher>;
   readonly #onError: RecordingStoreOptions['onError'];
-  readonly #writing = new Set<Promise<void>>();
+  readonly #waiting: Recording[] = [];
+  #writing: Promise<void> | undefined;
   #waitingBytes = 0;
 
   constructor({ pool, masterKey, previousMasterKey, onError }: RecordingStoreOptions) {
@@ -54,22 +60,17 @@ export class RecordingStore {
   push(recording: Recording): void {
     const bytes = bytesOf(recording);
     if (this.#waitingBytes + bytes > MAX_WAITING_BYTES) {
-      this.#onError(new Error('more recordings wait for the database than the node keeps'));
+      this.#onError(new Error('more recordings wait for the database than the node keeps'), 1);
       return;
     }
     this.#waitingBytes += bytes;
-    const writing = this.#write(recording)
-      .catch(this.#onError)
-      .finally(() => {
-        this.#waitingBytes -= bytes;
-        this.#writing.delete(writing);
-      });
-    this.#writing.add(writing);
+    this.#waiting.push(recording);
+    this.#writing ??= this.#writeAll();
   }
 
   /** Resolves when all that was pushed is written, or has failed. */
   async flush(): Promise<void> {
-    await Promise.all(this.#writing);
+    await this.#writing;
   }
 
   stop(): Promise<void> {
@@ -102,25 +103,50 @@ export class RecordingStore {
     return (await this.#pool.query<Row>(statement, [id])).rows[0];
   }
 
-  async #write(recording: Recording): Promise<void> {
-    const { invocationId, functionName, version, versionId, engineId, outcome, startedAtMs, input } = recording;
-    const kept: [lost: string] | [null, Buffer, Buffer, string] =
-      'lost' in input ? [input.lost] : await this.#seal(invocationId, input);
-    const status = outcome === 'ok' ? 'ok' : 'error';
-    const [lost, ciphertext = null, nonce = null, keyId = null] = kept;
-    const startedAt = new Date(startedAtMs);
-    await this.#pool.query(INSERT, [
-      ...[invocationId, functionName, version, versionId, engineId, status, outcome, startedAt],
-      ...[lost, ciphertext, nonce, keyId],
-    ]);
+  /** One connection at a time: recordings must not keep others from theirs. */
+  async #writeAll(): Promise<void> {
+    // What is pushed in the same turn goes together.
+    await undefined;
+    while (this.#waiting.length > 0) {
+      const batch = this.#takeBatch();
+      try {
+        await this.#write(batch);
+      } catch (error) {
+        this.#onError(error as Error, batch.length);
+      }
+      for (const recording of batch) this.#waitingBytes -= bytesOf(recording);
+    }
+    this.#writing = undefined;
   }
 
-  async #seal(
-    invocationId: string,
-    input: Exclude<Recording['input'], { lost: string }>,
-  ): Promise<[null, Buffer, Buffer, string]> {
-    const sealed = this.#cipher.sealBytes(nameOf(invocationId), await packInput(input));
-    return [null, sealed.ciphertext, sealed.nonce, sealed.keyId];
+  #takeBatch(): readonly Recording[] {
+    let count = 0;
+    let bytes = 0;
+    for (const recording of this.#waiting) {
+      bytes += bytesOf(recording);
+      if (count > 0 && (bytes > MAX_BATCH_BYTES || count >= MAX_BATCH)) break;
+      count++;
+    }
+    return this.#waiting.splice(0, count);
+  }
+
+  async #write(batch: readonly Recording[]): Promise<void> {
+    const sealed = await Promise.all(batch.map((recording) => this.#seal(recording)));
+    const values = [
+      ...[batch.map(({ invocationId }) => invocationId), batch.map(({ functionName }) => functionName)],
+      ...[batch.map(({ version }) => version), batch.map(({ versionId }) => versionId)],
+      ...[batch.map(({ engineId }) => engineId), batch.map(({ outcome }) => (outcome === 'ok' ? 'ok' : 'error'))],
+      ...[batch.map(({ outcome }) => outcome), batch.map(({ startedAtMs }) => new Date(startedAtMs))],
+      batch.map(({ input }) => ('lost' in input ? input.lost : null)),
+      ...[sealed.map((one) => one?.ciphertext ?? null), sealed.map((one) => one?.nonce ?? null)],
+      sealed.map((one) => one?.keyId ?? null),
+    ];
+    await timedQuery(this.#pool, WRITE_TIMEOUT_MS, { text: INSERT, values });
+  }
+
+  async #seal({ invocationId, input }: Recording): Promise<SealedSecret | undefined> {
+    if ('lost' in input) return undefined;
+    return this.#cipher.sealBytes(nameOf(invocationId), await packInput(input));
   }
 
   #open(invocationId: string, { key_id: keyId, ciphertext, nonce }: Row): Buffer {
@@ -140,13 +166,15 @@ function nameOf(invocationId: string): string {
 }
 
 function bytesOf({ input }: Recording): number {
-  return 'lost' in input ? 0 : input.event.length + input.meta.length + input.tape.length;
+  return OVERHEAD_BYTES + ('lost' in input ? 0 : input.event.length + input.meta.length + input.tape.length);
 }
 
 const INSERT = `
   insert into postern.recordings (invocation_id, function_name, version, version_id, engine_id, status, outcome, started_at,
     lost, ciphertext, nonce, key_id)
-  values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) on conflict (invocation_id) do nothing`;
+  select * from unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[],
+    $9::text[], $10::bytea[], $11::bytea[], $12::text[])
+  on conflict (invocation_id) do nothing`;
 
 const COLUMNS = `r.invocation_id, r.function_name, r.version, r.version_id, r.engine_id, r.outcome, r.started_at, r.lost,
   r.ciphertext, r.nonce, r.key_id`;

@@ -14,7 +14,7 @@ beforeAll(async () => {
 afterAll(() => db.drop());
 beforeEach(async () => {
   troubles.length = 0;
-  await db.pool.query('truncate postern.function_invocations');
+  await db.pool.query('truncate postern.function_invocations, postern.recordings');
 });
 
 /** A record for each number, that many days old. */
@@ -43,6 +43,18 @@ test('records that succeeded are kept for 7 days, those that failed for 30', asy
   await records('error', 0, 7.1, 29.9, 30.1);
   expect(await janitorOf(recordRetention({})).sweep()).toBe(3);
   expect(await left()).toEqual(['error0', 'error29.9', 'error7.1', 'ok0', 'ok6.9']);
+});
+
+test('a recording is kept as long as the record of its invocation', async () => {
+  await db.pool.query(`
+    insert into postern.recordings (invocation_id, function_name, version, version_id, engine_id, status, outcome, started_at, lost)
+    select gen_random_uuid(), status || day, 1, '', '', status, status, now() - day * interval '1 day', 'x'
+      from unnest(array['ok', 'error']) as status, unnest(array[6.9, 7.1, 30.1]) as day`);
+  expect(await janitorOf(recordRetention({})).sweep()).toBe(3);
+  const { rows } = await db.pool.query<{ name: string }>(
+    'select function_name as name from postern.recordings order by 1',
+  );
+  expect(rows.map(({ name }) => name)).toEqual(['error6.9', 'error7.1', 'ok6.9']);
 });
 
 test('records are kept as long as the operator says, or for ever', async () => {

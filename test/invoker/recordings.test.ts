@@ -35,6 +35,12 @@ beforeAll(async () => {
       'order@3': ORDER.replace("'select price'", "'select cost'"),
       failing: { source: ORDER, config: { record: 'failures' } },
       quiet: ORDER,
+      noisy: {
+        source: `export const handler = () => {
+          for (let n = 0; n < 70; n++) crypto.getRandomValues(new Uint8Array(65_536));
+        };`,
+        config: { record: true },
+      },
     },
     onQuery(payload) {
       queries.push(payload);
@@ -97,7 +103,7 @@ describe('what is recorded', () => {
   });
 
   test('and is too large is kept as that', async () => {
-    const id = await run('order', { order: 'x'.repeat(5_000_000), limit: 100 });
+    const id = await run('noisy', {});
     expect((await store.get(id)).input).toEqual({ lost: 'it would be larger than a recording may be' });
     await expect(replayer.replay({ id })).rejects.toMatchObject({
       code: 'INVALID_REQUEST',

@@ -4,6 +4,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type PublicJwk, verifyReceipts } from '../../invoker/receipts/index.ts';
 import { ANONYMOUS } from '../../runtime/index.ts';
+import { run as runCli } from '../cli/support.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { ADMIN_KEY, startTestPostern, type TestPostern } from './support.ts';
 
@@ -466,5 +467,76 @@ describe('receipts', () => {
     expect(await postern.admin('GET', '/invocations/none/receipt')).toMatchObject({ status: 404 });
     expect(await postern.admin('GET', '/receipts?chain=x')).toMatchObject({ status: 400 });
     expect(JSON.stringify(await keysOf())).not.toContain('"d":');
+describe('a recorded invocation', () => {
+  const PAY = `export const handler = async (event, context) => {
+    const [{ total }] = await db.query('select 120 + $1::int as total', [event.body.id]);
+    console.log('of', context.env.GREETING);
+    if (total > 130) throw new Error('too dear');
+    return { paid: total };
+  };`;
+  const replay = (...argv: string[]) =>
+    runCli(['replay', ...argv, '--url', postern.url], { env: { POSTERN_ADMIN_KEY: ADMIN_KEY } });
+  const call = async (id: number, headers: Record<string, string> = {}): Promise<number> => {
+    const json = { method: 'POST', body: JSON.stringify({ id }) };
+    const answer = await postern.call('/functions/v1/pay', {
+      ...json,
+      headers: { 'content-type': 'application/json', ...headers },
+    });
+    await answer.text();
+    return answer.status;
+  };
+  const last = async (): Promise<string> => {
+    for (;;) {
+      const { body } = await postern.admin('GET', '/functions/pay/invocations?limit=1');
+      const [newest] = body.invocations as { id: string; started_at: string }[];
+      if (newest !== undefined) return newest.id;
+    }
+  };
+
+  test('that failed is replayed by its id, by who has the admin key', async () => {
+    await postern.deploy('pay', PAY, {
+      auth: 'none',
+      db: { role: 'service_role' },
+      env: ['GREETING'],
+      record: 'failures',
+    });
+    expect(await call(20)).toBe(500);
+    const id = await last();
+    const { status, body } = await postern.admin('GET', `/invocations/${id}/recording`);
+    expect([status, body]).toMatchObject([200, { function: 'pay', outcome: 'exception', lost: null }]);
+    expect(JSON.parse(body.event as string)).toMatchObject({ body: { id: 20 } });
+    expect((await postern.call(`/invocations/${id}/recording`)).status).toBe(401);
+    expect((await postern.call(`/invocations/${id}/replay`, { method: 'POST' })).status).toBe(401);
+
+    expect(await replay(id)).toEqual({ code: 0, stdout: 'same pay v1: 6 steps, 1 host call\n', stderr: '' });
+    const edited = await replay(id, '--edit', '-', '--json');
+    expect(edited.code).toBe(2);
+    await postern.deploy('pay', PAY.replace('> 130', '> 1000'), {
+      ...{ auth: 'none', db: { role: 'service_role' }, env: ['GREETING'], record: 'failures' },
+    });
+    const better = await replay(id, '--version', '2');
+    expect(better.code).toBe(1);
+    expect(better.stdout.split('\n')).toEqual([
+      'different pay v2: after 4 steps, 1 host call that were the same',
+      expect.stringContaining('  recorded  the result: exception {"name":"Error","message":"too dear"'),
+      '  now       the result: value {"paid":140}',
+      '  it went on to its end: value {"paid":140}',
+      '',
+    ]);
+    const report = JSON.parse((await replay(id, '--version', '2', '--json')).stdout) as Body;
+    expect(report).toMatchObject({ same: false, replayed_version: 2, result: 'value {"paid":140}' });
+    expect((await replay('0190d3f2-7d5c-7000-8000-2f6a7c1b9d10')).stderr).toContain('there is no recording');
+  });
+
+  test('by a header is one of service_role alone', async () => {
+    await postern.deploy('pay', PAY, { db: { role: 'service_role' } });
+    const bearer = async (role: string) => ({ authorization: `Bearer ${await postern.token({ role })}` });
+    const asked = { 'x-postern-record': 'true' };
+    expect(await call(1, { ...asked, ...(await bearer('authenticated')) })).toBe(403);
+    expect(await call(1, { ...asked, ...(await bearer('service_role')) })).toBe(200);
+    const { rows } = await db.pool.query<{ id: string }>(
+      `select invocation_id as id from postern.recordings where outcome = 'ok'`,
+    );
+    expect((await replay(rows[0]!.id)).code).toBe(0);
   });
 });

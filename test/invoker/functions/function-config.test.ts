@@ -43,6 +43,18 @@ describe('defaults and aliases', () => {
     });
   });
 
+  test.each([
+    [true, { record: true }],
+    ['failures', { record: 'failures' }],
+    [false, {}],
+  ])('what is recorded: %j', (record, expected) => {
+    const { name, ...config } = parseFunctionConfig({ name: 'a', record });
+    const { name: _, ...plain } = parseFunctionConfig({ name: 'a' });
+    expect(config).toEqual({ ...plain, ...expected });
+    expect('record' in plain).toBe(false);
+    expect(() => parseFunctionConfig({ name, record: 'errors' })).toThrow("allowed: true, false or 'failures'");
+  });
+
   test('every alias means its field', () => {
     const config = parseFunctionConfig({
       id: 'greet',

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
 import type { Image } from '../../../runtime/index.ts';
-import { type ReplayReport, TapePlayer, TapeRecorder } from '../../../runtime/tape/index.ts';
+import { type ReplayReport, TapeError, TapePlayer, TapeRecorder } from '../../../runtime/tape/index.ts';
 import { type Ran, type RunOptions, TestRuntime } from '../javascript/support/sandboxes.ts';
 
 const TIME_BUDGET_MS = Number(process.env.POSTERN_FUZZ_MS ?? 700);
@@ -163,6 +163,32 @@ describe('what is not as it was recorded is found where it first shows', () => {
     const { tape } = await record(image);
     const { report } = await replay(other, tape);
     expect(report.difference).toMatchObject({ recorded: { kind: 'realtime' }, now: { kind: 'finish' } });
+  });
+});
+
+describe('a tape that an executor made up', () => {
+  test('ENG-03 ends a replay of it, whatever it says', async () => {
+    const image = await runtime.handler(`
+      const seen = [Math.random(), Date.now(), crypto.randomUUID()];
+      setTimeout(() => {}, 1);
+      for (const n of [1, 2, 3]) seen.push(await db.query('n', [n]));
+      console.log(seen);
+      return seen;`);
+    const { tape } = await record(image);
+    const changes = fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 4 });
+    const property = fc.asyncProperty(changes, fc.boolean(), async (bytes, goesOn) => {
+      const changed = Buffer.from(tape);
+      for (const [at, byte] of bytes) changed[at % changed.length] = byte;
+      const replayed = replay(image, changed, { limits: { timeoutMs: 500, fuel: 1e8 } }, goesOn);
+      const { report } = await replayed.catch((error: unknown) => {
+        if (error instanceof TapeError) return { report: undefined };
+        throw error;
+      });
+      if (report?.same === false) expect(report.difference ?? report.lost).toBeDefined();
+    });
+    const details = await fc.check(property, { numRuns: 100_000, interruptAfterTimeLimit: TIME_BUDGET_MS / 2 });
+    console.log(`made-up tapes: ${details.numRuns} runs, seed ${details.seed}`);
+    if (details.failed) throw new Error(fc.defaultReportMessage(details), { cause: details.errorInstance });
   });
 });
 
