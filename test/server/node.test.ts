@@ -467,6 +467,9 @@ describe('receipts', () => {
     expect(await postern.admin('GET', '/invocations/none/receipt')).toMatchObject({ status: 404 });
     expect(await postern.admin('GET', '/receipts?chain=x')).toMatchObject({ status: 400 });
     expect(JSON.stringify(await keysOf())).not.toContain('"d":');
+  });
+});
+
 describe('a recorded invocation', () => {
   const PAY = `export const handler = async (event, context) => {
     const [{ total }] = await db.query('select 120 + $1::int as total', [event.body.id]);
