@@ -289,14 +289,6 @@ export class Execution implements SandboxHooks, DoorHandler {
     this.#timers.set(timerId, setTimeout(fire, delay));
   }
 
-  #fire(timerId: number): void {
-    this.#deliver(() => {
-      this.#tape?.deliver({ kind: 'fire', timerId });
-      const sandbox = this.#refueled();
-      return sandbox.callEntry(sandbox.entries.fire, sandbox.newNumber(timerId));
-    });
-  }
-
   onClearTimer(timerId: number): void {
     this.#player?.clearTimer(timerId);
     clearTimeout(this.#timers.get(timerId));
@@ -339,6 +331,14 @@ export class Execution implements SandboxHooks, DoorHandler {
     if (this.#ended !== undefined) return;
     this.#deliveries.push(delivery);
     this.#queueTurn();
+  }
+
+  #fire(timerId: number): void {
+    this.#deliver(() => {
+      this.#tape?.deliver({ kind: 'fire', timerId });
+      const sandbox = this.#refueled();
+      return sandbox.callEntry(sandbox.entries.fire, sandbox.newNumber(timerId));
+    });
   }
 
   #refueled(): Sandbox {
