@@ -49,6 +49,7 @@ const WASM_PAGE_BYTES = 65536;
 const WORK_MS = 10;
 const MAX_EXECUTOR_WAIT_MS = 5_000;
 const GRACE_MS = 1_000;
+const CREDENTIAL_HEADER = /^(?:(?:proxy-)?authorization|cookie|(?:x-)?api-?key)$/i;
 const NOT_RUN = 'the replay could not be run';
 const MAX_SHOWN_STEPS = 1_000;
 
@@ -181,14 +182,28 @@ function editedEvent(json: string): { readonly json: string; readonly bodyAt: nu
   return { json: text, bodyAt: text.length - JSON.stringify(body).length - 1 };
 }
 
-/** Secrets may have changed since: what the function was given then is taken out too, where it is not given now. */
-function redactorOf({ envJson, redact }: FunctionVersion, { meta }: RecordedInput): Redactor {
+/**
+ * Secrets may have changed since: what the function was given then is taken out too, where it is not given now. And so is
+ * what the caller showed to be let in.
+ */
+function redactorOf({ envJson, redact }: FunctionVersion, { meta, event }: RecordedInput): Redactor {
   const { env } = JSON.parse(meta.toString()) as { readonly env: Readonly<Record<string, string>> };
   const now = JSON.parse(envJson) as Readonly<Record<string, string>>;
-  const redactOld = createRedactor(
-    Object.entries(env).flatMap(([name, value]) => (now[name] === value ? [] : [value])),
-  );
+  const changed = Object.entries(env).flatMap(([name, value]) => (now[name] === value ? [] : [value]));
+  const redactOld = createRedactor([...changed, ...credentialsIn(event)]);
   return (text) => redactOld(redact(text));
+}
+
+function credentialsIn(event: Buffer): string[] {
+  const { headers } = (JSON.parse(event.toString()) ?? {}) as { readonly headers?: unknown };
+  if (typeof headers !== 'object' || headers === null) return [];
+  return Object.entries(headers).flatMap(([name, value]) => {
+    if (typeof value !== 'string' || !CREDENTIAL_HEADER.test(name)) return [];
+    if (name.toLowerCase() === 'cookie')
+      return value.split(';').map((pair) => pair.slice(pair.indexOf('=') + 1).trim());
+    // `Bearer …`, `Basic …`: the second word is the secret.
+    return [value.slice(value.indexOf(' ') + 1)];
+  });
 }
 
 function refusal(message: string): PosternError {

@@ -292,13 +292,6 @@ export class Execution implements SandboxHooks, DoorHandler {
     this.#timers.set(timerId, setTimeout(fire, delay));
   }
 
-  #fire(timerId: number): void {
-    this.#deliver(() => {
-      this.#tape?.deliver({ kind: 'fire', timerId });
-      return this.#call('fire', this.#refueled().newNumber(timerId));
-    });
-  }
-
   onClearTimer(timerId: number): void {
     this.#player?.clearTimer(timerId);
     clearTimeout(this.#timers.get(timerId));
@@ -341,6 +334,13 @@ export class Execution implements SandboxHooks, DoorHandler {
     if (this.#ended !== undefined) return;
     this.#deliveries.push(delivery);
     this.#queueTurn();
+  }
+
+  #fire(timerId: number): void {
+    this.#deliver(() => {
+      this.#tape?.deliver({ kind: 'fire', timerId });
+      return this.#call('fire', this.#refueled().newNumber(timerId));
+    });
   }
 
   #refueled(): Sandbox {

@@ -121,6 +121,18 @@ describe('what is recorded', () => {
       operation: 'db.query',
       text: expect.stringContaining('"select price"'),
     });
+    const headers = {
+      authorization: 'Bearer the.token-of-the-caller',
+      cookie: 'lang=en; session=of-the-caller',
+      accept: 'all',
+    };
+    const called = await replayer.show(await run('order', { headers, order: 'the.token-of-the-caller', limit: 100 }));
+    expect(JSON.parse(called.event!).headers).toEqual({
+      authorization: 'Bearer [redacted]',
+      cookie: 'lang=en; session=[redacted]',
+      accept: 'all',
+    });
+    expect(called.steps[1]?.text).toContain('"params":["[redacted]"');
     const changed = new Replayer({
       catalog: {
         ...node.catalog,

@@ -157,3 +157,14 @@ describe('a component', () => {
     expect(player.report).toMatchObject({ same: false, lost: "components can't be recorded yet" });
   });
 });
+
+test('a recording of a function of another kind is said to be one', async () => {
+  const recorder = new TapeRecorder(100);
+  recorder.call('x', Buffer.from('{}'), 1);
+  recorder.deliver({ kind: 'fire', timerId: 1 });
+  recorder.end('finished');
+  const { tape } = recorder.recording as { tape: Buffer };
+  const image = await program(`import os\ndef handler(event):\n  os.write(0, b'{"op":"x"}\\n')\n  os.read(0, 1)`);
+  const { report } = await replay(image, tape);
+  expect(report).toMatchObject({ same: false, lost: 'the recording is of a function of another kind' });
+});
