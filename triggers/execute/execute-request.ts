@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import { duration, EVALUATED_LANGUAGES, type EvaluatedLanguage, languageNamed, size } from '../../invoker/index.ts';
 import { PosternError } from '../../runtime/index.ts';
+import { memberText } from '../http/body.ts';
 
 const MB = 2 ** 20;
 const LANGUAGE_TEXT = `one of ${EVALUATED_LANGUAGES.join(', ')}`;
@@ -48,8 +49,14 @@ export interface ExecuteRequest {
   readonly inputJson: string;
 }
 
-/** Throws INVALID_REQUEST that names the field and what it may be. */
-export function readExecuteRequest(body: unknown): ExecuteRequest {
+/** A body that is JSON, and its bytes. */
+export interface ExecuteBody {
+  readonly value: unknown;
+  readonly bytes: Buffer;
+}
+
+/** Throws INVALID_REQUEST that names the field and what it may be. The input is handed on as it came. */
+export function readExecuteRequest({ value: body, bytes }: ExecuteBody): ExecuteRequest {
   // zod passes over it.
   const { dependencies } = (body ?? {}) as { dependencies?: unknown };
   if (typeof dependencies === 'object' && dependencies !== null && Object.hasOwn(dependencies, '__proto__'))
@@ -64,6 +71,7 @@ export function readExecuteRequest(body: unknown): ExecuteRequest {
     });
     throw new PosternError('INVALID_REQUEST', problems.join('; ').slice(0, 1_000));
   }
-  const { input, timeout, memory, cpu, ...rest } = parsed.data;
-  return { ...rest, timeoutMs: timeout, memoryBytes: memory, cpu, inputJson: JSON.stringify(input ?? null) };
+  const { input: _, timeout, memory, cpu, ...rest } = parsed.data;
+  const inputJson = memberText(bytes, 'input') ?? 'null';
+  return { ...rest, timeoutMs: timeout, memoryBytes: memory, cpu, inputJson };
 }
