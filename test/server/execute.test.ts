@@ -98,7 +98,13 @@ describe('POST /execute', () => {
     expect(await resultOf({ language: 'typescript', code })).toBe(1);
     const { status, body } = await execute({ language: 'ts', code, input: 1 });
     expect(status).toBe(500);
-    expect(body).toMatchObject({ code: 'FUNCTION_ERROR', message: 'TypeError: no 3', name: 'TypeError', line: 5 });
+    expect(body).toMatchObject({
+      code: 'FUNCTION_ERROR',
+      message: 'TypeError: no 3',
+      name: 'TypeError',
+      line: 5,
+      column: 24,
+    });
   });
 
   test('gives JavaScript the modules of the request', async () => {
@@ -150,7 +156,13 @@ describe('POST /execute', () => {
   }, 30_000);
 
   test('hands the input on as it came', async () => {
-    const inputs = ['12345678901234567890', '[-0.0]', '{"2": 1, "1": 2}', '{"__proto__": {"x": 1}}', '"\\ud800\\u0000"'];
+    const inputs = [
+      '12345678901234567890',
+      '[-0.0]',
+      '{"2": 1, "1": 2}',
+      '{"__proto__": {"x": 1}}',
+      '"\\ud800\\u0000"',
+    ];
     for (const input of inputs) {
       const body = `{"input":{"a":",}"},"language":"python","code":"import json\\njson.dumps(input)", "\\u0069nput" : ${input} }`;
       expect((await execute(body)).body.result).toBe(input);
