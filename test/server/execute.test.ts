@@ -103,7 +103,7 @@ describe('POST /execute', () => {
       message: 'TypeError: no 3',
       name: 'TypeError',
       line: 5,
-      column: 24,
+      column: 28,
     });
   });
 
