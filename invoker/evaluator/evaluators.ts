@@ -12,6 +12,7 @@ import { type Transformed, transform } from '../../runtime/javascript/bundle/ind
 import type { Bundler } from '../functions/deployer.ts';
 import { SourceLocator } from '../functions/source-locator.ts';
 import type { ProgramBuilder } from '../sandboxes.ts';
+import { placeInCode } from './script.ts';
 import { ScriptReader } from './script-reader.ts';
 import { Turns } from './turns.ts';
 
@@ -125,23 +126,29 @@ export class Evaluators {
     const { versionId } = await this.#evaluator(language === 'python' ? 'python' : 'javascript');
     const code = language === 'python' ? python(id, versionId, given) : await this.#script(id, versionId, given);
     const texts = [given.code, ...Object.values(given.dependencies)];
-    return this.#keep({ code }, id, 1 + texts.reduce((sum, text) => sum + text.length, 0));
+    // As it came, as a script, and in the event.
+    return this.#keep({ code }, id, 1 + 3 * texts.reduce((sum, text) => sum + text.length, 0));
   }
 
   async #script(id: string, versionId: string, { language, code, dependencies }: Code): Promise<PreparedCode> {
     const plain: Transformed | undefined = language === 'typescript' ? await transform(code, FILE) : undefined;
-    const { text, ...how } = await this.#reader.read(plain?.code ?? code);
+    const source = plain?.code ?? code;
+    const script = await this.#reader.read(source);
+    const { text, isAsync, declaresHandler, exports } = script;
     const modules: Record<string, string> = {};
     for (const [name, source] of Object.entries(dependencies)) {
       modules[name] = (await transform(source, `${name}.ts`, { commonJs: true })).code;
     }
-    const head = JSON.stringify({ ...how, text, modules }).slice(0, -1);
+    const head = JSON.stringify({ isAsync, declaresHandler, exports, text, modules }).slice(0, -1);
     const locator = plain === undefined ? undefined : new SourceLocator(plain.sourceMap, {});
     return {
       id,
       versionId,
       event: (inputJson) => `${head},"input":${inputJson}}`,
-      locate: (line, column) => (locator === undefined ? { line, column } : locator.locate(line, column)),
+      locate: (line, column) => {
+        const place = placeInCode(script, source, line, column);
+        return locator === undefined ? place : locator.locate(place.line, place.column);
+      },
     };
   }
 

@@ -15,6 +15,25 @@ export interface Script {
   /** How a handler may be found once it ran: a global of that name, or an export. */
   readonly declaresHandler: boolean;
   readonly exports: boolean;
+  /** Pairs: where a piece of the code begins in the text, and where in the code. */
+  readonly pieces: Uint32Array;
+}
+
+/** The place in the code of one in the script's text; lines are the same. Both count from 1. */
+export function placeInCode({ text, pieces }: Script, code: string, line: number, column: number) {
+  const offset = startOfLine(text, line) + column - 1;
+  let at = 0;
+  while (at + 2 < pieces.length && (pieces[at + 2] as number) <= offset) at += 2;
+  const [inText = 0, inCode = 0, , next = code.length] = pieces.subarray(at, at + 4);
+  // What was put in between two pieces stands for what comes behind it.
+  const place = Math.min(inCode + Math.max(0, offset - inText), next);
+  return { line, column: Math.max(1, place - startOfLine(code, line) + 1) };
+}
+
+function startOfLine(text: string, line: number): number {
+  let start = 0;
+  for (let at = 1; at < line; at++) start = text.indexOf('\n', start) + 1;
+  return start;
 }
 
 type Edit = readonly [start: number, end: number, text: string];
@@ -114,21 +133,20 @@ class Rewriter {
     for (const [index, statement] of body.entries()) this.#topLevel(statement, wraps, index === body.length - 1);
     const returned = this.#returnedAt;
     if (returned !== undefined) this.#edit(returned, returned, `)${this.#after.map((one) => `,${one}`).join('')}][0]`);
-    const text = this.#edited();
     const declaresHandler = this.#declared.has('handler');
     const after =
       this.#after.length === 0 || returned !== undefined ? '' : `\n;${silent(this.#after.join(','), wraps)}`;
-    // A directive `use strict` would keep what is declared from the global scope: behind a semicolon it is none.
-    if (!wraps) return { text: `;${text}${after}`, isAsync: false, declaresHandler, exports: this.#exports };
+    const common = { declaresHandler, exports: this.#exports };
+    if (!wraps) {
+      // A directive `use strict` would keep what is declared from the global scope: behind a semicolon it is none.
+      const { text, pieces } = this.#edited(';');
+      return { text: text + after, isAsync: false, ...common, pieces };
+    }
     const names = [...this.#declared];
     const hoisted = names.length === 0 ? '' : `var ${names.join(',')};`;
     const functions = this.#functions.map((name) => `globalThis.${name}=${name};`).join('');
-    return {
-      text: `${hoisted}(async()=>{${functions}${text}${after}\n})()`,
-      isAsync: true,
-      declaresHandler,
-      exports: this.#exports,
-    };
+    const { text, pieces } = this.#edited(`${hoisted}(async()=>{${functions}`);
+    return { text: `${text}${after}\n})()`, isAsync: true, ...common, pieces };
   }
 
   /** What is asked for at the top, wherever it stands: `await`, `return`; and `import()` and `module` anywhere. */
@@ -307,17 +325,24 @@ class Rewriter {
     this.#edits.push([start, end, text]);
   }
 
-  #edited(): string {
+  #edited(head: string): { text: string; pieces: Uint32Array } {
     // What is put in at a place stands before what is put for it; else the order in which they were made.
     const edits = this.#edits.toSorted((a, b) => a[0] - b[0] || a[1] - b[1]);
-    let text = '';
+    const pieces: number[] = [];
+    let text = head;
     let at = 0;
+    const keep = (end?: number): void => {
+      pieces.push(text.length, at);
+      text += this.#code.slice(at, end);
+    };
     for (const [start, end, replacement] of edits) {
       if (start < at) continue;
-      text += this.#code.slice(at, start) + replacement;
+      keep(start);
+      text += replacement;
       at = end;
     }
-    return text + this.#code.slice(at);
+    keep();
+    return { text, pieces: Uint32Array.from(pieces) };
   }
 }
 

@@ -102,7 +102,13 @@ describe('POST /execute', () => {
     expect(await resultOf({ language: 'typescript', code })).toBe(1);
     const { status, body } = await execute({ language: 'ts', code, input: 1 });
     expect(status).toBe(500);
-    expect(body).toMatchObject({ code: 'FUNCTION_ERROR', message: 'TypeError: no 3', name: 'TypeError', line: 5 });
+    expect(body).toMatchObject({
+      code: 'FUNCTION_ERROR',
+      message: 'TypeError: no 3',
+      name: 'TypeError',
+      line: 5,
+      column: 28,
+    });
   });
 
   test('gives JavaScript the modules of the request', async () => {
@@ -164,6 +170,23 @@ describe('POST /execute', () => {
     const again = await execute({ language: 'assemblyscript', code, input: 4 });
     expect([first.body.result, again.body.result, again.body.id]).toEqual(['21!', '4!', first.body.id]);
   }, 30_000);
+
+  test('hands the input on as it came', async () => {
+    const inputs = [
+      '12345678901234567890',
+      '[-0.0]',
+      '{"2": 1, "1": 2}',
+      '{"__proto__": {"x": 1}}',
+      '"\\ud800\\u0000"',
+    ];
+    for (const input of inputs) {
+      const body = `{"input":{"a":",}"},"language":"python","code":"import json\\njson.dumps(input)", "\\u0069nput" : ${input} }`;
+      expect((await execute(body)).body.result).toBe(input);
+    }
+    expect(await resultOf({ code: 'input' })).toBeNull();
+    expect((await execute('{"input": 1')).body.code).toBe('INVALID_BODY');
+    expect((await execute('')).status).toBe(400);
+  });
 
   test('the same code has the same id, and other code, language or modules another', async () => {
     const runs = [

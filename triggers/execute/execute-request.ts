@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import { duration, EVALUATED_LANGUAGES, type EvaluatedLanguage, languageNamed, size } from '../../invoker/index.ts';
 import { PosternError } from '../../runtime/index.ts';
+import { memberText } from '../http/body.ts';
 import { type SessionRequest, sessionSchema } from './sessions/index.ts';
 
 const MB = 2 ** 20;
@@ -51,8 +52,14 @@ export interface ExecuteRequest {
   readonly inputJson: string;
 }
 
-/** Throws INVALID_REQUEST that names the field and what it may be. */
-export function readExecuteRequest(body: unknown): ExecuteRequest {
+/** A body that is JSON, and its bytes. */
+export interface ExecuteBody {
+  readonly value: unknown;
+  readonly bytes: Buffer;
+}
+
+/** Throws INVALID_REQUEST that names the field and what it may be. The input is handed on as it came. */
+export function readExecuteRequest({ value: body, bytes }: ExecuteBody): ExecuteRequest {
   // zod passes over it.
   const { dependencies } = (body ?? {}) as { dependencies?: unknown };
   if (typeof dependencies === 'object' && dependencies !== null && Object.hasOwn(dependencies, '__proto__'))
@@ -67,7 +74,7 @@ export function readExecuteRequest(body: unknown): ExecuteRequest {
     });
     throw new PosternError('INVALID_REQUEST', problems.join('; ').slice(0, 1_000));
   }
-  const { input, timeout, memory, cpu, session, ...rest } = parsed.data;
+  const { input: _, timeout, memory, cpu, session, ...rest } = parsed.data;
   if (session !== undefined && rest.cache)
     throw new PosternError('INVALID_REQUEST', 'cache: a run in a session depends on what the session holds');
   if (session !== undefined && rest.language === 'assemblyscript')
@@ -75,5 +82,6 @@ export function readExecuteRequest(body: unknown): ExecuteRequest {
       'INVALID_REQUEST',
       'session: assemblyscript has none; javascript, typescript and python have',
     );
-  return { ...rest, timeoutMs: timeout, memoryBytes: memory, cpu, session, inputJson: JSON.stringify(input ?? null) };
+  const inputJson = memberText(bytes, 'input') ?? 'null';
+  return { ...rest, timeoutMs: timeout, memoryBytes: memory, cpu, session, inputJson };
 }

@@ -8,7 +8,7 @@ import { parsedJson } from '../http/body.ts';
 import { depthOf } from '../http/function-call.ts';
 import { goneOf } from '../http/http-trigger.ts';
 import type { CodeRunner } from './code-runner.ts';
-import { readExecuteRequest } from './execute-request.ts';
+import { type ExecuteBody, readExecuteRequest } from './execute-request.ts';
 import { type Outputs, outputRoute } from './outputs/index.ts';
 import { MAX_CODE_BYTES, MAX_INPUT_BYTES, readPolicy } from './policy.ts';
 import { ownSessions, type Sessions } from './sessions/index.ts';
@@ -36,7 +36,7 @@ export async function executeTrigger(
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: MAX_BODY_BYTES }, (_request, body, done) => {
     try {
-      done(null, parsedJson(body as Buffer));
+      done(null, { value: parsedJson(body as Buffer), bytes: body as Buffer } satisfies ExecuteBody);
     } catch (error) {
       done(error as PosternError);
     }
@@ -53,7 +53,7 @@ export async function executeTrigger(
       const key = await keys.confirm(request[caller] as ApiKey);
       if (key.policy === null) throw new PosternError('FORBIDDEN', 'this API key has no policy any more');
       const owner = { keyId: key.id, identity: key.identity, policy: readPolicy(key.policy) };
-      const { json } = await runner.run(readExecuteRequest(request.body), owner, {
+      const { json } = await runner.run(readExecuteRequest(request.body as ExecuteBody), owner, {
         requestId: request.id,
         depth: depthOf(request),
         signal: goneOf(reply),

@@ -11,7 +11,7 @@ import type { ExecuteRequest } from './execute-request.ts';
 
 const MB = 2 ** 20;
 const KB = 2 ** 10;
-/** Of the code that a request may bring whatever its policy says: it is parsed on the node's thread. */
+/** Of the code that a request may bring whatever its policy says. */
 export const MAX_CODE_BYTES = MB;
 export const MAX_INPUT_BYTES = 6 * MB;
 const NAMES_TEXT = 'a list of at most 100 names of letters, digits and underscores';

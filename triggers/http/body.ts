@@ -47,6 +47,40 @@ export function parsedJson(bytes: Buffer): unknown {
   return readJson(bytes).value;
 }
 
+/**
+ * The text of an object's member as it came: numbers beyond a double's, the order of keys. Of several of this name the last, as
+ * `JSON.parse` has it; undefined where there is none. `bytes` are a JSON object.
+ */
+export function memberText(bytes: Buffer, name: string): string | undefined {
+  let found: string | undefined;
+  let at = bytes.indexOf(0x7b) + 1;
+  for (;;) {
+    const keyStart = bytes.indexOf(QUOTE, at);
+    if (keyStart < 0) return found;
+    const keyEnd = endOfString(bytes, keyStart + 1) + 1;
+    const start = bytes.indexOf(0x3a, keyEnd) + 1;
+    const end = endOfValue(bytes, start);
+    if (JSON.parse(bytes.toString('utf8', keyStart, keyEnd)) === name)
+      found = bytes.toString('utf8', start, end).trim();
+    if (bytes[end] !== 0x2c) return found;
+    at = end + 1;
+  }
+}
+
+/** Where the comma or the bracket behind a value is. */
+function endOfValue(bytes: Buffer, start: number): number {
+  let depth = 0;
+  for (let i = start; i < bytes.length; i++) {
+    const byte = bytes[i];
+    if (byte === QUOTE) i = endOfString(bytes, i + 1);
+    else if (byte === 0x7b || byte === 0x5b) depth++;
+    else if (byte === 0x7d || byte === 0x5d) {
+      if (depth-- === 0) return i;
+    } else if (byte === 0x2c && depth === 0) return i;
+  }
+  return bytes.length;
+}
+
 function readJson(bytes: Buffer): { readonly text: string; readonly value: unknown } {
   if (!isUtf8(bytes)) throw new PosternError('INVALID_BODY', 'the body is not JSON: it is not valid UTF-8');
   if (bytes.length > 2 * MAX_JSON_DEPTH && isDeeperThan(bytes, MAX_JSON_DEPTH)) {

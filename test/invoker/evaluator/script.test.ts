@@ -1,7 +1,7 @@
 import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ScriptError, toScript } from '../../../invoker/evaluator/script.ts';
+import { placeInCode, ScriptError, toScript } from '../../../invoker/evaluator/script.ts';
 import { ScriptReader } from '../../../invoker/evaluator/script-reader.ts';
 
 /** What the evaluator in the sandbox does, as far as a script can tell. */
@@ -179,6 +179,24 @@ describe('a script that can not be', () => {
   ])('lines stay where they are: %j', (code) => {
     const lineOf = (text: string) => text.split('\n').findIndex((one) => one.includes('HERE'));
     expect(lineOf(toScript(code).text)).toBe(lineOf(code));
+  });
+
+  test.each([
+    'HERE',
+    'const a = HERE',
+    'await 0; let b, a = 1; const c = HERE(a);',
+    "import a from 'm'; export const b = HERE; export default b",
+    "1;\nconst c = await import('m'); export class A { x = HERE }",
+    'function f() {}\nawait 0; HERE',
+  ])('columns are those of the code: %j', (code) => {
+    const placeOf = (text: string) => {
+      const lines = text.slice(0, text.indexOf('HERE') + 1).split('\n');
+      return { line: lines.length, column: lines.at(-1)!.length };
+    };
+    const script = toScript(code);
+    const { line, column } = placeOf(script.text);
+    expect(placeInCode(script, code, line, column)).toEqual(placeOf(code));
+    expect(placeInCode(script, code, 1, 1)).toEqual({ line: 1, column: 1 });
   });
 });
 
