@@ -2,6 +2,7 @@
 
 import type { FastifyInstance } from 'fastify';
 import {
+  type ApiKeys,
   type ExecuteTriggerOptions,
   executeTrigger,
   type HttpTriggerOptions,
@@ -10,6 +11,7 @@ import {
   webhookTrigger,
 } from '../triggers/index.ts';
 import { type AppOptions, createApp } from './app.ts';
+import { callerRoutes } from './caller-routes.ts';
 import { type ControlApiOptions, controlApi } from './control/control-api.ts';
 
 export interface ServerOptions extends AppOptions {
@@ -17,6 +19,8 @@ export interface ServerOptions extends AppOptions {
   readonly webhooks: WebhookTriggerOptions;
   readonly execute: ExecuteTriggerOptions;
   readonly control: ControlApiOptions;
+  /** For callers who ask what their key is good for. */
+  readonly keys: Pick<ApiKeys, 'admit'>;
 }
 
 /** Ready to `listen`, or to `inject` into. */
@@ -25,7 +29,9 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   await app.register(httpTrigger, options.functions);
   await app.register(webhookTrigger, options.webhooks);
   await app.register(executeTrigger, options.execute);
-  await app.register(controlApi, options.control);
+  const { control, keys } = options;
+  await app.register(callerRoutes, { keys });
+  await app.register(controlApi, control);
   await app.ready();
   return app;
 }

@@ -327,6 +327,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
         }),
       }),
     },
+    keys: apiKeys,
     control: {
       deployer,
       store,
