@@ -76,6 +76,7 @@ const apiKeySchema = z.looseObject({
   display: text,
   functions: z.array(text).nullable(),
   role: text,
+  policy: text.nullable(),
   rate: z.looseObject({ limit: z.number(), window_seconds: z.number() }),
   expires_at: text.nullable(),
   revoked_at: text.nullable(),
@@ -84,6 +85,14 @@ const apiKeySchema = z.looseObject({
 });
 export type ApiKeyInfo = z.infer<typeof apiKeySchema>;
 const createdKeySchema = apiKeySchema.extend({ key: text });
+
+const policySchema = z.looseObject({
+  name: text,
+  rules: z.record(text, z.unknown()),
+  api_keys: z.number(),
+  updated_at: text,
+});
+export type PolicyInfo = z.infer<typeof policySchema>;
 
 const errorSchema = z.object({
   code: text,
@@ -204,6 +213,22 @@ export class ControlClient {
 
   async revokeApiKey(id: string): Promise<void> {
     await this.#request('DELETE', `/api-keys/${encodeURIComponent(id)}`);
+  }
+
+  async policies(): Promise<readonly PolicyInfo[]> {
+    return (await this.#json('GET', '/policies', z.looseObject({ policies: z.array(policySchema) }))).policies;
+  }
+
+  policy(name: string): Promise<PolicyInfo> {
+    return this.#json('GET', `/policies/${encodeURIComponent(name)}`, policySchema);
+  }
+
+  setPolicy(name: string, rules: unknown): Promise<PolicyInfo> {
+    return this.#json('PUT', `/policies/${encodeURIComponent(name)}`, policySchema, rules);
+  }
+
+  async deletePolicy(name: string): Promise<void> {
+    await this.#request('DELETE', `/policies/${encodeURIComponent(name)}`);
   }
 
   /** Calls a function. Resolves with whatever it answered, an error status too. */

@@ -8,6 +8,7 @@ import { deployCommand } from './commands/deploy.ts';
 import { devCommand } from './commands/dev.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { eventsCommand } from './commands/events.ts';
+import { executeCommand } from './commands/execute.ts';
 import { initCommand } from './commands/init.ts';
 import { invokeCommand } from './commands/invoke.ts';
 import { keysCommand } from './commands/keys.ts';
@@ -15,6 +16,7 @@ import { listCommand } from './commands/list.ts';
 import { logsCommand } from './commands/logs.ts';
 import { migrateCommand } from './commands/migrate.ts';
 import { pauseCommand, resumeCommand } from './commands/pause.ts';
+import { policiesCommand } from './commands/policies.ts';
 import { rollbackCommand } from './commands/rollback.ts';
 import { secretsCommand } from './commands/secrets.ts';
 import { serveCommand } from './commands/serve.ts';
@@ -30,12 +32,14 @@ const COMMANDS = [
   deployCommand,
   listCommand,
   invokeCommand,
+  executeCommand,
   logsCommand,
   eventsCommand,
   secretsCommand,
   pauseCommand,
   resumeCommand,
   keysCommand,
+  policiesCommand,
   rollbackCommand,
   deleteCommand,
   auditCommand,
