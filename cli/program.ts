@@ -14,6 +14,7 @@ import { invokeCommand } from './commands/invoke.ts';
 import { keysCommand } from './commands/keys.ts';
 import { listCommand } from './commands/list.ts';
 import { logsCommand } from './commands/logs.ts';
+import { mcpCommand } from './commands/mcp.ts';
 import { migrateCommand } from './commands/migrate.ts';
 import { pauseCommand, resumeCommand } from './commands/pause.ts';
 import { policiesCommand } from './commands/policies.ts';
@@ -40,6 +41,7 @@ const COMMANDS = [
   resumeCommand,
   keysCommand,
   policiesCommand,
+  mcpCommand,
   rollbackCommand,
   deleteCommand,
   auditCommand,

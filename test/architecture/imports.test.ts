@@ -13,8 +13,9 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   triggers: ['runtime', 'host-functions', 'database', 'invoker'],
   embed: ['runtime', 'host-functions', 'invoker'],
   client: [],
-  server: ['runtime', 'host-functions', 'database', 'invoker', 'triggers', 'client'],
-  cli: ['runtime', 'host-functions', 'database', 'invoker', 'triggers', 'embed', 'client', 'server'],
+  mcp: ['client'],
+  server: ['runtime', 'host-functions', 'database', 'invoker', 'triggers', 'client', 'mcp'],
+  cli: ['runtime', 'host-functions', 'database', 'invoker', 'triggers', 'embed', 'client', 'mcp', 'server'],
 };
 const FOLDERS = Object.keys(ALLOWED);
 

@@ -1,7 +1,12 @@
-/** The ways to a node besides curl, against one node: `postern/client`, the command line. */
+/** The ways to a node besides curl, against one node: `postern/client`, the command line, MCP over both transports. */
 
 import { readFileSync } from 'node:fs';
+import { request } from 'node:http';
 import { resolve } from 'node:path';
+import { Client } from '@modelcontextprotocol/sdk/client/index.js';
+import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
+import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+import type { CallToolResult } from '@modelcontextprotocol/sdk/types.js';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import {
   PolicyError,
@@ -13,6 +18,7 @@ import {
 import { Folder, run as runCli } from '../cli/support.ts';
 import { ADMIN_KEY, startTestPostern, type TestPostern } from '../server/support.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
+import { sharedPartsEnv } from '../support/shared-parts-env.ts';
 
 let db: TestDatabase;
 let node: TestPostern;
@@ -40,6 +46,9 @@ async function makeKey(wanted: Record<string, unknown> = {}): Promise<string> {
   const { status, body } = await node.admin('POST', '/api-keys', { name: 'k', rate, ...wanted });
   if (status !== 201) throw new Error(JSON.stringify(body));
   return body.key as string;
+}
+async function setPolicy(name: string, rules: Record<string, unknown>): Promise<void> {
+  expect(await node.admin('PUT', `/policies/${name}`, rules)).toMatchObject({ status: 200 });
 }
 const ENDLESS = 'for (;;);';
 async function running(): Promise<number> {
@@ -200,6 +209,237 @@ describe('the command line', () => {
     for (const argv of [['no-such-file.js'], ['--input', '{'], ['--input', '-'], ['--language', 'cobol']]) {
       expect((await cli(['execute', ...argv])).code).toBe(2);
     }
+  });
+});
+
+describe('MCP', () => {
+  interface Connected {
+    readonly client: Client;
+    names(): Promise<string[]>;
+    call(name: string, given?: Record<string, unknown>): Promise<Told>;
+  }
+  interface Told {
+    readonly isError: boolean;
+    /** What the text says. */
+    readonly said: Record<string, unknown>;
+    readonly structured: unknown;
+  }
+
+  async function connect(transport: StdioClientTransport | StreamableHTTPClientTransport): Promise<Connected> {
+    const client = new Client({ name: 'a test', version: '1' });
+    // Of its own types: it means `exactOptionalPropertyTypes` otherwise.
+    await client.connect(transport as Parameters<Client['connect']>[0]);
+    return {
+      client,
+      names: async () => (await client.listTools()).tools.map(({ name }) => name),
+      call: async (name, given = {}) => {
+        const result = (await client.callTool({ name, arguments: given })) as CallToolResult;
+        const [first] = result.content;
+        const text = first?.type === 'text' ? first.text : '';
+        const isJson = /^[[{]|^\d/.test(text);
+        return {
+          isError: result.isError === true,
+          said: isJson ? JSON.parse(text) : { text },
+          structured: result.structuredContent,
+        };
+      },
+    };
+  }
+  const overHttp = (headers: Record<string, string>) =>
+    connect(new StreamableHTTPClientTransport(new URL('/mcp', node.url), { requestInit: { headers } }));
+  const bearer = (text: string) => ({ authorization: `Bearer ${text}` });
+
+  test('over HTTP, as docs/mcp.md configures it: runs code, gives errors with code, line and hint', async () => {
+    const [, config] = blocks('docs/mcp.md', 'json').map((text) => JSON.parse(text).mcpServers.postern);
+    expect(config).toMatchObject({ type: 'http', url: 'http://127.0.0.1:8787/mcp' });
+    const { client, names, call } = await overHttp(JSON.parse(JSON.stringify(config.headers).replace('pstn_…', key)));
+    expect(client.getServerVersion()).toMatchObject({ name: 'postern', version: '0.1.0' });
+    expect(await names()).toEqual(['execute_code', 'invoke_function']);
+    const ran = await call('execute_code', {
+      code: "console.log('in');\n(input.n as number) * 2",
+      language: 'typescript',
+      input: { n: 4 },
+    });
+    expect(ran).toMatchObject({ isError: false, structured: { result: 8, stdout: 'in\n', stderr: '' } });
+    expect(ran.said).toEqual(ran.structured);
+    expect(await call('execute_code', { code: 'log.info("a");\nnull.x' })).toMatchObject({
+      isError: true,
+      said: {
+        code: 'FUNCTION_ERROR',
+        line: 2,
+        stdout: 'a\n',
+        hint: expect.stringContaining('mend'),
+        request_id: expect.any(String),
+      },
+    });
+    expect(await call('execute_code', { code: '1', hosts: ['api.example.com'] })).toMatchObject({
+      isError: true,
+      said: { text: expect.stringContaining('hosts') },
+    });
+    expect(await call('execute_code', { code: '1', timeout: '1m' })).toMatchObject({
+      isError: true,
+      said: { code: 'POLICY_REFUSED', details: { rule: 'timeout', allowed: 10_000 } },
+    });
+    expect(await call('invoke_function', { name: 'double', event: 21 })).toMatchObject({ isError: false, said: 42 });
+    expect(await call('create_function', { name: 'x', source: '1' })).toMatchObject({
+      isError: true,
+      said: { text: expect.stringContaining('create_function not found') },
+    });
+    await client.close();
+  });
+
+  test('over stdio, as docs/mcp.md configures it: what both keys allow', async () => {
+    const [config] = blocks('docs/mcp.md', 'json').map((text) => JSON.parse(text).mcpServers.postern);
+    const [, , ...argv] = config.args as string[];
+    expect([config.command, argv[0]]).toEqual(['npx', 'mcp']);
+    const args = [resolve('cli/main.ts'), ...argv.map((text) => text.replace('http://127.0.0.1:8787', node.url))];
+    const env = { ...sharedPartsEnv(), ...config.env, POSTERN_API_KEY: key, POSTERN_ADMIN_KEY: ADMIN_KEY };
+    const { client, names, call } = await connect(new StdioClientTransport({ command: process.execPath, args, env }));
+    expect(await names()).toEqual([
+      'execute_code',
+      'create_function',
+      'invoke_function',
+      'list_functions',
+      'read_logs',
+    ]);
+    const source =
+      'export const handler = ({ body }) => { log.info("greeting", { to: body }); return "Hello, " + body; };';
+    const config_ = {
+      triggers: [{ type: 'http' }, { type: 'schedule', cron: '0 6 * * *' }],
+      http: { allow: ['api.example.com'] },
+    };
+    expect(await call('create_function', { name: 'greets', source: 'const' })).toMatchObject({
+      isError: true,
+      said: { code: 'INVALID_FUNCTION', details: { line: 1 } },
+    });
+    expect(await call('create_function', { name: 'greets', source, timeout: '5s', config: config_ })).toMatchObject({
+      structured: { name: 'greets', version: 1, url: `${node.url}/functions/v1/invoke/greets` },
+    });
+    expect((await call('invoke_function', { name: 'greets', event: 'you' })).said).toEqual({ text: 'Hello, you' });
+    expect((await call('list_functions')).said).toContainEqual(
+      expect.objectContaining({ name: 'greets', language: 'javascript', auth: 'required' }),
+    );
+    const logs = async () => (await call('read_logs', { name: 'greets', limit: 1 })).said;
+    await expect.poll(logs).toMatchObject([{ outcome: 'ok', logs: [{ message: 'greeting', fields: { to: 'you' } }] }]);
+    expect((await call('execute_code', { code: 'input', input: [1] })).structured).toMatchObject({ result: [1] });
+    await client.close();
+  });
+
+  test('postern mcp ends where a key is not good or nobody is there, and says so', async () => {
+    const mcp = (env: Record<string, string>) => runCli(['mcp'], { env: { POSTERN_URL: node.url, ...env } });
+    expect(await mcp({ POSTERN_API_KEY: 'pstn_none' })).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: 'error: the API key is not valid\n',
+    });
+    expect(await mcp({ POSTERN_ADMIN_KEY: 'another-admin-key' })).toMatchObject({ code: 1, stdout: '' });
+    const nobody = await mcp({ POSTERN_URL: 'http://127.0.0.1:40001' });
+    expect(nobody).toMatchObject({ code: 1, stderr: expect.stringContaining('can not be reached (ECONNREFUSED)') });
+  });
+
+  test('tools and their schemas are those that the keys allow', async () => {
+    await setPolicy('narrow', {
+      languages: ['python'],
+      timeout: '2s',
+      http: { allow: ['api.example.com'] },
+      env: ['TOKEN'],
+    });
+    const narrow = await overHttp(bearer(await makeKey({ policy: 'narrow', functions: ['double'] })));
+    const [code, invoke] = (await narrow.client.listTools()).tools;
+    expect(code!.inputSchema.properties).toMatchObject({
+      language: { enum: ['python'], default: 'python' },
+      hosts: { type: 'array' },
+      env: { items: { enum: ['TOKEN'] } },
+      timeout: { description: expect.stringContaining('at most 2s') },
+    });
+    expect(code!.description).toContain('network only to api.example.com');
+    expect(invoke!.inputSchema.properties).toMatchObject({ name: { enum: ['double'] } });
+    const plain = await overHttp(bearer(await makeKey()));
+    expect(await plain.names()).toEqual(['invoke_function']);
+    const admin = await overHttp(bearer(ADMIN_KEY));
+    const { tools } = await admin.client.listTools();
+    expect(tools[1]!.description).toMatch(/only functions with auth none or optional\.$/);
+    expect(await admin.names()).toEqual(['create_function', 'invoke_function', 'list_functions', 'read_logs']);
+    const both = await overHttp({ ...bearer(ADMIN_KEY), apikey: key });
+    expect(await both.names()).toHaveLength(5);
+    for (const { client } of [narrow, plain, admin, both]) await client.close();
+  });
+
+  const message = (body: unknown, headers: Record<string, string> = {}, signal?: AbortSignal) =>
+    node.call('/mcp', {
+      method: 'POST',
+      ...(signal === undefined ? {} : { signal }),
+      headers: { 'content-type': 'application/json', accept: 'application/json, text/event-stream', ...headers },
+      body: JSON.stringify(body),
+    });
+  const rpc = (method: string, params: object = {}) => ({ jsonrpc: '2.0', id: 1, method, params });
+  const call = (name: string, given: object) => rpc('tools/call', { name, arguments: given });
+
+  test('nobody without a key is let in, no page of another origin, and no batch', async () => {
+    const codeOf = async (response: Response) => [response.status, ((await response.json()) as { code: string }).code];
+    const list = rpc('tools/list');
+    expect(await codeOf(await message(list))).toEqual([401, 'UNAUTHORIZED']);
+    expect(await codeOf(await message(list, bearer('not-the-admin-key')))).toEqual([401, 'UNAUTHORIZED']);
+    expect(await codeOf(await message(list, bearer(`pstn_${'x'.repeat(43)}`)))).toEqual([401, 'UNAUTHORIZED']);
+    const page = { ...bearer(key), origin: node.url, host: 'evil.example' };
+    expect(await codeOf(await message(list, page))).toEqual([403, 'FORBIDDEN']);
+    expect(await codeOf(await message([list], bearer(key)))).toEqual([400, 'INVALID_REQUEST']);
+    const stream = await node.call('/mcp', { headers: { ...bearer(key), accept: 'text/event-stream' } });
+    expect([stream.status, stream.headers.get('allow')]).toEqual([405, 'POST']);
+  });
+
+  test('messages count against the rate of the key, a tool call as the request that it is', async () => {
+    const limited = bearer(await makeKey({ policy: 'default', rate: { limit: 4, window_seconds: 86_400 } }));
+    const remaining = async (sent: Promise<Response>) => (await sent).headers.get('ratelimit-remaining');
+    expect(await remaining(message(rpc('tools/list'), limited))).toBe('3');
+    expect(await remaining(message(call('no_such_tool', {}), limited))).toBe('2');
+    const ran = (await (await message(call('execute_code', { code: '1' }), limited)).json()) as {
+      result: CallToolResult;
+    };
+    expect(ran.result.structuredContent).toMatchObject({ result: 1 });
+    expect(await remaining(message(rpc('ping'), limited))).toBe('0');
+    expect((await message(rpc('tools/list'), limited)).status).toBe(429);
+    const { result } = (await (await message(call('execute_code', { code: '1' }), limited)).json()) as {
+      result: CallToolResult;
+    };
+    expect(result).toMatchObject({
+      isError: true,
+      content: [{ text: expect.stringContaining('"code":"RATE_LIMITED"') }],
+    });
+  });
+
+  test('a deploy and a refusal by MCP are in the audit log with where they came from', async () => {
+    const source = '127.0.0.9';
+    const deploy = call('create_function', { name: 'audited', source: 'export const handler = () => 1;' });
+    expect(await messageFrom(source, deploy, bearer(ADMIN_KEY))).toBe(200);
+    expect(await messageFrom(source, deploy, bearer('not-the-admin-key'))).toBe(401);
+    const entries = async () => (await node.admin('GET', '/audit')).body.entries as Record<string, unknown>[];
+    const deployed = { action: 'POST /functions', target: 'audited', source, status: 201 };
+    expect(await entries()).toContainEqual(expect.objectContaining(deployed));
+    await expect.poll(entries).toContainEqual(expect.objectContaining({ action: 'POST /mcp', source, status: 401 }));
+  });
+
+  /** Resolves with the status. */
+  function messageFrom(localAddress: string, body: unknown, headers: Record<string, string>): Promise<number> {
+    const accept = 'application/json, text/event-stream';
+    const all = { ...headers, 'content-type': 'application/json', accept };
+    const sent = request(new URL('/mcp', node.url), { method: 'POST', localAddress, headers: all });
+    sent.end(JSON.stringify(body));
+    return new Promise((answered, failed) => {
+      sent.once('error', failed).once('response', (response) => {
+        response.resume().once('end', () => answered(response.statusCode!));
+      });
+    });
+  }
+
+  test('what runs is canceled when the assistant goes away', async () => {
+    const abort = new AbortController();
+    const body = call('execute_code', { code: ENDLESS, timeout: '10s' });
+    const gone = expect(message(body, bearer(key), abort.signal)).rejects.toThrow('aborted');
+    await expect.poll(running).toBe(1);
+    abort.abort();
+    await gone;
+    await expect.poll(running).toBe(0);
   });
 });
 
