@@ -28,9 +28,13 @@ export function outputOf(io: CommandIo, options: { readonly json?: boolean }): O
 
 export function clientOf(io: CommandIo, options: RemoteOptions): ControlClient {
   return new ControlClient({
-    url: options.url ?? setting(io, 'POSTERN_URL') ?? DEFAULT_URL,
+    url: serverOf(io, options.url),
     adminKey: adminKeyOf(io, options.adminKeyFile),
   });
+}
+
+export function serverOf(io: CommandIo, url: string | undefined): string {
+  return url ?? setting(io, 'POSTERN_URL') ?? DEFAULT_URL;
 }
 
 /**
@@ -38,19 +42,24 @@ export function clientOf(io: CommandIo, options: RemoteOptions): ControlClient {
  * to read. Where the server's own list of keys stands there, the first of them.
  */
 export function adminKeyOf(io: CommandIo, file?: string): string | undefined {
-  const keys = file === undefined ? setting(io, 'POSTERN_ADMIN_KEY') : readKeyFile(file);
+  const keys = file === undefined ? setting(io, 'POSTERN_ADMIN_KEY') : readKeyFile(file, 'admin key');
   const [first] = keys?.split(',', 1) ?? [];
   return first?.trim().replace(/^[A-Za-z][A-Za-z0-9_-]{0,31}=(?=[^=])/, '');
 }
 
-function readKeyFile(file: string): string {
+/** As the admin key: from a file or the environment. */
+export function apiKeyOf(io: CommandIo, file?: string): string | undefined {
+  return file === undefined ? setting(io, 'POSTERN_API_KEY') : readKeyFile(file, 'API key');
+}
+
+function readKeyFile(file: string, what: string): string {
   try {
     const key = readFileSync(file, 'utf8').trim();
     if (key !== '') return key;
   } catch (cause) {
-    throw new UsageError(`the admin key can't be read from ${file}: ${(cause as Error).message}`, { cause });
+    throw new UsageError(`the ${what} can't be read from ${file}: ${(cause as Error).message}`, { cause });
   }
-  throw new UsageError(`there is no admin key in ${file}`);
+  throw new UsageError(`there is no ${what} in ${file}`);
 }
 
 /** An environment variable; one that is set to nothing is not set. */
@@ -61,13 +70,23 @@ export function setting(io: CommandIo, name: string): string | undefined {
 
 /** `--url`, `--admin-key-file` and `--json`, for the commands that talk to a server. */
 export function remote(command: Command): Command {
-  return command
-    .option('--url <url>', `server to talk to (POSTERN_URL, else ${DEFAULT_URL})`, parseUrl)
-    .option(
-      '--admin-key-file <path>',
-      'file with the key of its control API (else POSTERN_ADMIN_KEY; `dev` needs none)',
-    )
-    .option('--json', 'print one JSON value');
+  return administered(servedBy(command)).option('--json', 'print one JSON value');
+}
+
+/** `--url` and `--api-key-file`, for those that act for a caller. */
+export function asCaller(command: Command): Command {
+  return servedBy(command).option('--api-key-file <path>', 'file with an API key (else POSTERN_API_KEY)');
+}
+
+export function administered(command: Command): Command {
+  return command.option(
+    '--admin-key-file <path>',
+    'file with the key of its control API (else POSTERN_ADMIN_KEY; `dev` needs none)',
+  );
+}
+
+function servedBy(command: Command): Command {
+  return command.option('--url <url>', `server to talk to (POSTERN_URL, else ${DEFAULT_URL})`, parseUrl);
 }
 
 export function examples(command: Command, lines: readonly string[]): Command {

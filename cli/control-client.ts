@@ -97,6 +97,7 @@ const apiKeySchema = z.looseObject({
   display: text,
   functions: z.array(text).nullable(),
   role: text,
+  policy: text.nullable(),
   rate: z.looseObject({ limit: z.number(), window_seconds: z.number() }),
   expires_at: text.nullable(),
   revoked_at: text.nullable(),
@@ -117,6 +118,13 @@ const sessionSchema = z.looseObject({
   expires_at: text,
 });
 export type SessionInfo = z.infer<typeof sessionSchema>;
+const policySchema = z.looseObject({
+  name: text,
+  rules: z.record(text, z.unknown()),
+  api_keys: z.number(),
+  updated_at: text,
+});
+export type PolicyInfo = z.infer<typeof policySchema>;
 
 const errorSchema = z.object({
   code: text,
@@ -280,6 +288,22 @@ export class ControlClient {
 
   async deleteSession(id: string): Promise<void> {
     await this.#request('DELETE', `/sessions/${encodeURIComponent(id)}`);
+  }
+
+  async policies(): Promise<readonly PolicyInfo[]> {
+    return (await this.#json('GET', '/policies', z.looseObject({ policies: z.array(policySchema) }))).policies;
+  }
+
+  policy(name: string): Promise<PolicyInfo> {
+    return this.#json('GET', `/policies/${encodeURIComponent(name)}`, policySchema);
+  }
+
+  setPolicy(name: string, rules: unknown): Promise<PolicyInfo> {
+    return this.#json('PUT', `/policies/${encodeURIComponent(name)}`, policySchema, rules);
+  }
+
+  async deletePolicy(name: string): Promise<void> {
+    await this.#request('DELETE', `/policies/${encodeURIComponent(name)}`);
   }
 
   /** Calls a function. Resolves with whatever it answered, an error status too. */

@@ -8,13 +8,16 @@ import { deployCommand } from './commands/deploy.ts';
 import { devCommand } from './commands/dev.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { eventsCommand } from './commands/events.ts';
+import { executeCommand } from './commands/execute.ts';
 import { initCommand } from './commands/init.ts';
 import { invokeCommand } from './commands/invoke.ts';
 import { keysCommand } from './commands/keys.ts';
 import { listCommand } from './commands/list.ts';
 import { logsCommand } from './commands/logs.ts';
+import { mcpCommand } from './commands/mcp.ts';
 import { migrateCommand } from './commands/migrate.ts';
 import { pauseCommand, resumeCommand } from './commands/pause.ts';
+import { policiesCommand } from './commands/policies.ts';
 import { receiptsCommand } from './commands/receipts.ts';
 import { replayCommand } from './commands/replay.ts';
 import { rollbackCommand } from './commands/rollback.ts';
@@ -34,6 +37,7 @@ const COMMANDS = [
   deployCommand,
   listCommand,
   invokeCommand,
+  executeCommand,
   logsCommand,
   replayCommand,
   eventsCommand,
@@ -42,6 +46,8 @@ const COMMANDS = [
   resumeCommand,
   keysCommand,
   sessionsCommand,
+  policiesCommand,
+  mcpCommand,
   rollbackCommand,
   deleteCommand,
   receiptsCommand,

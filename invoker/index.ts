@@ -12,7 +12,7 @@ export {
   type FunctionInvokerOptions,
   type InvocationLog,
 } from './function-invoker.ts';
-export { isScript, languageFile, languageNamed } from './functions/languages.ts';
+export { isScript, languageFile, languageNamed, languageOfFile } from './functions/languages.ts';
 export { duration, size } from './functions/units.ts';
 export * from './invocation.ts';
 export { type InvocationRecord, InvocationRecorder, type RecorderOptions } from './invocation-recorder.ts';

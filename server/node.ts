@@ -370,6 +370,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
         }),
       }),
     },
+    keys: apiKeys,
     control: {
       deployer,
       store,

@@ -14,7 +14,18 @@ import { POSTERN_MODULE } from '../runtime/javascript/bundle/postern-module.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
 const DIST = join(ROOT, 'dist');
-const FOLDERS = ['runtime', 'host-functions', 'invoker', 'triggers', 'database', 'embed', 'server', 'cli'];
+const FOLDERS = [
+  'runtime',
+  'host-functions',
+  'invoker',
+  'triggers',
+  'database',
+  'embed',
+  'client',
+  'mcp',
+  'server',
+  'cli',
+];
 /** Guests' sources: bundled into sandboxes from their TypeScript, so they are shipped as they are. */
 const VERBATIM = ['runtime/javascript/guest', 'host-functions/guest', 'invoker/guest', 'invoker/evaluator/guest'];
 const COMPILED = ['.ts', '.mts', '.cts'];

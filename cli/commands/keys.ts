@@ -16,6 +16,7 @@ interface CreateOptions extends RemoteOptions {
   readonly name: string;
   readonly function?: readonly string[];
   readonly role?: string;
+  readonly policy?: string;
   readonly rate?: Rate;
   /** Seconds from now. */
   readonly expires?: number;
@@ -40,14 +41,16 @@ function createCommand(io: CommandIo): Command {
     .requiredOption('--name <name>', 'whose key it is')
     .option('--function <name>', 'a function that it is good for, may be given again (default: all)', collect)
     .addOption(new Option('--role <role>', 'role that it has in the database (default: anon)').choices(DEV_ROLES))
+    .option('--policy <name>', 'policy by which it may run code of its own (default: it may not)')
     .option('--rate <n/time>', 'requests per s, m, h or d, such as 100/60s (default: 100/60s)', parseRate)
     .option('--expires <time>', 'how long it is good, such as 12h or 30d (default: until revoked)', parseSeconds)
     .action(async (options: CreateOptions) => {
-      const { name, role, rate, expires } = options;
+      const { name, role, policy, rate, expires } = options;
       const created = await clientOf(io, options).createApiKey({
         name,
         functions: options.function,
         role,
+        policy,
         rate,
         expires_at: expires === undefined ? undefined : new Date(Date.now() + expires * 1_000).toISOString(),
       });
@@ -57,6 +60,7 @@ function createCommand(io: CommandIo): Command {
     });
   return examples(remote(command), [
     'postern keys create --name billing --function invoice --function refund --rate 10/s',
+    'postern keys create --name assistant --policy default',
     'postern keys create --name nightly --role service_role --expires 30d',
   ]);
 }
@@ -72,7 +76,10 @@ function listKeysCommand(io: CommandIo): Command {
         keys,
         keys.length === 0
           ? 'there are no API keys'
-          : table(['ID', 'NAME', 'KEY', 'FUNCTIONS', 'ROLE', 'RATE', 'STATE', 'LAST USED', 'REFUSED'], keys.map(rowOf)),
+          : table(
+              ['ID', 'NAME', 'KEY', 'FUNCTIONS', 'ROLE', 'POLICY', 'RATE', 'STATE', 'LAST USED', 'REFUSED'],
+              keys.map(rowOf),
+            ),
       );
     });
   return examples(remote(command), ['postern keys list']);
@@ -99,6 +106,7 @@ function rowOf(key: ApiKeyInfo): string[] {
     `${key.display}…`,
     key.functions === null ? 'all' : key.functions.join(' '),
     key.role,
+    key.policy ?? '',
     `${key.rate.limit}/${key.rate.window_seconds}s`,
     stateOf(key),
     key.last_used_at ?? 'never',

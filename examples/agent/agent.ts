@@ -3,7 +3,7 @@
 import type { Message, Model, ToolCall } from './model.ts';
 import type { Tool } from './tools.ts';
 
-const INSTRUCTIONS = 'Solve the task with code: create a function, invoke it, and answer with what it returned.';
+const INSTRUCTIONS = 'Solve the task with code: run it with the tools, and answer with what it returned.';
 const MAX_TURNS = 10;
 
 export async function runAgent(model: Model, tools: readonly Tool[], task: string): Promise<string> {

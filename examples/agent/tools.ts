@@ -1,4 +1,7 @@
-/** What the agent can do: create a function on a Postern node, and invoke one. What goes wrong is told to the model, to mend it. */
+/** What the agent can do on a Postern node: execute code, create a function, invoke one. What goes wrong is told to the model, to mend it. */
+
+// In a project of yours: from 'postern/client'.
+import { PosternClient } from '../../client/index.ts';
 
 export interface Tool {
   readonly name: string;
@@ -14,15 +17,33 @@ export interface Node {
   readonly adminKey?: string | undefined;
   /** For `invoke_function`. Without one the functions that are created answer everybody. */
   readonly token?: string | undefined;
+  /** For `execute_code`, which is not there without one: of a key that has a policy. */
+  readonly apiKey?: string | undefined;
   /** A function that is there: the agent invokes it, and creates none. */
   readonly functionId?: string | undefined;
 }
 
 export function toolsOf(node: Node): readonly Tool[] {
-  return node.functionId === undefined ? [createFunction(node), invokeFunction(node)] : [invokeFunction(node)];
+  if (node.functionId !== undefined) return [invokeFunction(node)];
+  const tools = [createFunction(node), invokeFunction(node)];
+  return node.apiKey === undefined ? tools : [executeCode(node), ...tools];
 }
 
 const text = (description: string) => ({ type: 'string', description });
+
+function executeCode({ url, apiKey }: Node): Tool {
+  const postern = new PosternClient({ url, apiKey });
+  return {
+    name: 'execute_code',
+    description: 'Runs JavaScript once and gives the value of its last expression. It has no files and no network.',
+    parameters: {
+      type: 'object',
+      properties: { code: text('any script; `input` is there'), input: { description: 'any JSON' } },
+      required: ['code'],
+    },
+    run: async ({ code, input }) => JSON.stringify((await postern.execute({ code: String(code), input })).result),
+  };
+}
 
 function createFunction(node: Node): Tool {
   return {

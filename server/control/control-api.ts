@@ -34,7 +34,7 @@ export interface ControlApiOptions
   readonly audit: AuditLog;
 }
 
-const VERSION = '0.1.0';
+export const VERSION = '0.1.0';
 
 /** `{prefix: ''}`; in a scope of its own, so that parsers and hooks don't reach the functions' routes. */
 export async function controlApi(app: FastifyInstance, options: ControlApiOptions): Promise<void> {

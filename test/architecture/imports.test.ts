@@ -12,8 +12,10 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   invoker: ['runtime', 'host-functions', 'database'],
   triggers: ['runtime', 'host-functions', 'database', 'invoker'],
   embed: ['runtime', 'host-functions', 'invoker'],
-  server: ['runtime', 'host-functions', 'database', 'invoker', 'triggers'],
-  cli: ['runtime', 'host-functions', 'database', 'invoker', 'triggers', 'embed', 'server'],
+  client: [],
+  mcp: ['client'],
+  server: ['runtime', 'host-functions', 'database', 'invoker', 'triggers', 'client', 'mcp'],
+  cli: ['runtime', 'host-functions', 'database', 'invoker', 'triggers', 'embed', 'client', 'mcp', 'server'],
 };
 const FOLDERS = Object.keys(ALLOWED);
 
@@ -49,7 +51,8 @@ const imports = files.flatMap(importsOf);
 const folderOf = (file: string): string => file.split('/')[0] as string;
 const isData = (edge: Import): boolean => edge.to.endsWith('.json');
 /** What the package declares for its users; there is nothing to be run in it. */
-const isDeclaration = (edge: Import): boolean => edge.to === 'types/runtime.d.ts';
+const isDeclaration = (edge: Import): boolean => DECLARED.has(edge.to);
+const DECLARED: ReadonlySet<string> = new Set(['types/runtime.d.ts', 'types/client.d.ts']);
 /** The types of parts that are compiled lazily inside the sandbox: they import the loader, which names their types only. */
 const isLazyPart = ({ from, to }: Import): boolean =>
   from === 'runtime/javascript/guest/web/parts.ts' && to.startsWith('runtime/javascript/guest/web/lazy/');

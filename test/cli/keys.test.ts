@@ -17,6 +17,7 @@ const KEY = {
   display: 'pstn_Ab3d',
   functions: ['invoice', 'refund'],
   role: 'anon',
+  policy: null as string | null,
   rate: { limit: 10, window_seconds: 1 },
   created_at: '2026-02-06T03:00:00Z',
   expires_at: null as string | null,
@@ -40,6 +41,8 @@ test('create sends what the key is for, and prints the key alone to a pipe', asy
       '10/s',
       '--role',
       'service_role',
+      '--policy',
+      'default',
     ),
   );
   expect([code, stdout]).toEqual([0, 'pstn_the-key\n']);
@@ -49,6 +52,7 @@ test('create sends what the key is for, and prints the key alone to a pipe', asy
     name: 'billing',
     functions: ['invoice', 'refund'],
     role: 'service_role',
+    policy: 'default',
     rate: { limit: 10, window_seconds: 1 },
   });
 });
@@ -81,7 +85,7 @@ test('list shows what each key may do and how it was used', async () => {
     { ...KEY, last_used_at: '2026-02-07T03:00:00Z', refused: { rate: 7, scope: 0, inactive: 1 } },
     { ...KEY, name: 'old\u001b[2J', functions: null, revoked_at: '2026-02-07T03:00:00Z' },
     { ...KEY, name: 'past', expires_at: '2020-01-01T00:00:00Z' },
-    { ...KEY, name: 'later', expires_at: '2099-01-01T00:00:00Z' },
+    { ...KEY, name: 'later', policy: 'analyst', expires_at: '2099-01-01T00:00:00Z' },
   ];
   server.answer = () => ({ status: 200, body: { api_keys: keys } });
   const { stdout } = await run(at('list'));
@@ -90,7 +94,7 @@ test('list shows what each key may do and how it was used', async () => {
   expect(second).toMatch(/old.* all +anon +10\/1s +revoked +never$/);
   expect(second).not.toContain('\u001b');
   expect(third).toMatch(/ expired +never$/);
-  expect(fourth).toMatch(/ until 2099-01-01T00:00:00Z +never$/);
+  expect(fourth).toMatch(/ anon +analyst +10\/1s +until 2099-01-01T00:00:00Z +never$/);
   expect(JSON.parse((await run([...at('list'), '--json'])).stdout)).toEqual(keys);
   server.answer = () => ({ status: 200, body: { api_keys: [] } });
   expect((await run(at('list'))).stdout).toBe('there are no API keys\n');

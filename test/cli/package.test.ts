@@ -47,6 +47,8 @@ describe('the published package', () => {
         'dist/postern.js',
         'types/postern.d.ts',
         'types/runtime.d.ts',
+        'types/client.d.ts',
+        'dist/client/index.js',
         'dist/runtime/javascript/bundle/esbuild-confined.sh',
       ]),
     );

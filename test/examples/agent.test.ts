@@ -72,6 +72,20 @@ test('creates a function, mends it by what the node says, invokes it at once and
   expect(JSON.parse(heard[2]!.messages.at(-1)!.content!)).toMatchObject({ name: 'fibonacci', version: 1 });
 });
 
+test('with an API key it executes code, and mends it by what it threw', async () => {
+  const { body } = await postern.admin('POST', '/api-keys', { name: 'agent', policy: 'default' });
+  const code = `${FIBONACCI.replace('handler', 'fibonacci')} fibonacci({ n: input });`;
+  script = [
+    () => calls('execute_code', { code: code.replace('input', 'n'), input: 20 }),
+    () => calls('execute_code', { code, input: 20 }),
+    ({ content }) => says(`It is ${content}.`),
+  ];
+  expect(await runAgent({ POSTERN_API_KEY: body.key as string })).toBe('It is 6765.\n');
+  const tools = heard[0]!.tools.map((tool) => tool.function.name);
+  expect(tools).toEqual(['execute_code', 'create_function', 'invoke_function']);
+  expect(heard[1]!.messages.at(-1)!.content).toMatch(/^failed: ReferenceError: '?n'? is not defined/);
+});
+
 test('with the id of a function it only invokes that one', async () => {
   await postern.deploy('given', FIBONACCI);
   script = [

@@ -8,7 +8,7 @@ export {
   S3Bucket,
   type S3BucketOptions,
 } from './outputs/index.ts';
-export { type Policy, rulesSchema } from './policy.ts';
+export { type Policy, readPolicy, rulesSchema } from './policy.ts';
 export { PolicyStore } from './policy-store.ts';
 export { EXECUTE_RESULTS_RETENTION, ResultCache } from './result-cache.ts';
 export {

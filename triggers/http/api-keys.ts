@@ -45,11 +45,13 @@ export interface ApiKeysOptions {
 
 type Keys = ReadonlyMap<string, ApiKey>;
 
-/** What a key is shown for: a function by its name, or code that the caller brings. */
-export type KeyTarget = string | typeof OWN_CODE;
+/** What a key is shown for: a function by its name, code that the caller brings, or what it is good for. */
+export type KeyTarget = string | typeof OWN_CODE | typeof ITSELF;
 export const OWN_CODE = Symbol('code of the caller');
+export const ITSELF = Symbol('the key itself');
 
 function outOfScope(key: ApiKey, target: KeyTarget): string | undefined {
+  if (target === ITSELF) return undefined;
   if (target === OWN_CODE)
     return key.policy === null ? 'this API key has no policy, so it runs no code of its own' : undefined;
   if (key.functions === null || key.functions.has(target)) return undefined;
@@ -92,6 +94,12 @@ export class ApiKeys {
     const keys = this.#current();
     if (keys instanceof Promise) return keys.then((loaded) => this.#admit(loaded, hash, target, announce));
     return this.#admit(keys, hash, target, announce);
+  }
+
+  /** As `admit`, but counts nothing: for a request that makes others in the caller's name, which count themselves. */
+  async find(text: string): Promise<ApiKey> {
+    if (!API_KEY.test(text)) throw unauthorized('the API key is not valid');
+    return this.#active(await this.#current(), hashOfKey(text));
   }
 
   /** For a caller that was let in and whose body has taken its time. Throws or rejects UNAUTHORIZED where the key is over. */

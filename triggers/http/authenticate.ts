@@ -3,7 +3,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { AuthMode } from '../../invoker/index.ts';
 import { ANONYMOUS, type Identity } from '../../runtime/index.ts';
-import { type ApiKey, ApiKeys, OWN_CODE } from './api-keys.ts';
+import { type ApiKey, ApiKeys, ITSELF, OWN_CODE } from './api-keys.ts';
 import { type TokenVerifier, unauthorized } from './tokens.ts';
 
 /** What credentials are checked against. */
@@ -68,6 +68,18 @@ export function authenticateForCode(
       'running code needs an API key with a policy: send the header "Authorization: Bearer <API key>"',
     );
   return keys.admit(token, OWN_CODE, announce);
+}
+
+/** As `authenticate`, for those who ask what their API key is good for. */
+export function authenticateKey(
+  headers: IncomingHttpHeaders,
+  keys: Pick<ApiKeys, 'admit'>,
+  announce: (headers: Readonly<Record<string, string>>) => void,
+): ApiKey | Promise<ApiKey> {
+  const token = tokenOf(headers);
+  if (token === undefined || !ApiKeys.looksLikeKey(token))
+    throw unauthorized('this needs an API key: send the header "Authorization: Bearer <API key>"');
+  return keys.admit(token, ITSELF, announce);
 }
 
 /** `Authorization: Bearer`, else `apikey` as Supabase's clients send it. */

@@ -6,12 +6,14 @@ export {
   DEFAULT_RATE_WINDOW_SECONDS,
   type NewApiKey,
 } from './api-key-store.ts';
-export { ApiKeys } from './api-keys.ts';
+export { type ApiKey, ApiKeys, ITSELF } from './api-keys.ts';
+export { authenticateKey } from './authenticate.ts';
 export { parsedJson } from './body.ts';
 export type { CorsPolicy } from './cors.ts';
 export { DEPTH_HEADER } from './function-call.ts';
 export { httpOnly } from './http-only.ts';
 export {
+  goneOf,
   type HttpCatalog,
   type HttpTriggerOptions,
   httpTrigger,

@@ -1,0 +1,133 @@
+import { readFile } from 'node:fs/promises';
+import { Command, InvalidArgumentError } from 'commander';
+import {
+  type CodeLanguage,
+  type ExecuteAnswer,
+  type FailedRun,
+  PosternClient,
+  PosternClientError,
+} from '../../client/index.ts';
+import { EVALUATED_LANGUAGES, languageNamed, languageOfFile } from '../../invoker/index.ts';
+import { apiKeyOf, asCaller, type CommandIo, examples, outputOf, serverOf } from '../context.ts';
+import { OperationError, UsageError } from '../errors.ts';
+import { readAll, readData } from '../input.ts';
+import type { Output } from '../output.ts';
+import { safeText } from '../terminal-text.ts';
+
+interface ExecuteOptions {
+  readonly url?: string;
+  readonly apiKeyFile?: string;
+  readonly json?: boolean;
+  readonly language?: CodeLanguage;
+  readonly input?: string;
+  readonly timeout?: string;
+  readonly memory?: string;
+  readonly cache?: boolean;
+}
+
+export function executeCommand(io: CommandIo): Command {
+  const command = new Command('execute')
+    .summary('run code on a server, without deploying it')
+    .description(
+      'Runs code in a sandbox of the server and prints its result: what a handler gives back, what it returns, or its last\nexpression. What the code printed goes to standard error. The policy of the API key says what the code may use.',
+    )
+    .argument('[file]', 'file with the code, or - for standard input', '-')
+    .option('--language <language>', `${EVALUATED_LANGUAGES.join(', ')} (default: by the file's ending)`, parseLanguage)
+    .option('--input <json>', 'what the code sees as `input`: JSON, @file, or - for standard input')
+    .option('--timeout <time>', 'wall clock, such as 5s')
+    .option('--memory <size>', 'such as 64MB')
+    .option('--cache', 'take the result of the same run from before, keep this one')
+    .option('--json', 'print the whole answer as one JSON value')
+    .action(async (file: string, options: ExecuteOptions) => execute(io, file, options));
+  return examples(asCaller(command), [
+    `echo 'input.n * 2' | postern execute --input '{"n": 21}'`,
+    'postern execute report.py --input @sales.json --timeout 30s',
+    'postern execute report.py --json | jq .usage',
+  ]);
+}
+
+async function execute(io: CommandIo, file: string, options: ExecuteOptions): Promise<void> {
+  const { input, timeout, memory, cache, language = languageOf(file) } = options;
+  if (file === '-' && input === '-') throw new UsageError('code and --input can not both come on standard input');
+  const code = await readCode(io, file);
+  const output = outputOf(io, options);
+  const client = new PosternClient({ url: serverOf(io, options.url), apiKey: apiKeyOf(io, options.apiKeyFile) });
+  const request = {
+    code,
+    language,
+    input: input === undefined ? undefined : parseInput(await readData(input, io.stdin)),
+    timeout,
+    memory,
+    cache,
+  };
+  const answer = await client.execute(request, { signal: io.signal }).catch((error: unknown) => {
+    throw io.signal.aborted ? new OperationError('CANCELED', 'the run was canceled') : failureOf(io, output, error);
+  });
+  if (!output.json) printed(io, answer);
+  print(output, answer);
+}
+
+function print(output: Output, answer: ExecuteAnswer): void {
+  if (output.json) output.jsonLine(answer);
+  else if (output.isTerminal) output.lines([safeText(JSON.stringify(answer.result, null, 2))]);
+  else output.raw(`${JSON.stringify(answer.result)}\n`);
+}
+
+/** What the code said, apart from its result. */
+function printed({ stderr }: CommandIo, run: { readonly stdout: string; readonly stderr: string }): void {
+  const text = run.stdout + run.stderr;
+  stderr.write(stderr.isTTY === true ? safeText(text) : text);
+}
+
+function failureOf(io: CommandIo, output: Output, error: unknown): unknown {
+  if (!(error instanceof PosternClientError)) return error;
+  const { code, message, run, details } = error;
+  if (run !== undefined && !output.json) printed(io, run);
+  const all = run === undefined ? details : { ...details, run };
+  const hint = HINTS[code];
+  return new OperationError(code, `${message}${placeOf(run)}`, {
+    ...(hint === undefined ? {} : { hint }),
+    ...(all === undefined ? {} : { details: all }),
+    cause: error,
+  });
+}
+
+const NEEDS_KEY =
+  'give an API key that has a policy in POSTERN_API_KEY or with --api-key-file; `postern keys create --name me --policy default` makes one';
+const HINTS: Readonly<Record<string, string>> = {
+  UNREACHABLE: 'start a server with `postern dev` or `postern serve`, or name one with --url or POSTERN_URL',
+  UNAUTHORIZED: NEEDS_KEY,
+  FORBIDDEN: NEEDS_KEY,
+  POLICY_REFUSED: '`postern policies show` has the rules, `postern policies set` changes them',
+};
+
+function placeOf(run: FailedRun | undefined): string {
+  if (run?.line === undefined) return '';
+  return run.column === undefined ? ` (line ${run.line})` : ` (line ${run.line}, column ${run.column})`;
+}
+
+async function readCode(io: CommandIo, file: string): Promise<string> {
+  if (file === '-') return readAll(io.stdin);
+  return readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    throw new UsageError(`the file ${file} can not be read (${cause.code ?? cause.message})`, { cause });
+  });
+}
+
+function parseInput(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new UsageError(`--input is no JSON: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function languageOf(file: string): CodeLanguage | undefined {
+  const found = languageOfFile(file);
+  return found === 'wasm' ? undefined : found;
+}
+
+function parseLanguage(text: string): CodeLanguage {
+  const language = EVALUATED_LANGUAGES.find((one) => one === languageNamed(text));
+  if (language !== undefined) return language;
+  throw new InvalidArgumentError(`Give one of ${EVALUATED_LANGUAGES.join(', ')}.`);
+}
