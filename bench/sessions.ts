@@ -19,7 +19,7 @@ const IN_ALL_PER_SESSION = 2;
 /** Something to keep, a function that changes it, and what calls that. */
 const PROGRAMS = {
   javascript: [
-    'const rows = Array.from({ length: 200 }, (_, i) => ({ id: i, name: `row ${i}` })); let n = 0; function next() { rows[n % 200].seen = ++n; return n }',
+    'const rows = Array.from({ length: 200 }, (_, i) => ({ id: i, name: "row " + i })); let n = 0; function next() { rows[n % 200].seen = ++n; return n }',
     'next()',
   ],
   python: [

@@ -162,7 +162,7 @@ describe('the command line', () => {
     expect(await response.json()).toMatchObject({ result: 18, stdout: '15\n', cache: 'off' });
     expect(execute!.slice(0, 5)).toEqual(['echo', 'input.prices.length', '|', 'postern', 'execute']);
     expect(await cli(execute!.slice(4), execute![1])).toEqual({ code: 0, stdout: '2\n', stderr: '' });
-    for (const [, ...argv] of policies) expect((await cli(argv)).code).toBe(0);
+    for (const [program, ...argv] of policies) if (program === 'postern') expect((await cli(argv)).code).toBe(0);
     expect((await cli(['policies', 'list'])).stdout).toMatch(/^analyst +0 +python +30000 ms +268435456 bytes/m);
     expect((await cli(['keys', 'list'])).stdout).toMatch(/ assistant +pstn_\S+ +all +anon +default +100\/60s/);
   });
