@@ -145,13 +145,13 @@ export class Sandbox {
     const stackPointer = instance.stackPointer.value;
     if (image === undefined || image.stackPointer !== stackPointer) throw new Error('the guest is not at rest');
     this.#clear();
-    const low = instance.bytes.slice(0, Math.ceil(stackPointer / PAGE_BYTES) * PAGE_BYTES);
-    this.#clearStack(low);
+    const [sideDataStart, sideDataEnd] = this.#engine.sideData;
+    const stack = [[0, sideDataStart] as const, [sideDataEnd, stackPointer] as const];
     // What is not there yet is as in the image.
-    if (instance.hasTables.value === 0) copyIn(image, low, ...this.#engine.tables);
+    const dead = instance.hasTables.value === 0 ? [...stack, this.#engine.tables] : stack;
     const { flat } = image;
     const imagePage = (page: number) => (page * PAGE_BYTES < flat.length ? pageOf(flat, page) : undefined);
-    return sessionMemory(instance.bytes.subarray(0, this.memoryBytes), low, imagePage);
+    return sessionMemory(instance.bytes.subarray(0, this.memoryBytes), dead, imagePage);
   }
 
   /** Leaves of the heap what lives. */
@@ -340,8 +340,9 @@ export class Sandbox {
         () => size,
       ),
     );
-    for (const pointer of shelved) instance.call('js_free_rt', runtime, pointer);
-    for (const pointer of taken) instance.call('wasm_free', pointer);
+    // What was taken last is given back first: so free lists are as they were, and no page changes for their order.
+    for (const pointer of shelved.reverse()) instance.call('js_free_rt', runtime, pointer);
+    for (const pointer of taken.reverse()) instance.call('wasm_free', pointer);
     meter.maxMemoryPages = limit;
   }
 

@@ -19,7 +19,6 @@ import {
   captureImage,
   type MemoryImage,
   noteWrite,
-  PAGE_BYTES,
   putSessionMemory,
   type SessionMemory,
   sessionMemory,
@@ -159,9 +158,8 @@ export class PythonSandbox {
     const image = this.#image;
     const stackPointer = this.#stackPointer.value;
     if (image === undefined || image.base.stackPointer !== stackPointer) throw new Error('the guest is not at rest');
-    const low = this.bytes.slice(0, Math.ceil(stackPointer / PAGE_BYTES) * PAGE_BYTES);
-    low.fill(0, 0, stackPointer);
-    return sessionMemory(this.bytes.subarray(0, this.memoryBytes), low, (page) => image.page(page));
+    // The stack, as in `capture`.
+    return sessionMemory(this.bytes.subarray(0, this.memoryBytes), [[0, stackPointer]], (page) => image.page(page));
   }
 
   /** Gives up the reference that the host got by a call. What the guest holds itself lives on. */

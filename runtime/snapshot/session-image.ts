@@ -1,6 +1,7 @@
 /**
  * The memory that one invocation left for a later one: the pages that differ from the image which both start from, so that a
- * session costs what its code has kept and not an interpreter.
+ * session costs what its code has kept and not an interpreter. Of most of them some words differ (a link, a count), so a page
+ * is its difference (XOR) to the image's: zeros but for those words, a third of the bytes when compressed.
  *
  * Stored form: `PSES`, u32 header length, header (JSON), then zstd over the pages in the order of the header's runs. A hostile
  * executor may have written it: everything is checked when it is read.
@@ -16,7 +17,7 @@ export interface SessionMemory {
   readonly memoryBytes: number;
   /** `[first page, pages]` of 4 KiB, ascending, not overlapping. */
   readonly runs: readonly (readonly [number, number])[];
-  /** The pages of the runs, one after the other. */
+  /** The pages of the runs, one after the other, each as its difference to the image's. */
   readonly data: Uint8Array;
 }
 
@@ -48,35 +49,86 @@ export class SessionImageError extends Error {
 const MAGIC = Buffer.from('PSES');
 const PREFIX_BYTES = MAGIC.length + 4;
 const WASM_PAGE_BYTES = 65_536;
+const WORD_BYTES = 4;
+const MIN_CHUNK_BYTES = 64;
+const MAX_CHUNK_BYTES = 4 * 2 ** 20;
 /** On the thread pool: megabytes of it must not stop the other guests. Fast, since a session is written after each run. */
 const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
-const LEVEL = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
+const LEVEL = { chunkSize: 128 * 1024, params: { [constants.ZSTD_c_compressionLevel]: 1 } };
 
-/** `imagePage`: what the page has in the image; zeros behind its end. `low`: in whose place memory begins, up to its length. */
+/** What is not the guest's in memory, though it may have been: a stack that is dead, tables that are not there yet. */
+export type DeadRange = readonly [start: number, end: number];
+
+/** `imagePage`: what the page has in the image; undefined for zeros behind its end. In a dead range nothing differs. */
 export function sessionMemory(
   memory: Uint8Array,
-  low: Uint8Array,
+  dead: readonly DeadRange[],
   imagePage: (page: number) => Uint8Array | undefined,
 ): SessionMemory {
-  const pageNow = (page: number): Uint8Array => pageOf(page * PAGE_BYTES < low.length ? low : memory, page);
+  const pageNow = (page: number): Uint8Array => withoutDead(memory, page, dead, imagePage);
   const differs = Array.from({ length: memory.length / PAGE_BYTES }, (_, page) => {
+    const at = page * PAGE_BYTES;
+    if (dead.some(([start, end]) => start <= at && end >= at + PAGE_BYTES)) return false;
     const was = imagePage(page);
     return was === undefined ? !isZero(pageNow(page)) : Buffer.compare(pageNow(page), was) !== 0;
   });
-  const pages = [...differs.keys()].filter((page) => differs[page]).map(pageNow);
-  return { memoryBytes: memory.length, runs: runsOf(differs), data: Buffer.concat(pages) };
+  const runs = runsOf(differs);
+  const data = new Uint8Array(pagesIn(runs) * PAGE_BYTES);
+  let offset = 0;
+  for (const [first, count] of runs) {
+    for (let page = first; page < first + count; page++) {
+      const place = data.subarray(offset, offset + PAGE_BYTES);
+      place.set(pageNow(page));
+      const was = imagePage(page);
+      if (was !== undefined) xor(place, was);
+      offset += PAGE_BYTES;
+    }
+  }
+  return { memoryBytes: memory.length, runs, data };
 }
 
-/** Puts the pages into memory that is the image, and is large enough. A reset to the image takes them out again. */
+/** A page as it is, but as the image has it where it is dead. */
+function withoutDead(
+  memory: Uint8Array,
+  page: number,
+  dead: readonly DeadRange[],
+  imagePage: (page: number) => Uint8Array | undefined,
+): Uint8Array {
+  const at = page * PAGE_BYTES;
+  const now = pageOf(memory, page);
+  const touching = dead.filter(([start, end]) => start < at + PAGE_BYTES && end > at);
+  if (touching.length === 0) return now;
+  const copy = now.slice();
+  const was = imagePage(page) ?? new Uint8Array(PAGE_BYTES);
+  for (const [start, end] of touching) {
+    const [from, to] = [Math.max(start - at, 0), Math.min(end - at, PAGE_BYTES)];
+    copy.set(was.subarray(from, to), from);
+  }
+  return copy;
+}
+
+/** Makes memory that is the image, and is large enough, what the session left. A reset to the image takes it out again. */
 export function putSessionMemory({ runs, data }: SessionMemory, memory: Uint8Array): void {
   let offset = 0;
   for (const [page, count] of runs) {
     const bytes = data.subarray(offset, offset + count * PAGE_BYTES);
-    memory.set(bytes, page * PAGE_BYTES);
+    xor(memory.subarray(page * PAGE_BYTES, (page + count) * PAGE_BYTES), bytes);
     noteWrite(memory, page * PAGE_BYTES, bytes.length);
     offset += bytes.length;
   }
+}
+
+/** Of whole pages, by words. */
+function xor(target: Uint8Array, bytes: Uint8Array): void {
+  const aligned = bytes.byteOffset % WORD_BYTES === 0 ? bytes : bytes.slice();
+  const from = new Int32Array(aligned.buffer, aligned.byteOffset, aligned.length / WORD_BYTES);
+  const to = new Int32Array(target.buffer, target.byteOffset, from.length);
+  for (let index = 0; index < from.length; index++) to[index] = (to[index] as number) ^ (from[index] as number);
+}
+
+function pagesIn(runs: SessionMemory['runs']): number {
+  return runs.reduce((sum, run) => sum + run[1], 0);
 }
 
 export async function encodeSession(memory: SessionMemory, base: SessionBase): Promise<Uint8Array> {
@@ -86,7 +138,7 @@ export async function encodeSession(memory: SessionMemory, base: SessionBase): P
   const prefix = Buffer.alloc(PREFIX_BYTES);
   MAGIC.copy(prefix);
   prefix.writeUInt32LE(json.length, MAGIC.length);
-  return Buffer.concat([prefix, json, await compress(data, LEVEL)]);
+  return Buffer.concat([prefix, json, await compress(data, { ...LEVEL, pledgedSrcSize: data.length })]);
 }
 
 /** Rejects with SessionImageError for all that is no session on this base with `maxMemoryBytes` of memory at most. */
@@ -104,10 +156,13 @@ export async function decodeSession(
   }
   if (!(memoryBytes >= base.memoryBytes && memoryBytes % WASM_PAGE_BYTES === 0)) throw unreadable('its size is wrong');
   if (memoryBytes > maxMemoryBytes) throw new SessionImageError('memory', 'the session needs more memory');
-  const pages = pagesOf(runs, memoryBytes / PAGE_BYTES);
+  checkRuns(runs, memoryBytes / PAGE_BYTES);
+  const pages = pagesIn(runs);
   try {
-    const maxOutputLength = Math.max(1, pages * PAGE_BYTES);
-    const data = await decompress(bytes.subarray(headerEnd), { maxOutputLength });
+    // One byte more than there may be, so that it is done in one piece.
+    const size = pages * PAGE_BYTES + 1;
+    const options = { maxOutputLength: size, chunkSize: Math.min(Math.max(size, MIN_CHUNK_BYTES), MAX_CHUNK_BYTES) };
+    const data = await decompress(bytes.subarray(headerEnd), options);
     if (data.length === pages * PAGE_BYTES) return { memoryBytes, runs, data };
   } catch (cause) {
     throw unreadable('its pages can not be read', cause);
@@ -129,17 +184,14 @@ function readHeader(bytes: Buffer, end: number): Header {
   throw unreadable('its header lacks something');
 }
 
-/** How many there are. None where a reset keeps its notes: it would believe what the image says. */
-function pagesOf(runs: Header['runs'], pages: number): number {
+/** None where a reset keeps its notes: it would believe what the image says. */
+function checkRuns(runs: Header['runs'], pages: number): void {
   let previousEnd = FIRST_PAGE_BEHIND_MAP;
-  let sum = 0;
   for (const run of runs) {
     const [page, count] = Array.isArray(run) ? (run as unknown as readonly [number, number]) : [-1, 0];
     const end = page + count;
     const areWhole = Number.isInteger(page) && Number.isInteger(count);
     if (!(areWhole && page >= previousEnd && count > 0 && end <= pages)) throw unreadable('its runs are wrong');
-    sum += count;
     previousEnd = end;
   }
-  return sum;
 }
