@@ -80,6 +80,10 @@ export class RateLimitedError extends PosternClientError {
   override readonly name = 'RateLimitedError';
 }
 
+export class SessionError extends PosternClientError {
+  override readonly name = 'SessionError';
+}
+
 export class UnavailableError extends PosternClientError {
   override readonly name = 'UnavailableError';
 }
@@ -115,6 +119,12 @@ const CLASSES: Readonly<Record<string, new (message: string, fields: ErrorFields
   EXECUTOR_LOST: UnavailableError,
   DATABASE_UNAVAILABLE: UnavailableError,
   JWKS_UNAVAILABLE: UnavailableError,
+  STORAGE_UNAVAILABLE: UnavailableError,
+  SESSION_NOT_FOUND: SessionError,
+  SESSION_BUSY: SessionError,
+  SESSION_TOO_LARGE: SessionError,
+  SESSION_OUTDATED: SessionError,
+  SESSION_UNREADABLE: SessionError,
   UNREACHABLE: ConnectionError,
   UNAUTHORIZED: UnauthorizedError,
   FORBIDDEN: ForbiddenError,

@@ -15,6 +15,7 @@ export type {
   InvocationFilter,
   InvokeOptions,
   LogLine,
+  OutputRef,
   Run,
 } from '../types/client.d.ts';
 export {
@@ -29,6 +30,7 @@ export {
   PolicyError,
   PosternClientError,
   RateLimitedError,
+  SessionError,
   TimeoutError,
   UnauthorizedError,
   UnavailableError,

@@ -22,6 +22,7 @@ const NEVER_RAN: ReadonlySet<string> = new Set([
   'OVERLOADED',
   'JWKS_UNAVAILABLE',
   'IDEMPOTENCY_KEY_IN_USE',
+  'SESSION_BUSY',
 ]);
 
 interface Call {
@@ -52,6 +53,10 @@ export class PosternClient {
 
   async execute<Value = unknown>(request: ExecuteRequest, options: CallOptions = {}): Promise<ExecuteAnswer<Value>> {
     return (await this.#json('POST', '/execute', this.#options.apiKey, options, request)) as ExecuteAnswer<Value>;
+  }
+
+  async output<Value = unknown>({ id }: { readonly id: string }, options: CallOptions = {}): Promise<Value> {
+    return (await this.#json('GET', `/outputs/${encodeURIComponent(id)}`, this.#options.apiKey, options)) as Value;
   }
 
   async invoke<Value = unknown>(name: string, event: unknown = null, options: InvokeOptions = {}): Promise<Value> {

@@ -67,7 +67,10 @@ const rulesSchema = z.looseObject({
   memory: z.number(),
   http: z.looseObject({ allow: z.array(z.string()) }),
   env: z.array(z.string()),
+  sessions: z.number(),
 });
+
+const reference = z.object({ id: z.string(), bytes: z.number(), url: z.string(), expires_at: z.string() });
 
 /** Undefined for a policy without languages, which runs nothing. */
 const executeBy = kept((given: Readonly<Record<string, unknown>>): Tool | undefined => {
@@ -75,7 +78,14 @@ const executeBy = kept((given: Readonly<Record<string, unknown>>): Tool | undefi
   return parsed.success ? executeCode(parsed.data) : undefined;
 });
 
-function executeCode({ languages, timeout, memory, http: { allow }, env }: z.infer<typeof rulesSchema>): Tool {
+function executeCode({
+  languages,
+  timeout,
+  memory,
+  http: { allow },
+  env,
+  sessions,
+}: z.infer<typeof rulesSchema>): Tool {
   const hosts = allow.length === 0 ? 'no network' : `network only to ${allow.join(', ')}`;
   const texts = {
     title: 'Execute code',
@@ -83,7 +93,10 @@ function executeCode({ languages, timeout, memory, http: { allow }, env }: z.inf
       'Runs code now, in a fresh sandbox, and gives its result: what a function named `handler` gives back, what the code ' +
       'returns at its top level, or the value of its last expression. `input` is a variable of that name. What it prints is ' +
       `in stdout and stderr. It has no files, no packages but its language's library, and ${hosts}. ` +
-      'Nothing is kept: each run begins anew.',
+      (sessions === 0
+        ? 'Nothing is kept: each run begins anew.'
+        : 'A run begins anew, or in a session (not AssemblyScript) with the globals, functions and imports that its last run left.') +
+      ' A result over 256 KB is null, with its size in result_ref: return less.',
     inputSchema: z.strictObject({
       code: z.string().min(1).describe('the source text'),
       language: z.enum(languages).default(languages[0]!),
@@ -100,13 +113,18 @@ function executeCode({ languages, timeout, memory, http: { allow }, env }: z.inf
       ...(env.length === 0
         ? {}
         : { env: z.array(z.enum(env)).optional().describe('variables that it will read with env(name)') }),
+      ...(sessions === 0
+        ? {}
+        : { session: z.string().optional().describe('"new", or the token of the session that an answer gave') }),
     }),
     outputSchema: z.object({
       result: z.unknown(),
-      stdout: z.string(),
-      stderr: z.string(),
+      result_ref: reference.optional(),
+      stdout: z.string().describe('its first 64 KB'),
+      stderr: z.string().describe('its first 64 KB'),
       duration_ms: z.number(),
       invocation_id: z.string(),
+      session: z.object({ token: z.string(), run: z.number() }).optional(),
     }),
     annotations: {
       readOnlyHint: false,
@@ -115,17 +133,24 @@ function executeCode({ languages, timeout, memory, http: { allow }, env }: z.inf
       openWorldHint: allow.length > 0,
     },
   };
-  return tool('execute_code', texts, async (client, { hosts, env: variables, ...request }, call) => {
+  return tool('execute_code', texts, async (client, { hosts, env: variables, session, ...request }, call) => {
     // Of the schema's own types, which its conditions hide.
     const rights = {
       http: hosts === undefined ? undefined : { allow: hosts as string[] },
       env: variables as string[] | undefined,
+      session: session as string | undefined,
     };
-    const { result, stdout, stderr, duration_ms, invocation_id } = await client.execute(
-      { ...request, ...rights },
-      call,
-    );
-    const told = { result, stdout, stderr, duration_ms, invocation_id };
+    const answer = await client.execute({ ...request, ...rights }, call);
+    const { result, result_ref, stdout, stderr, duration_ms, invocation_id, session: left } = answer;
+    const told = {
+      result,
+      ...(result_ref === undefined ? {} : { result_ref }),
+      stdout,
+      stderr,
+      duration_ms,
+      invocation_id,
+      ...(left === undefined ? {} : { session: left }),
+    };
     return succeeded(told, told);
   });
 }

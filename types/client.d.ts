@@ -45,8 +45,13 @@ export interface ExecuteRequest {
   readonly env?: readonly string[] | undefined;
   readonly cache?: boolean | undefined;
   readonly dependencies?: Readonly<Record<string, string | { readonly source: string }>> | undefined;
-  /** A new session, one by the token that an answer gave, or a copy of one. */
-  readonly session?: 'new' | (string & {}) | { readonly fork: string } | undefined;
+  /** A new session, one by the token that an answer gave, a copy of one, or one as it was after an earlier run. */
+  readonly session?:
+    | 'new'
+    | (string & {})
+    | { readonly fork: string; readonly run?: number | undefined }
+    | { readonly rewind: string; readonly run: number }
+    | undefined;
 }
 
 export interface LogLine {
@@ -57,11 +62,22 @@ export interface LogLine {
   readonly fields?: unknown;
 }
 
+/** What was too large for an answer: `output` has it until it expires. */
+export interface OutputRef {
+  readonly id: string;
+  readonly bytes: number;
+  readonly url: string;
+  readonly expires_at: string;
+}
+
 export interface Run {
   /** Hash of code, language, modules and engine. */
   readonly id: string;
+  /** The beginning, where there is a `stdout_ref`; that is null where the rest could not be kept. */
   readonly stdout: string;
+  readonly stdout_ref?: OutputRef | null;
   readonly stderr: string;
+  readonly stderr_ref?: OutputRef | null;
   readonly logs: readonly LogLine[];
   readonly duration_ms: number;
   readonly usage: {
@@ -74,13 +90,16 @@ export interface Run {
   /** 'hit', 'stored', 'off', or why the result was not kept. */
   readonly cache: string;
   readonly invocation_id: string;
-  /** To go on with what the run left. */
-  readonly session?: string;
+  /** Of a run in a session: what a next one is begun with, and the number by which this one can be gone back to. */
+  readonly session?: { readonly token: string; readonly run: number };
+  /** See docs/receipts.md. */
   readonly receipt?: unknown;
 }
 
 export interface ExecuteAnswer<Value = unknown> extends Run {
+  /** Null where there is a `result_ref`. */
   readonly result: Value;
+  readonly result_ref?: OutputRef;
 }
 
 /** A run that failed: what the thrown error is called, and where, if they are known. */
@@ -175,6 +194,8 @@ export class PosternClient {
   constructor(options: ClientOptions);
   /** Runs code. Rejects with a `PosternClientError`, whose `run` has what it printed where it ran at all. */
   execute<Value = unknown>(request: ExecuteRequest, options?: CallOptions): Promise<ExecuteAnswer<Value>>;
+  /** What an answer has by reference: a result as its value, text as a string. */
+  output<Value = unknown>(ref: { readonly id: string }, options?: CallOptions): Promise<Value>;
   /** Calls a function. What it answers: JSON as its value, text as a string, else bytes; null for nothing. */
   invoke<Value = unknown>(name: string, event?: unknown, options?: InvokeOptions): Promise<Value>;
   deploy(request: DeployRequest, options?: CallOptions): Promise<Deployment>;
@@ -217,6 +238,8 @@ export class PolicyError extends PosternClientError {
   readonly allowed: unknown;
 }
 export class RateLimitedError extends PosternClientError {}
+/** Of the session that the run asked for: SESSION_NOT_FOUND, SESSION_BUSY, SESSION_TOO_LARGE and their kin. */
+export class SessionError extends PosternClientError {}
 /** The node or something that it needs is not there just now. */
 export class UnavailableError extends PosternClientError {}
 /** No key or token, or none that is good. */

@@ -1,12 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { Command, InvalidArgumentError } from 'commander';
-import {
-  type CodeLanguage,
-  type ExecuteAnswer,
-  type FailedRun,
-  PosternClient,
-  PosternClientError,
-} from '../../client/index.ts';
+import { type CodeLanguage, type FailedRun, PosternClient, PosternClientError } from '../../client/index.ts';
 import { EVALUATED_LANGUAGES, languageNamed, languageOfFile } from '../../invoker/index.ts';
 import { apiKeyOf, asCaller, type CommandIo, examples, outputOf, serverOf } from '../context.ts';
 import { OperationError, UsageError } from '../errors.ts';
@@ -23,6 +17,7 @@ interface ExecuteOptions {
   readonly timeout?: string;
   readonly memory?: string;
   readonly cache?: boolean;
+  readonly session?: string;
 }
 
 export function executeCommand(io: CommandIo): Command {
@@ -37,17 +32,19 @@ export function executeCommand(io: CommandIo): Command {
     .option('--timeout <time>', 'wall clock, such as 5s')
     .option('--memory <size>', 'such as 64MB')
     .option('--cache', 'take the result of the same run from before, keep this one')
+    .option('--session <token>', 'go on from what an earlier run left: `new`, or the token that a run printed')
     .option('--json', 'print the whole answer as one JSON value')
     .action(async (file: string, options: ExecuteOptions) => execute(io, file, options));
   return examples(asCaller(command), [
     `echo 'input.n * 2' | postern execute --input '{"n": 21}'`,
     'postern execute report.py --input @sales.json --timeout 30s',
+    `echo 'globalThis.total = 1' | postern execute --session new`,
     'postern execute report.py --json | jq .usage',
   ]);
 }
 
 async function execute(io: CommandIo, file: string, options: ExecuteOptions): Promise<void> {
-  const { input, timeout, memory, cache, language = languageOf(file) } = options;
+  const { input, timeout, memory, cache, session, language = languageOf(file) } = options;
   if (file === '-' && input === '-') throw new UsageError('code and --input can not both come on standard input');
   const code = await readCode(io, file);
   const output = outputOf(io, options);
@@ -59,18 +56,24 @@ async function execute(io: CommandIo, file: string, options: ExecuteOptions): Pr
     timeout,
     memory,
     cache,
+    session,
   };
   const answer = await client.execute(request, { signal: io.signal }).catch((error: unknown) => {
     throw io.signal.aborted ? new OperationError('CANCELED', 'the run was canceled') : failureOf(io, output, error);
   });
-  if (!output.json) printed(io, answer);
-  print(output, answer);
+  if (output.json) {
+    output.jsonLine(answer);
+    return;
+  }
+  printed(io, answer);
+  const { result, result_ref, session: left } = answer;
+  print(output, result_ref === undefined ? result : await client.output(result_ref, { signal: io.signal }));
+  if (left !== undefined) output.note(`session ${left.token}, run ${left.run}`);
 }
 
-function print(output: Output, answer: ExecuteAnswer): void {
-  if (output.json) output.jsonLine(answer);
-  else if (output.isTerminal) output.lines([safeText(JSON.stringify(answer.result, null, 2))]);
-  else output.raw(`${JSON.stringify(answer.result)}\n`);
+function print(output: Output, result: unknown): void {
+  if (output.isTerminal) output.lines([safeText(JSON.stringify(result, null, 2))]);
+  else output.raw(`${JSON.stringify(result)}\n`);
 }
 
 /** What the code said, apart from its result. */

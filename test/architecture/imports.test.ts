@@ -88,6 +88,13 @@ describe('imports', () => {
     expect(wrong).toEqual([]);
   });
 
+  test('load the SDK of the Model Context Protocol when an assistant asks, and not before', () => {
+    const eager = /(?:from|import)\s*['"](?:@modelcontextprotocol\/|[./]*mcp\/)/;
+    const found = files.filter((file) => eager.test(readFileSync(join(ROOT, file), 'utf8')));
+    expect(found.length).toBeGreaterThan(0);
+    expect([...new Set(found.map(folderOf))]).toEqual(['mcp']);
+  });
+
   test('have no cycle', () => {
     const edges = new Map<string, string[]>();
     for (const edge of imports) {

@@ -108,6 +108,22 @@ test('a new file is deployed and a removed one deleted', async () => {
   await expect.poll(names, { timeout: 15_000 }).toEqual(['hello']);
 });
 
+test('assistants of this machine need no key, and no page of its browser is one', async () => {
+  const ask = async (headers: Record<string, string> = {}) => {
+    const accept = 'application/json, text/event-stream';
+    const response = await fetch(`${welcome().url}/mcp`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', accept, ...headers },
+      body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'list_functions' } }),
+    });
+    return { status: response.status, text: await response.text() };
+  };
+  expect(await ask()).toMatchObject({ status: 200, text: expect.stringContaining('hello') });
+  expect((await ask({ origin: 'http://evil.example' })).status).toBe(403);
+  // A function that reaches localhost is no assistant.
+  expect((await ask({ 'x-postern-depth': '1' })).status).toBe(401);
+});
+
 test('SIGTERM stops it gracefully with exit code 0', async () => {
   dev.child.kill('SIGTERM');
   expect(await dev.ended).toEqual({ code: 0, signal: null });

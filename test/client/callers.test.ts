@@ -50,6 +50,11 @@ async function makeKey(wanted: Record<string, unknown> = {}): Promise<string> {
 async function setPolicy(name: string, rules: Record<string, unknown>): Promise<void> {
   expect(await node.admin('PUT', `/policies/${name}`, rules)).toMatchObject({ status: 200 });
 }
+/** Of a key whose code may have sessions. */
+async function sessionKey(): Promise<string> {
+  await setPolicy('with-sessions', { sessions: 10 });
+  return makeKey({ policy: 'with-sessions' });
+}
 const ENDLESS = 'for (;;);';
 async function running(): Promise<number> {
   const text = await (await node.call('/metrics', { headers: { authorization: `Bearer ${ADMIN_KEY}` } })).text();
@@ -115,6 +120,26 @@ describe('postern/client', () => {
     expect(await failure(postern.invoke('nobody'))).toMatchObject({ name: 'NotFoundError', status: 404 });
   });
 
+  test('a session goes on from its last run, is forked, and has errors of a class of their own', async () => {
+    const apiKey = await sessionKey();
+    const client = new PosternClient({ url: node.url, apiKey });
+    const { session } = await client.execute({ code: 'var n = 1', session: 'new' });
+    const next = await client.execute({ code: '++n', session: session!.token });
+    expect([next.result, next.session]).toEqual([2, { token: session!.token, run: 2 }]);
+    const fork = await client.execute({ code: 'n', session: { fork: session!.token, run: 1 } });
+    expect(fork.result).toBe(1);
+    const rewound = await client.execute({ code: 'n', session: { rewind: session!.token, run: 1 } });
+    expect(rewound.result).toBe(1);
+    const unknown = await failure(client.execute({ code: 'n', session: 'x'.repeat(session!.token.length) }));
+    expect(unknown).toMatchObject({ name: 'SessionError', code: 'SESSION_NOT_FOUND' });
+  });
+
+  test('what is too large for an answer is had by its reference', async () => {
+    const { result, result_ref } = await postern.execute({ code: "'x'.repeat(300_000)" });
+    expect([result, result_ref?.bytes]).toEqual([null, 300_002]);
+    expect(await postern.output(result_ref!)).toBe('x'.repeat(300_000));
+  });
+
   test('an API key can be asked what it is good for', async () => {
     const rate = { limit: 7, window_seconds: 60 };
     const expires_at = '2099-01-01T00:00:00.000Z';
@@ -149,7 +174,7 @@ describe('the command line', () => {
     runCli(argv, { env: env(), ...(stdin === undefined ? {} : { stdin }) });
 
   test('the commands of docs/execute.md do what it says', async () => {
-    const [create, curl, execute, ...policies] = blocks('docs/execute.md', 'sh').flatMap(commands);
+    const [create, curl, execute, ...others] = blocks('docs/execute.md', 'sh').flatMap(commands);
     const created = await cli(create!.slice(1));
     expect(created).toMatchObject({ code: 0, stdout: expect.stringMatching(/^pstn_\S+\n$/) });
     const [, url, ...rest] = curl!;
@@ -162,7 +187,9 @@ describe('the command line', () => {
     expect(await response.json()).toMatchObject({ result: 18, stdout: '15\n', cache: 'off' });
     expect(execute!.slice(0, 5)).toEqual(['echo', 'input.prices.length', '|', 'postern', 'execute']);
     expect(await cli(execute!.slice(4), execute![1])).toEqual({ code: 0, stdout: '2\n', stderr: '' });
-    for (const [program, ...argv] of policies) if (program === 'postern') expect((await cli(argv)).code).toBe(0);
+    const policies = others.filter(([program]) => program === 'postern');
+    expect(policies).toHaveLength(2);
+    for (const [, ...argv] of policies) expect((await cli(argv)).code).toBe(0);
     expect((await cli(['policies', 'list'])).stdout).toMatch(/^analyst +0 +python +30000 ms +268435456 bytes/m);
     expect((await cli(['keys', 'list'])).stdout).toMatch(/ assistant +pstn_\S+ +all +anon +default +100\/60s/);
   });
@@ -194,6 +221,15 @@ describe('the command line', () => {
     });
     const { stdout } = await cli(['execute', '--cache', '--json'], 'input ?? 4');
     expect(JSON.parse(stdout)).toMatchObject({ result: 4, cache: 'stored' });
+  });
+
+  test('execute goes on with a session, and prints a result that is kept by reference', async () => {
+    const env = { POSTERN_URL: node.url, POSTERN_API_KEY: await sessionKey() };
+    const begun = await runCli(['execute', '--session', 'new'], { env, stdin: "var text = 'x'.repeat(300_000); 0" });
+    const [, token] = /^session (\S+), run 1\n$/.exec(begun.stderr)!;
+    const { stdout, stderr } = await runCli(['execute', '--session', token!], { env, stdin: 'text' });
+    expect(stdout).toBe(`"${'x'.repeat(300_000)}"\n`);
+    expect(stderr).toBe(`session ${token}, run 2\n`);
   });
 
   test('execute exits 1 with the code of the error and its line, and 2 where it is used wrongly', async () => {
@@ -322,6 +358,17 @@ describe('MCP', () => {
     const logs = async () => (await call('read_logs', { name: 'greets', limit: 1 })).said;
     await expect.poll(logs).toMatchObject([{ outcome: 'ok', logs: [{ message: 'greeting', fields: { to: 'you' } }] }]);
     expect((await call('execute_code', { code: 'input', input: [1] })).structured).toMatchObject({ result: [1] });
+    await client.close();
+  });
+
+  test('code goes on in a session where the policy allows some', async () => {
+    const { client, call } = await overHttp(bearer(await sessionKey()));
+    const begun = await call('execute_code', { code: 'var kept = [1]', session: 'new' });
+    const { token } = (begun.structured as { session: { token: string } }).session;
+    const next = await call('execute_code', { code: "kept.push('x'.repeat(300_000)); kept[1]", session: token });
+    expect(next.structured).toMatchObject({ result: null, result_ref: { bytes: 300_002 }, session: { token, run: 2 } });
+    const { tools } = await client.listTools();
+    expect(tools[0]!.inputSchema.properties).toHaveProperty('session');
     await client.close();
   });
 

@@ -172,13 +172,6 @@ describe('what is sent', () => {
     });
   });
 
-  test('a session goes along, and its token comes back', async () => {
-    node.answer = ({ body }) => json({ result: 1, session: `after ${JSON.stringify(JSON.parse(body).session)}` });
-    for (const session of ['new', 'the-token', { fork: 'the-token' }]) {
-      expect((await make().execute({ code: '1', session })).session).toBe(`after ${JSON.stringify(session)}`);
-    }
-  });
-
   test.each([
     [{ url: 'localhost:8787' }, /^url is "localhost:8787"/],
     [{ timeoutMs: 0 }, /^timeoutMs is 0/],
