@@ -227,8 +227,11 @@ export class Executor {
   }
 
   /** The bytes of what it was given are gone when it has ended. */
-  #recorder({ slot, token, record, event, meta: given }: Invoke): { tape: TapeRecorder; send: () => void } {
+  #recorder({ slot, token, record, event, meta: given, session }: Invoke): { tape: TapeRecorder; send: () => void } {
     const tape = new TapeRecorder(record - event.length - given.length);
+    // A replay begins with the version's image.
+    if (session !== undefined && session.image.length > 0)
+      tape.lose("it went on with a session, and that can't be recorded yet");
     const meta = Buffer.from(given);
     const send = (): void => {
       const { recording } = tape;

@@ -111,6 +111,19 @@ describe('what is recorded', () => {
     });
   });
 
+  test('and goes on with a session is none, since a replay begins with the version', async () => {
+    const cheap = { order: 1, limit: 100 };
+    const first = await node.invoke('order', cheap, { session: { maxImageBytes: 8_000_000 } });
+    if (first.session === undefined || 'tooLargeBytes' in first.session) throw new Error('it left no image');
+    const session = { image: first.session.image, maxImageBytes: 8_000_000 };
+    const second = await node.invoke('order', cheap, { session });
+    expect(second.outcome).toBe('ok');
+    expect((await replayer.replay({ id: first.invocationId })).summary.same).toBe(true);
+    expect((await store.get(second.invocationId)).input).toEqual({
+      lost: "it went on with a session, and that can't be recorded yet",
+    });
+  });
+
   test('is shown without the secrets that the function had', async () => {
     const id = await run('order', { order: 1, limit: 100 });
     const { event, steps } = await replayer.show(id);
