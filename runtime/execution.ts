@@ -60,6 +60,8 @@ export interface SessionRun {
   readonly base: SessionBase;
   /** Once, before `onEnd`, where the invocation has given an answer: its memory, stored form. */
   onImage(image: Uint8Array): void;
+  /** In place of it, where that would be too large. */
+  onTooLarge(bytes: number): void;
 }
 
 /** One that is under way, as the process that it runs in sees it. */

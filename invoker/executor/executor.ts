@@ -280,6 +280,7 @@ export class Executor {
         const isTooLarge = made.length > maxImageBytes;
         this.#send({ type: 'sessionImage', slot, token, imageBytes: made.length, image: isTooLarge ? '' : made });
       },
+      onTooLarge: (imageBytes) => this.#send({ type: 'sessionImage', slot, token, imageBytes, image: '' }),
     };
   }
 

@@ -22,7 +22,7 @@ import {
   type SessionRun,
 } from '../execution.ts';
 import type { Scheduler } from '../scheduler.ts';
-import { decodeSession, encodeSession, SessionImageError, type SessionMemory } from '../snapshot/index.ts';
+import { decodeSession, encodeSession, SessionImageError, SessionTooLargeError } from '../snapshot/index.ts';
 import { OTHER_KIND, Tape, TapePlayer } from '../tape/index.ts';
 import { REFUSED } from './guest/door.ts';
 import { type DoorHandler, openDoor } from './host-door.ts';
@@ -145,9 +145,8 @@ export class Execution implements SandboxHooks, DoorHandler {
   start(event: Uint8Array, meta: Uint8Array, session?: SessionRun): void {
     this.#session = session;
     const { image } = session ?? {};
-    const begin = (memory?: SessionMemory): Promise<Box> => {
-      this.#held = this.#listener.takeSandbox(this);
-      if (memory !== undefined) this.#putSession(memory);
+    const begin = (): Promise<Box> => {
+      this.#held ??= this.#listener.takeSandbox(this);
       this.#held.seedMathRandom(this.ambient);
       this.#seededState = this.#held.mathRandomState;
       const { meter } = this.#held.instance;
@@ -402,17 +401,20 @@ export class Execution implements SandboxHooks, DoorHandler {
   }
 
   /** Before the guest is entered for the first time. */
-  async #readSession(session: SessionRun, image: Uint8Array, begin: (memory: SessionMemory) => Promise<Box>) {
+  async #readSession(session: SessionRun, image: Uint8Array, begin: () => Promise<Box>): Promise<Box> {
     const memory = await decodeSession(image, session.base, this.#limits.memoryPages * WASM_PAGE_BYTES);
-    if (this.#ended !== undefined) throw new Error('the invocation was ended before it began');
-    return begin(memory);
-  }
-
-  #putSession(memory: SessionMemory): void {
-    const sandbox = this.#sandbox;
+    this.#mustGoOn();
+    const sandbox = this.#listener.takeSandbox(this);
+    this.#held = sandbox;
     const missing = memory.memoryBytes - sandbox.heldBytes;
     if (missing > 0 && !this.onGrow(missing / WASM_PAGE_BYTES)) throw new NoSandboxError();
-    sandbox.putSession(memory);
+    await sandbox.putSession(memory);
+    this.#mustGoOn();
+    return begin();
+  }
+
+  #mustGoOn(): void {
+    if (this.#ended !== undefined) throw new Error('the invocation was ended before it began');
   }
 
   /**
@@ -435,8 +437,13 @@ export class Execution implements SandboxHooks, DoorHandler {
     sandbox.free(result);
     for (const rejection of [...(this.#rejections?.values() ?? []), ...this.#lateHandled])
       this.#freeRejection(rejection);
-    const image = await encodeSession(sandbox.captureSession(), session.base);
-    if (this.#ended === undefined) session.onImage(image);
+    try {
+      const image = await encodeSession(await sandbox.captureSession(), session.base);
+      if (this.#ended === undefined) session.onImage(image);
+    } catch (error) {
+      if (!(error instanceof SessionTooLargeError)) throw error;
+      if (this.#ended === undefined) session.onTooLarge(error.bytes);
+    }
   }
 
   get #isFinished(): boolean {

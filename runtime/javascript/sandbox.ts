@@ -130,16 +130,16 @@ export class Sandbox {
   }
 
   /** Makes a sandbox that is its image what a session left. The next `restore` of that image takes it out again. */
-  putSession(session: SessionMemory): void {
+  async putSession(session: SessionMemory): Promise<void> {
     const { instance } = this;
     const missing = session.memoryBytes - this.heldBytes;
     if (missing > 0) instance.memory.grow(missing / WASM_PAGE_BYTES);
     instance.pages.value = session.memoryBytes / WASM_PAGE_BYTES;
-    putSessionMemory(session, instance.bytes);
+    await putSessionMemory(session, instance.bytes);
   }
 
   /** What its guest leaves for a next one: nothing of it may be on a stack, and `rest` was called. */
-  captureSession(): SessionMemory {
+  async captureSession(): Promise<SessionMemory> {
     const { instance } = this;
     const image = this.#image;
     const stackPointer = instance.stackPointer.value;

@@ -16,7 +16,13 @@ import {
 import { MAX_META_BYTES } from '../javascript/index.ts';
 import type { Meter } from '../metering/index.ts';
 import type { Scheduler } from '../scheduler.ts';
-import { decodeSession, encodeSession, SessionImageError, type SessionMemory } from '../snapshot/index.ts';
+import {
+  decodeSession,
+  encodeSession,
+  SessionImageError,
+  type SessionMemory,
+  SessionTooLargeError,
+} from '../snapshot/index.ts';
 import { given } from './given-input.ts';
 import type { PythonImage } from './python-image.ts';
 import type { PythonPool } from './python-pool.ts';
@@ -162,7 +168,10 @@ export class PythonExecution implements RunningExecution, RunGuest {
     });
     this.#sandbox = sandbox;
     if (!run.hold(Math.max(sandbox.heldBytes, memory?.memoryBytes ?? 0)) || !run.mayBuffer(0)) run.giveUp();
-    if (memory !== undefined) sandbox.putSession(memory);
+    if (memory !== undefined) {
+      await sandbox.putSession(memory);
+      if (run.ended) throw new Error('the invocation was ended before it began');
+    }
     sandbox.meter.maxMemoryPages = this.#limits.memoryPages;
     sandbox.meter.startSlice(QUANTUM_FUEL);
     this.#returned = false;
@@ -197,8 +206,13 @@ export class PythonExecution implements RunningExecution, RunGuest {
     this.#returned = true;
     sandbox.meter.maxMemoryPages = maxMemoryPages;
     if (rested === 0) throw new Error('the interpreter could not go on');
-    const image = await encodeSession(sandbox.captureSession(), session.base);
-    if (!this.#run.ended) session.onImage(image);
+    try {
+      const image = await encodeSession(await sandbox.captureSession(), session.base);
+      if (!this.#run.ended) session.onImage(image);
+    } catch (error) {
+      if (!(error instanceof SessionTooLargeError)) throw error;
+      if (!this.#run.ended) session.onTooLarge(error.bytes);
+    }
   }
 
   /** `invoke` catches what the function raises: where it raised itself, the interpreter gave up. */

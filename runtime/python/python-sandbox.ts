@@ -146,15 +146,15 @@ export class PythonSandbox {
   }
 
   /** Makes a sandbox that is its image what a session left. The next `restore` takes it out again. */
-  putSession(session: SessionMemory): void {
+  async putSession(session: SessionMemory): Promise<void> {
     const missing = session.memoryBytes - this.heldBytes;
     if (missing > 0) this.#memory.grow(missing / WASM_PAGE_BYTES);
     this.#pages.value = session.memoryBytes / WASM_PAGE_BYTES;
-    putSessionMemory(session, this.bytes);
+    await putSessionMemory(session, this.bytes);
   }
 
   /** What its guest leaves for a next one: nothing of it may be on a stack, and `rest` was called. */
-  captureSession(): SessionMemory {
+  async captureSession(): Promise<SessionMemory> {
     const image = this.#image;
     const stackPointer = this.#stackPointer.value;
     if (image === undefined || image.base.stackPointer !== stackPointer) throw new Error('the guest is not at rest');

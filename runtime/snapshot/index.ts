@@ -26,6 +26,7 @@ export {
   type SessionBase,
   SessionImageError,
   type SessionMemory,
+  SessionTooLargeError,
   sessionMemory,
 } from './session-image.ts';
 export { MAP_ADDRESS, MAP_BYTES, noteWrite, restoreWritten, TRACKED_PAGE_BYTES } from './write-map.ts';

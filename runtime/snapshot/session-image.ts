@@ -46,6 +46,18 @@ export class SessionImageError extends Error {
   }
 }
 
+/** More pages than this, before they are compressed, are too large. */
+export class SessionTooLargeError extends Error {
+  readonly bytes: number;
+  constructor(bytes: number) {
+    super(`the session holds ${bytes} bytes`);
+    this.bytes = bytes;
+  }
+}
+
+const MAX_SESSION_BYTES = 64 * 2 ** 20;
+/** Some milliseconds of work on the thread that all guests share. */
+const TURN_BYTES = 2 * 2 ** 20;
 const MAGIC = Buffer.from('PSES');
 const PREFIX_BYTES = MAGIC.length + 4;
 const WASM_PAGE_BYTES = 65_536;
@@ -60,12 +72,15 @@ const LEVEL = { chunkSize: 128 * 1024, params: { [constants.ZSTD_c_compressionLe
 /** What is not the guest's in memory, though it may have been: a stack that is dead, tables that are not there yet. */
 export type DeadRange = readonly [start: number, end: number];
 
-/** `imagePage`: what the page has in the image; undefined for zeros behind its end. In a dead range nothing differs. */
-export function sessionMemory(
+/**
+ * `imagePage`: what the page has in the image; undefined for zeros behind its end. In a dead range nothing differs. Of a large
+ * one others get their turns in between. Rejects with SessionTooLargeError.
+ */
+export async function sessionMemory(
   memory: Uint8Array,
   dead: readonly DeadRange[],
   imagePage: (page: number) => Uint8Array | undefined,
-): SessionMemory {
+): Promise<SessionMemory> {
   const pageNow = (page: number): Uint8Array => withoutDead(memory, page, dead, imagePage);
   const differs = Array.from({ length: memory.length / PAGE_BYTES }, (_, page) => {
     const at = page * PAGE_BYTES;
@@ -74,7 +89,9 @@ export function sessionMemory(
     return was === undefined ? !isZero(pageNow(page)) : Buffer.compare(pageNow(page), was) !== 0;
   });
   const runs = runsOf(differs);
-  const data = new Uint8Array(pagesIn(runs) * PAGE_BYTES);
+  const bytes = pagesIn(runs) * PAGE_BYTES;
+  if (bytes > MAX_SESSION_BYTES) throw new SessionTooLargeError(bytes);
+  const data = new Uint8Array(bytes);
   let offset = 0;
   for (const [first, count] of runs) {
     for (let page = first; page < first + count; page++) {
@@ -83,6 +100,7 @@ export function sessionMemory(
       const was = imagePage(page);
       if (was !== undefined) xor(place, was);
       offset += PAGE_BYTES;
+      if (offset % TURN_BYTES === 0) await turn();
     }
   }
   return { memoryBytes: memory.length, runs, data };
@@ -109,14 +127,20 @@ function withoutDead(
 }
 
 /** Makes memory that is the image, and is large enough, what the session left. A reset to the image takes it out again. */
-export function putSessionMemory({ runs, data }: SessionMemory, memory: Uint8Array): void {
+export async function putSessionMemory({ runs, data }: SessionMemory, memory: Uint8Array): Promise<void> {
   let offset = 0;
-  for (const [page, count] of runs) {
-    const bytes = data.subarray(offset, offset + count * PAGE_BYTES);
-    xor(memory.subarray(page * PAGE_BYTES, (page + count) * PAGE_BYTES), bytes);
-    noteWrite(memory, page * PAGE_BYTES, bytes.length);
-    offset += bytes.length;
+  for (const [first, count] of runs) {
+    for (let page = first; page < first + count; page++) {
+      xor(memory.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES), data.subarray(offset, offset + PAGE_BYTES));
+      noteWrite(memory, page * PAGE_BYTES, PAGE_BYTES);
+      offset += PAGE_BYTES;
+      if (offset % TURN_BYTES === 0) await turn();
+    }
   }
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 /** Of whole pages, by words. */
@@ -158,6 +182,7 @@ export async function decodeSession(
   if (memoryBytes > maxMemoryBytes) throw new SessionImageError('memory', 'the session needs more memory');
   checkRuns(runs, memoryBytes / PAGE_BYTES);
   const pages = pagesIn(runs);
+  if (pages * PAGE_BYTES > MAX_SESSION_BYTES) throw unreadable('it has too many pages');
   try {
     // One byte more than there may be, so that it is done in one piece.
     const size = pages * PAGE_BYTES + 1;

@@ -31,7 +31,7 @@ async function memoryOf(stored: Uint8Array): Promise<Buffer> {
   const session = await decodeSession(stored, runtime.sessionBase(image), MEMORY_BYTES);
   const memory = Buffer.from(new ArrayBuffer(session.memoryBytes));
   memory.set(image.flat);
-  putSessionMemory(session, memory);
+  await putSessionMemory(session, memory);
   return Buffer.concat(session.runs.map(([page, count]) => memory.subarray(page * 4096, (page + count) * 4096)));
 }
 
@@ -186,6 +186,14 @@ it('MEM-01 a session that holds more than the memory of a run is refused by that
   const left = await leftBy('globalThis.all = new Uint8Array(20e6).fill(7); 1');
   expect(await run('1', left, { limits: { memoryPages: 128 } })).toMatchObject({ how: 'memory' });
   expect((await run('all[19_999_999]', left)).text).toBe('7');
+});
+
+it('SES-02 what holds more pages than an executor should handle is too large, and the sandbox serves others', async () => {
+  const code = 'globalThis.all = Array.from({ length: 70 }, (_, i) => new Uint8Array(1e6).fill(i + 1)); all.length';
+  const ran = await run(code, 'new', { limits: { memoryPages: 2_000 } });
+  expect(ran).toMatchObject({ how: 'value', image: undefined, tooLarge: expect.any(Number), afterEnd: [] });
+  expect(ran.tooLarge).toBeGreaterThan(64 * 2 ** 20);
+  expect((await run('typeof all')).text).toBe('"undefined"');
 });
 
 it('MEM-08 a session that the process has no room for is refused as overload', async () => {

@@ -35,7 +35,7 @@ async function memoryOf(stored: Uint8Array): Promise<Buffer> {
   const session = await decodeSession(stored, python.sessionBase(image), MEMORY_BYTES);
   const memory = Buffer.from(new ArrayBuffer(session.memoryBytes));
   image.fillFresh(memory);
-  putSessionMemory(session, memory);
+  await putSessionMemory(session, memory);
   return Buffer.concat(session.runs.map(([page, count]) => memory.subarray(page * 4096, (page + count) * 4096)));
 }
 

@@ -75,6 +75,7 @@ export interface Ran {
   readonly reusable: boolean;
   /** What it left to its session. */
   readonly image: Uint8Array | undefined;
+  readonly tooLarge: number | undefined;
   /** Calls of the listener after `onEnd`: an honest executor makes none. */
   readonly afterEnd: readonly string[];
 }
@@ -135,6 +136,7 @@ export class TestRuntime {
     const afterEnd: string[] = [];
     let answered: Finish | undefined;
     let left: Uint8Array | undefined;
+    let tooLarge: number | undefined;
     let ended: { end: ExecutionEnd; usage: ExecutionUsage } | undefined;
     const note = (what: string): void => {
       if (ended !== undefined) afterEnd.push(what);
@@ -172,7 +174,18 @@ export class TestRuntime {
           const { end, usage } = ended as { end: ExecutionEnd; usage: ExecutionUsage };
           // Whatever was still to come by mistake comes before this.
           setImmediate(() =>
-            resolve({ ...describe(end), end, usage, answered, casts, hostCalls, reusable, image: left, afterEnd }),
+            resolve({
+              ...describe(end),
+              end,
+              usage,
+              answered,
+              casts,
+              hostCalls,
+              reusable,
+              image: left,
+              tooLarge,
+              afterEnd,
+            }),
           );
         },
       },
@@ -189,6 +202,10 @@ export class TestRuntime {
             onImage: (made) => {
               note('image');
               left = made;
+            },
+            onTooLarge: (bytes) => {
+              note('image');
+              tooLarge = bytes;
             },
           },
     );

@@ -128,6 +128,7 @@ export class TestPython {
                 if (ended !== undefined) throw new Error('an image after the end');
                 left = made;
               },
+              onTooLarge: () => {},
             },
           };
     const program = { image, pool: this.pool, ...inSession };
