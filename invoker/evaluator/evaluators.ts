@@ -147,7 +147,7 @@ export class Evaluators {
       event: (inputJson) => `${head},"input":${inputJson}}`,
       locate: (line, column) => {
         const place = placeInCode(script, source, line, column);
-        return locator === undefined ? place : locator.locate(place.line, place.column);
+        return locator === undefined || place === null ? place : locator.locate(place.line, place.column);
       },
     };
   }

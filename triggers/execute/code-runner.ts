@@ -48,8 +48,8 @@ export interface CodeRunnerOptions {
 const DEFAULT_TIMEOUT_MS = 5_000;
 const DEFAULT_MEMORY_BYTES = 64 * 2 ** 20;
 const DEFAULTS = parseFunctionConfig({ name: 'execute' });
-/** Where the evaluator's stack names the code. */
-const FRAME = /(?:<input>|<evalScript>|<eval>|main\.py", line |main\.py):?(\d+)(?::(\d+))?/;
+/** Where a stack of JavaScript or Python names the code. */
+const FRAME = /(?:<input>:|main\.py", line )(\d+)(?::(\d+))?/g;
 
 export class CodeRunner {
   readonly #options: CodeRunnerOptions;
@@ -194,11 +194,14 @@ function failure(
   });
 }
 
+/** Of the innermost frame that is the code's, and not one of its modules. */
 function placeOf(stack: string | undefined, code: PreparedCode): { line?: number; column?: number } {
-  const match = stack === undefined ? null : FRAME.exec(stack);
-  if (match === null) return {};
-  const [line, column] = [Number(match[1]), match[2] === undefined ? undefined : Number(match[2])];
-  const place = code.locate(line, column ?? 1);
-  if (place === null) return {};
-  return column === undefined ? { line: place.line } : { line: place.line, column: place.column };
+  const frames = [...(stack ?? '').matchAll(FRAME)];
+  // Python has the innermost last.
+  if (frames[0]?.[0].startsWith('main.py') === true) frames.reverse();
+  for (const [, line, column] of frames) {
+    const place = code.locate(Number(line), column === undefined ? 1 : Number(column));
+    if (place !== null) return column === undefined ? { line: place.line } : { line: place.line, column: place.column };
+  }
+  return {};
 }
