@@ -109,11 +109,11 @@ export class CodeRunner {
       standing: cache,
     });
     if (cacheKey === undefined) return told('off');
-    const reason = uncacheable(result);
-    if (reason !== undefined) return told(notKept(reason));
-    // What it refers to is kept longer than it.
-    const kept = cache.keep(cacheKey, withResult({ ...answer, cached: true, cache: 'hit' }, given));
-    return told(kept ? 'stored' : notKept('its answer is too large'));
+    const reason =
+      uncacheable(result) ??
+      // What it refers to is kept longer than it.
+      cache.keep(owner.keyId, cacheKey, withResult({ ...answer, cached: true, cache: 'hit' }, given));
+    return told(reason === undefined ? 'stored' : notKept(reason));
   }
 }
 
