@@ -58,7 +58,9 @@ interface Image {
 
 export class Evaluators {
   readonly #options: EvaluatorsOptions;
-  readonly #prepared = new LRUCache<string, { code: PreparedCode; image?: Image }>({
+  readonly #prepared = new LRUCache<string, PreparedCode>({ max: MAX_PREPARED, maxSize: MAX_PREPARED_BYTES });
+  /** Apart from the others, which come a thousand times as fast: what waits for its turn to run is not driven out. */
+  readonly #compiled = new LRUCache<string, { code: PreparedCode; image: Uint8Array }>({
     max: MAX_PREPARED,
     maxSize: MAX_PREPARED_BYTES,
   });
@@ -76,7 +78,7 @@ export class Evaluators {
 
   /** What an executor runs under this id; undefined where it is none of ours. */
   image(versionId: string): Uint8Array | undefined {
-    return this.#images.get(versionId) ?? this.#compiled(versionId);
+    return this.#images.get(versionId) ?? this.#compiled.get(versionId)?.image;
   }
 
   /**
@@ -85,8 +87,8 @@ export class Evaluators {
    * `signal` is aborted before its turn.
    */
   prepare(given: Code, id: string, owner: string, signal?: AbortSignal): Promise<PreparedCode> {
-    const known = this.#prepared.get(id);
-    if (known !== undefined) return Promise.resolve(known.code);
+    const known = this.#prepared.get(id) ?? this.#compiled.get(id)?.code;
+    if (known !== undefined) return Promise.resolve(known);
     // Not another owner's: who waits for it waits for what that one sent before.
     const name = `${owner} ${id}`;
     const underWay = this.#preparing.get(name);
@@ -122,12 +124,13 @@ export class Evaluators {
 
   async #prepare(id: string, given: Code): Promise<PreparedCode> {
     const { language } = given;
-    if (language === 'assemblyscript') return this.#keep(await this.#compile(id, given), id);
+    if (language === 'assemblyscript') return this.#compile(id, given);
     const { versionId } = await this.#evaluator(language === 'python' ? 'python' : 'javascript');
     const code = language === 'python' ? python(id, versionId, given) : await this.#script(id, versionId, given);
     const texts = [given.code, ...Object.values(given.dependencies)];
     // As it came, as a script, and in the event.
-    return this.#keep({ code }, id, 1 + 3 * texts.reduce((sum, text) => sum + text.length, 0));
+    this.#prepared.set(id, code, { size: 1 + 3 * texts.reduce((sum, text) => sum + text.length, 0) });
+    return code;
   }
 
   async #script(id: string, versionId: string, { language, code, dependencies }: Code): Promise<PreparedCode> {
@@ -147,32 +150,24 @@ export class Evaluators {
       event: (inputJson) => `${head},"input":${inputJson}}`,
       locate: (line, column) => {
         const place = placeInCode(script, source, line, column);
-        return locator === undefined ? place : locator.locate(place.line, place.column);
+        return locator === undefined || place === null ? place : locator.locate(place.line, place.column);
       },
     };
   }
 
-  #keep(made: { code: PreparedCode; image?: Image }, id: string, size = made.image?.bytes.length ?? 1): PreparedCode {
-    this.#prepared.set(id, made, { size: Math.min(size, MAX_PREPARED_BYTES) });
-    return made.code;
-  }
-
-  #compiled(versionId: string): Uint8Array | undefined {
-    return this.#prepared.get(versionId)?.image?.bytes;
-  }
-
-  async #compile(id: string, { code, dependencies }: Code): Promise<{ code: PreparedCode; image: Image }> {
+  async #compile(id: string, { code, dependencies }: Code): Promise<PreparedCode> {
     if (Object.keys(dependencies).length > 0)
       throw new PosternError('INVALID_FUNCTION', 'AssemblyScript takes no dependencies: put all of it into `code`');
     const main = 'main.as.ts';
-    const { image: bytes } = await this.#options.builder.buildModule({
+    const { image } = await this.#options.builder.buildModule({
       language: 'assemblyscript',
       code: { source: { main, files: { [main]: code }, dependencies: {} } },
       handlerName: HANDLER,
       ...BUILD_LIMITS,
     });
     const prepared = { id, versionId: id, event: (input: string) => input, locate: () => null };
-    return { code: prepared, image: { versionId: id, bytes } };
+    this.#compiled.set(id, { code: prepared, image }, { size: image.length });
+    return prepared;
   }
 
   #evaluator(language: 'javascript' | 'python'): Promise<Image> {

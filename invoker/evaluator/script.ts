@@ -19,8 +19,14 @@ export interface Script {
   readonly pieces: Uint32Array;
 }
 
-/** The place in the code of one in the script's text; lines are the same. Both count from 1. */
-export function placeInCode({ text, pieces }: Script, code: string, line: number, column: number) {
+/** The place in the code of one in the script's text; lines are the same. Both count from 1. Null behind the code's last line. */
+export function placeInCode(
+  { text, pieces }: Script,
+  code: string,
+  line: number,
+  column: number,
+): { line: number; column: number } | null {
+  if (line > code.split('\n').length) return null;
   const offset = startOfLine(text, line) + column - 1;
   let at = 0;
   while (at + 2 < pieces.length && (pieces[at + 2] as number) <= offset) at += 2;

@@ -141,6 +141,15 @@ describe('POST /execute', () => {
     20_000,
   );
 
+  test('an error in a module or a function has the line of the code that it came through, the innermost', async () => {
+    const js = "\nconst { fail } = require('m');\nconst g = () => 1 + fail(null);\ng()";
+    const dependencies = { m: 'export const a = 1;\n\nexport const fail = (x) => x.y' };
+    expect((await execute({ code: js, dependencies })).body).toMatchObject({ line: 3 });
+    const py = 'import m\ndef g():\n    m.fail()\n\ng()';
+    const failing = { m: '\n\n\n\n\n\ndef fail():\n    1 / 0' };
+    expect((await execute({ language: 'python', code: py, dependencies: failing })).body.line).toBe(3);
+  });
+
   test("Python's errors have the line, and what was printed before", async () => {
     const { status, body } = await execute({ language: 'python', code: 'print("so far")\n\n1 / 0' });
     expect([status, body.message, body.line, body.stdout]).toEqual([

@@ -51,11 +51,10 @@ const DEFAULT_TIMEOUT_MS = 5_000;
 const DEFAULT_MEMORY_BYTES = 64 * 2 ** 20;
 const DEFAULTS = parseFunctionConfig({ name: 'execute' });
 /**
- * How stacks name the code: innermost frame first in JavaScript, last in Python. Without the brackets it is a place in a text
- * that `JSON.parse` was given.
+ * Where a stack of JavaScript or Python names the code. Without the bracket it is a place in a text that `JSON.parse` was
+ * given.
  */
-const SCRIPT_FRAME = /\(<input>:(\d+):(\d+)\)/;
-const PYTHON_FRAME = /.*File "main\.py", line (\d+)/s;
+const FRAME = /(?:\(<input>:|main\.py", line )(\d+)(?::(\d+))?/g;
 
 export class CodeRunner {
   readonly #options: CodeRunnerOptions;
@@ -121,11 +120,11 @@ export class CodeRunner {
       standing: cache,
     });
     if (cacheKey === undefined) return told('off');
-    const reason = uncacheable(result);
-    if (reason !== undefined) return told(notKept(reason));
-    // What it refers to is kept longer than it.
-    const kept = cache.keep(cacheKey, withResult({ ...answer, cached: true, cache: 'hit' }, given));
-    return told(kept ? 'stored' : notKept('its answer is too large'));
+    const reason =
+      uncacheable(result) ??
+      // What it refers to is kept longer than it.
+      cache.keep(owner.keyId, cacheKey, withResult({ ...answer, cached: true, cache: 'hit' }, given));
+    return told(reason === undefined ? 'stored' : notKept(reason));
   }
 
   /** The session of the run, held. */
@@ -245,11 +244,14 @@ function failure(
   });
 }
 
+/** Of the innermost frame that is the code's, and not one of its modules. */
 function placeOf(stack: string | undefined, code: PreparedCode): { line?: number; column?: number } {
-  const match = stack === undefined ? null : (SCRIPT_FRAME.exec(stack) ?? PYTHON_FRAME.exec(stack));
-  if (match === null) return {};
-  const [line, column] = [Number(match[1]), match[2] === undefined ? undefined : Number(match[2])];
-  const place = code.locate(line, column ?? 1);
-  if (place === null) return {};
-  return column === undefined ? { line: place.line } : { line: place.line, column: place.column };
+  const frames = [...(stack ?? '').matchAll(FRAME)];
+  // Python has the innermost last.
+  if (frames[0]?.[0].startsWith('main.py') === true) frames.reverse();
+  for (const [, line, column] of frames) {
+    const place = code.locate(Number(line), column === undefined ? 1 : Number(column));
+    if (place !== null) return column === undefined ? { line: place.line } : { line: place.line, column: place.column };
+  }
+  return {};
 }

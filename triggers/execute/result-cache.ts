@@ -14,6 +14,9 @@ const MAX_ENTRIES = 10_000;
 const MAX_MEMORY_BYTES = 32 * 2 ** 20;
 /** A larger answer is made again sooner than it is read. */
 const MAX_ANSWER_BYTES = 256 * 2 ** 10;
+/** Of an API key on a node within the time that results are kept: what all nodes share in Postgres is bounded by it. */
+const MAX_OWNER_BYTES = 16 * 2 ** 20;
+const MAX_OWNERS = 10_000;
 const QUERY_TIMEOUT_MS = 2_000;
 
 export const EXECUTE_RESULTS_RETENTION: RetentionRule = {
@@ -36,6 +39,8 @@ export class ResultCache {
     maxSize: MAX_MEMORY_BYTES,
     sizeCalculation: (answer) => answer.length + 200,
   });
+  /** By API key: bytes, forgotten when the first of them are over. */
+  readonly #kept = new LRUCache<string, number>({ max: MAX_OWNERS, ttl: DEFAULT_TTL_MS });
   /** By key: runs whose outcome others wait for. */
   readonly #underWay = new Map<string, Promise<unknown>>();
 
@@ -62,12 +67,21 @@ export class ResultCache {
     }
   }
 
-  /** In the background: nobody waits for Postgres. False for an answer that is too large. */
-  keep(key: string, answer: string, ttlMs = DEFAULT_TTL_MS): boolean {
-    if (answer.length > MAX_ANSWER_BYTES) return false;
-    this.#memory.set(key, answer, { ttl: ttlMs });
-    const query = { text: KEEP, values: [Buffer.from(key, 'hex'), answer, ttlMs] };
+  /** In the background: nobody waits for Postgres. Says why an answer is not kept; undefined where it is. */
+  keep(owner: string, key: string, answer: string): string | undefined {
+    if (answer.length > MAX_ANSWER_BYTES) return 'its answer is too large';
+    if (!this.#hasRoom(owner, answer.length)) return 'the API key keeps as much as it may';
+    this.#memory.set(key, answer, { ttl: DEFAULT_TTL_MS });
+    const query = { text: KEEP, values: [Buffer.from(key, 'hex'), answer, DEFAULT_TTL_MS] };
     void timedQuery(this.#options.pool, QUERY_TIMEOUT_MS, query).catch(this.#options.onError);
+    return undefined;
+  }
+
+  #hasRoom(owner: string, bytes: number): boolean {
+    const kept = this.#kept.get(owner) ?? 0;
+    if (kept + bytes > MAX_OWNER_BYTES) return false;
+    // Counted from its first: the time does not begin anew with each.
+    this.#kept.set(owner, kept + bytes, kept === 0 ? {} : { noUpdateTTL: true });
     return true;
   }
 

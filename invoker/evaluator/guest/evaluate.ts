@@ -35,6 +35,8 @@ const FunctionOfStart = Function;
 /** Texts and loaded modules of all runs of this memory. */
 const sources: Record<string, string> = Object.create(null);
 const loaded: Record<string, Module> = Object.create(null);
+/** Modules begin behind the last line of the script: a line in a stack says which of them it is of. */
+let linesBefore = '';
 
 function load(name: string): unknown {
   const known = loaded[name];
@@ -48,7 +50,7 @@ function load(name: string): unknown {
   }
   const module: Module = { exports: {} };
   loaded[name] = module;
-  new FunctionOfStart('module', 'exports', 'require', source)(module, module.exports, load);
+  new FunctionOfStart('module', 'exports', 'require', linesBefore + source)(module, module.exports, load);
   return module.exports;
 }
 
@@ -81,6 +83,7 @@ async function evaluated(run: Run, context: unknown): Promise<unknown> {
     sources[name] = text;
     delete loaded[name];
   }
+  linesBefore = '\n'.repeat(run.text.split('\n').length);
   const module: Module = { exports: {} };
   define('input', run.input);
   define('require', load);

@@ -5,8 +5,9 @@ import { PosternError } from '../../errors.ts';
 import { buildFailed } from './build-errors.ts';
 import { transformService } from './esbuild-service.ts';
 
-/** 64 KB of ordinary TypeScript take 50 ms; 64 KB of `a<` would take minutes. */
-const TIMEOUT_MS = 2_000;
+/** 64 KB of ordinary TypeScript take 50 ms, and more has twice the time; 64 KB of `a<` would take minutes, and others wait. */
+const TIMEOUT_MS = 1_000;
+const MAX_CHARS_OF_TIMEOUT = 65_536;
 
 export interface Transformed {
   readonly code: string;
@@ -23,6 +24,7 @@ export async function transform(
   file: string,
   { commonJs = false }: { readonly commonJs?: boolean } = {},
 ): Promise<Transformed> {
+  const timeoutMs = source.length > MAX_CHARS_OF_TIMEOUT ? 2 * TIMEOUT_MS : TIMEOUT_MS;
   const options: BuildOptions = {
     stdin: { contents: source, loader: 'ts', sourcefile: file },
     absWorkingDir: '/',
@@ -39,7 +41,7 @@ export async function transform(
     ...(commonJs ? { format: 'cjs' as const } : {}),
   };
   try {
-    const { outputFiles = [] } = await transformService.build(options, TIMEOUT_MS);
+    const { outputFiles = [] } = await transformService.build(options, timeoutMs);
     const text = (ending: string): string => outputFiles.find(({ path }) => path.endsWith(ending))?.text ?? '';
     return { code: text('.js'), sourceMap: text('.js.map') };
   } catch (error) {

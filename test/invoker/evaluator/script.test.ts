@@ -228,7 +228,7 @@ describe('long code', () => {
       const hostile = reader.read(`let {${names}} = 1`);
       await expect(hostile).rejects.toMatchObject({
         code: 'INVALID_FUNCTION',
-        message: 'the code can not be read within 0.1 s: it is too complex',
+        message: 'the code can not be read within 0.2 s: it is too complex',
       });
       clearInterval(turning);
       expect(turns).toBeGreaterThan(3);
