@@ -53,7 +53,7 @@ describe('everything under deploy/', () => {
     // Of the Postgres image.
     known.add('POSTGRES_PASSWORD');
     const named = deployFiles().flatMap((file) =>
-      [...readFileSync(file, 'utf8').matchAll(/\b(?:POSTERN|POSTGRES|DATABASE)_[A-Z_]+/g)].map(([name]) => name),
+      [...readFileSync(file, 'utf8').matchAll(/\b(?:POSTERN|POSTGRES|DATABASE)_[A-Z0-9_]+/g)].map(([name]) => name),
     );
     expect(named.length).toBeGreaterThan(20);
     expect(new Set(named).difference(known)).toEqual(new Set());

@@ -43,7 +43,7 @@ export interface OutputToKeep {
   readonly content: Buffer;
 }
 
-export const DEFAULT_TTL_MS = 60 * 60_000;
+const DEFAULT_TTL_MS = 60 * 60_000;
 /** Read at once and held: a caller that reads slowly holds no more of a node's memory. */
 const PIECE_BYTES = 512 * 2 ** 10;
 /** Of all that is just being written: what waits for Postgres or a bucket is held here. */
