@@ -13,8 +13,8 @@ import { percentile, publish } from './support/report.ts';
 import { type BenchServer, startServer, startServerWith } from './support/server.ts';
 
 const CONNECTIONS = 32;
-const ROUNDS = 9;
-const SECONDS = 3;
+const ROUNDS = 30;
+const SECONDS = 1;
 const BODY = JSON.stringify({ name: 'World' });
 const FUNCTION = {
   name: 'hello',
@@ -147,7 +147,7 @@ try {
       { name: "one receipt, of the node's thread", value: micros, unit: 'µs', target: { op: '<=', value: 10 } },
     ],
     notes: [
-      `median of ${ROUNDS} rounds of ${SECONDS} s in turns, after one to warm up; load generator, Postgres and both nodes on the same cores`,
+      `median of ${ROUNDS} rounds of ${SECONDS} s in turns, after one to warm up; the median of the ratios of neighbouring rounds; load generator, Postgres and both nodes on the same cores`,
     ],
   });
 } finally {

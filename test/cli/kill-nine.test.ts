@@ -4,6 +4,7 @@
  */
 
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { ReceiptReader, verifyReceipts } from '../../invoker/receipts/index.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { SERVE_SECRETS, spawnCli } from './support.ts';
 
@@ -135,4 +136,13 @@ test('with atomic delivery the effects of each committed row are there exactly o
   await expect.poll(waiting, { timeout: 30_000 }).toBe(0);
   const { rows } = await db.pool.query<{ id: number }>('select order_id as id from effects order by 1');
   expect(rows.map(({ id }) => id)).toEqual(Array.from({ length: ROUNDS * ROWS_A_ROUND }, (_, id) => id));
+});
+
+test('the receipts of nodes that were killed are proven up to their last checkpoint', async () => {
+  const reader = new ReceiptReader(db.pool, async () => {});
+  await expect.poll(async () => (await reader.chains()).length).toBeGreaterThan(0);
+  for (const { chain } of await reader.chains()) {
+    const { lines } = await reader.page(chain, 0);
+    expect((await verifyReceipts(lines.trimEnd().split('\n'))).chains).toMatchObject([{ first: 0, dropped: 0 }]);
+  }
 });
