@@ -8,7 +8,7 @@
  */
 
 import { promisify } from 'node:util';
-import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
+import { constants, zstdCompress, zstdCompressSync, zstdDecompress, zstdDecompressSync } from 'node:zlib';
 import { isZero, PAGE_BYTES, pageOf, runsOf } from './image.ts';
 import { FIRST_PAGE_BEHIND_MAP, noteWrite } from './write-map.ts';
 
@@ -64,9 +64,9 @@ const WASM_PAGE_BYTES = 65_536;
 const WORD_BYTES = 4;
 const MIN_CHUNK_BYTES = 64;
 const MAX_CHUNK_BYTES = 4 * 2 ** 20;
-/** On the thread pool: megabytes of it must not stop the other guests. Fast, since a session is written after each run. */
-const compress = promisify(zstdCompress);
-const decompress = promisify(zstdDecompress);
+/** On the thread pool where it is much, which must not stop the other guests; else the way there costs more than the work. */
+const compressApart = promisify(zstdCompress);
+const decompressApart = promisify(zstdDecompress);
 const LEVEL = { chunkSize: 128 * 1024, params: { [constants.ZSTD_c_compressionLevel]: 1 } };
 
 /** What is not the guest's in memory, though it may have been: a stack that is dead, tables that are not there yet. */
@@ -155,6 +155,19 @@ function pagesIn(runs: SessionMemory['runs']): number {
   return runs.reduce((sum, run) => sum + run[1], 0);
 }
 
+function compress(data: Uint8Array): Buffer | Promise<Buffer> {
+  const options = { ...LEVEL, pledgedSrcSize: data.length };
+  return data.length <= TURN_BYTES ? zstdCompressSync(data, options) : compressApart(data, options);
+}
+
+/** Throws, or rejects, where that is more than `size` bytes, or not compressed. */
+function decompress(bytes: Uint8Array, size: number): Buffer | Promise<Buffer> {
+  // One byte more than there may be, so that it is done in one piece.
+  const chunkSize = Math.min(Math.max(size + 1, MIN_CHUNK_BYTES), MAX_CHUNK_BYTES);
+  const options = { maxOutputLength: size + 1, chunkSize };
+  return size <= TURN_BYTES ? zstdDecompressSync(bytes, options) : decompressApart(bytes, options);
+}
+
 export async function encodeSession(memory: SessionMemory, base: SessionBase): Promise<Uint8Array> {
   const { memoryBytes, runs, data } = memory;
   const header: Header = { engineId: base.engineId, base: base.hash, memoryBytes, runs };
@@ -162,7 +175,7 @@ export async function encodeSession(memory: SessionMemory, base: SessionBase): P
   const prefix = Buffer.alloc(PREFIX_BYTES);
   MAGIC.copy(prefix);
   prefix.writeUInt32LE(json.length, MAGIC.length);
-  return Buffer.concat([prefix, json, await compress(data, { ...LEVEL, pledgedSrcSize: data.length })]);
+  return Buffer.concat([prefix, json, await compress(data)]);
 }
 
 /** Rejects with SessionImageError for all that is no session on this base with `maxMemoryBytes` of memory at most. */
@@ -184,10 +197,7 @@ export async function decodeSession(
   const pages = pagesIn(runs);
   if (pages * PAGE_BYTES > MAX_SESSION_BYTES) throw unreadable('it has too many pages');
   try {
-    // One byte more than there may be, so that it is done in one piece.
-    const size = pages * PAGE_BYTES + 1;
-    const options = { maxOutputLength: size, chunkSize: Math.min(Math.max(size, MIN_CHUNK_BYTES), MAX_CHUNK_BYTES) };
-    const data = await decompress(bytes.subarray(headerEnd), options);
+    const data = await decompress(bytes.subarray(headerEnd), pages * PAGE_BYTES);
     if (data.length === pages * PAGE_BYTES) return { memoryBytes, runs, data };
   } catch (cause) {
     throw unreadable('its pages can not be read', cause);
