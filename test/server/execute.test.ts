@@ -173,6 +173,14 @@ describe('POST /execute', () => {
     expect((await execute({ code: handler })).body).toMatchObject({ name: 'RangeError', line: 3, column: 13 });
   });
 
+  test('of a stack that code makes up, a hundred places are looked at', async () => {
+    const thrown = (places: number) => ({
+      code: `const error = new Error('x');\nerror.stack = '(<input>:9:9)\\n'.repeat(${places}) + '(<input>:2:1)';\nthrow error`,
+    });
+    expect((await execute(thrown(99))).body).toMatchObject({ message: 'Error: x', line: 2 });
+    expect((await execute(thrown(100))).body).not.toHaveProperty('line');
+  });
+
   test('compiles AssemblyScript once for the same code', async () => {
     const code = 'export function handler(event: string): string { return event + "!"; }';
     const first = await execute({ language: 'assemblyscript', code, input: 21 });

@@ -55,6 +55,8 @@ const DEFAULTS = parseFunctionConfig({ name: 'execute' });
  * given.
  */
 const FRAME = /(?:\(<input>:|main\.py", line )(\d+)(?::(\d+))?/g;
+/** Places in a stack that are looked at. A guest may make one up, of thousands that each take a millisecond to be found. */
+const MAX_FRAMES = 100;
 
 export class CodeRunner {
   readonly #options: CodeRunnerOptions;
@@ -249,7 +251,7 @@ function placeOf(stack: string | undefined, code: PreparedCode): { line?: number
   const frames = [...(stack ?? '').matchAll(FRAME)];
   // Python has the innermost last.
   if (frames[0]?.[0].startsWith('main.py') === true) frames.reverse();
-  for (const [, line, column] of frames) {
+  for (const [, line, column] of frames.slice(0, MAX_FRAMES)) {
     const place = code.locate(Number(line), column === undefined ? 1 : Number(column));
     if (place !== null) return column === undefined ? { line: place.line } : { line: place.line, column: place.column };
   }
