@@ -50,7 +50,7 @@ export const ERROR_CODES = {
   CANCELED: { fault: 'caller', retryable: false, text: 'the caller went away' },
   DATABASE_UNAVAILABLE: { fault: 'host', retryable: true, text: "Postern's own database can not be reached" },
   JWKS_UNAVAILABLE: { fault: 'host', retryable: true, text: 'the issuer of tokens can not be asked for its keys' },
-  STORAGE_UNAVAILABLE: { fault: 'host', retryable: true, text: 'the S3-compatible storage of outputs can not be used' },
+  STORAGE_UNAVAILABLE: { fault: 'host', retryable: true, text: 'large outputs can not be stored or read just now' },
   SECRET_UNREADABLE: {
     fault: 'host',
     retryable: true,
