@@ -116,7 +116,9 @@ export class CodeRunner {
     if (result.session !== undefined && 'tooLargeBytes' in result.session)
       throw tooLarge(result.session.tooLargeBytes, answer);
     const given = await resultOf(result, keep);
-    if (given === undefined) throw noRoom(owner.policy, answer);
+    if (given === 'no room') throw noRoom(owner.policy, answer);
+    if (given === 'no JSON')
+      throw new PosternError('INVALID_RESULT', 'the result of the code is no JSON', { details: { run: answer } });
     const told = (cache: CacheStanding): Answered => ({
       json: withResult({ ...answer, cache }, given),
       standing: cache,
