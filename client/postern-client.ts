@@ -164,8 +164,10 @@ export class PosternClient {
     throw failureOf(response, value, url, from);
   }
 
-  #waitBefore(attempt: number, { code, retryAfterMs }: PosternClientError): number | undefined {
-    return attempt <= (this.#options.retries ?? 0) && NEVER_RAN.has(code) ? retryAfterMs : undefined;
+  #waitBefore(attempt: number, { code, retryAfterMs, run }: PosternClientError): number | undefined {
+    // The node's room may have ended in the middle of a run.
+    const neverRan = NEVER_RAN.has(code) && !((run?.usage?.cpu ?? 0) > 0);
+    return attempt <= (this.#options.retries ?? 0) && neverRan ? retryAfterMs : undefined;
   }
 }
 

@@ -14,7 +14,7 @@ const HINTS: Readonly<Record<string, string>> = {
   INVALID_FUNCTION: 'the code or the configuration is refused: mend what the message names',
   POLICY_REFUSED: 'ask for no more than what is allowed; the operator can change the policy',
   RATE_LIMITED: 'wait, then try again',
-  OVERLOADED: 'nothing ran: wait, then try again',
+  OVERLOADED: 'the node has no room: wait, then try again; where it printed something, it has run in part',
   EXECUTOR_LOST: 'it may have run in part; try again if that does no harm',
   FUNCTION_NOT_FOUND: 'list_functions has the names, if it is offered',
   UNAUTHORIZED: 'the operator has to give this server another key',

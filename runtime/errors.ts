@@ -20,7 +20,7 @@ export const ERROR_CODES = {
   POLICY_REFUSED: { fault: 'caller', retryable: false, text: "against a rule of the API key's policy" },
   INVALID_SIGNATURE: { fault: 'caller', retryable: false, text: 'bad signature or timestamp on a webhook' },
   INVALID_BODY: { fault: 'caller', retryable: false, text: 'body is not JSON where JSON is said' },
-  CONFLICT: { fault: 'caller', retryable: false, text: 'delivery is running, or its id had another body' },
+  CONFLICT: { fault: 'caller', retryable: false, text: 'delivery is running or had another body; session lost by its run' },
   PAYLOAD_TOO_LARGE: { fault: 'caller', retryable: false, text: 'body is too large' },
   INVALID_FUNCTION: { fault: 'caller', retryable: false, text: 'manifest or code refused' },
   INVALID_REQUEST: { fault: 'caller', retryable: false, text: 'request to the control API refused' },
@@ -50,7 +50,7 @@ export const ERROR_CODES = {
   CANCELED: { fault: 'caller', retryable: false, text: 'the caller went away' },
   DATABASE_UNAVAILABLE: { fault: 'host', retryable: true, text: "Postern's own database can not be reached" },
   JWKS_UNAVAILABLE: { fault: 'host', retryable: true, text: 'the issuer of tokens can not be asked for its keys' },
-  STORAGE_UNAVAILABLE: { fault: 'host', retryable: true, text: 'the S3-compatible storage of outputs can not be used' },
+  STORAGE_UNAVAILABLE: { fault: 'host', retryable: true, text: 'large outputs can not be stored or read just now' },
   SECRET_UNREADABLE: {
     fault: 'host',
     retryable: true,

@@ -13,7 +13,7 @@ import { apiKeyInfo } from './caller-routes.ts';
 import type { AdminAccess } from './control/admin-auth.ts';
 
 export interface McpRouteOptions {
-  readonly keys: Pick<ApiKeys, 'admit' | 'find'>;
+  readonly keys: Pick<ApiKeys, 'admit' | 'find' | 'checkRate'>;
   /** To the control API; refusals of `auditedAccess` are written down. */
   readonly access: AdminAccess;
   readonly auditedAccess: AdminAccess;
@@ -24,6 +24,7 @@ export interface McpRouteOptions {
 
 /** Code and input of `/execute` at their largest. */
 const MAX_BODY_BYTES = 8 * 2 ** 20;
+const SMALL_BODY_BYTES = 64 * 2 ** 10;
 /** Beyond the longest timeout of a function. */
 const CALL_TIMEOUT_MS = 310_000;
 
@@ -40,21 +41,23 @@ type McpRequest = FastifyRequest & { [caller]?: McpCaller };
 /** `{prefix: ''}`; in a scope of its own: its bodies are JSON, whatever they call themselves. */
 export async function mcpRoute(app: FastifyInstance, options: McpRouteOptions): Promise<void> {
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: MAX_BODY_BYTES }, (_request, body, done) => {
-    try {
-      done(null, parsedJson(body as Buffer));
-    } catch (error) {
-      done(error as PosternError);
-    }
-  });
+  // Read where it counts, whatever it is.
+  app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: MAX_BODY_BYTES }, (_request, body, done) =>
+    done(null, body),
+  );
   app.route({
     method: 'POST',
     url: '/mcp',
     bodyLimit: MAX_BODY_BYTES,
     // Before the body is read: who may do nothing sends none.
-    onRequest: async (request: McpRequest) => {
+    onRequest: async (request: McpRequest, reply) => {
       checkOrigin(request, options.publicOrigin);
-      request[caller] = await callerOf(request, options);
+      const known = await callerOf(request, options);
+      request[caller] = known;
+      const { key, isAdmin } = known;
+      // A small one is read: assistants are told by the tool that they are over their rate.
+      if (key !== undefined && !isAdmin && !(Number(request.headers['content-length']) <= SMALL_BODY_BYTES))
+        options.keys.checkRate(key, (rate) => reply.headers(rate));
     },
     handler: (request: McpRequest, reply) => answer(app, request, reply, options),
   });
@@ -116,14 +119,17 @@ async function answer(
   { keys, publicOrigin, version }: McpRouteOptions,
 ): Promise<FastifyReply> {
   const { keyText, key, adminKey, isAdmin } = request[caller] as McpCaller;
-  const { body, headers } = request;
-  if (typeof body !== 'object' || body === null || Array.isArray(body))
-    throw new PosternError('INVALID_REQUEST', 'the body has to be one JSON-RPC message');
+  const { headers } = request;
   const count = async (): Promise<void> => {
     if (keyText !== undefined) await keys.admit(keyText, ITSELF, (rate) => reply.headers(rate));
   };
-  const isCall = (body as { method?: unknown }).method === 'tools/call';
-  if (!isCall) await count();
+  let body: object | undefined;
+  try {
+    body = messageIn(request.body as Buffer | undefined);
+  } finally {
+    // What is no message too.
+    if (!isToolCall(body)) await count();
+  }
   const gone = goneOf(reply);
   const [{ answerHttp }, { ownRoutes }] = await Promise.all([import('../mcp/index.ts'), import('./own-routes.ts')]);
   const own = ownRoutes(app, request);
@@ -145,9 +151,20 @@ async function answer(
     throw gone.aborted ? new PosternError('CANCELED', 'the caller went away', { cause: error }) : error;
   });
   // A call of no tool, or with what its schema refuses.
-  if (isCall && !asked) await count();
+  if (isToolCall(body) && !asked) await count();
   reply.code(response.status).headers(Object.fromEntries(response.headers));
   return reply.send(Buffer.from(await response.arrayBuffer()));
+}
+
+/** Throws INVALID_BODY, or INVALID_REQUEST for JSON that is no message. */
+function messageIn(bytes: Buffer | undefined): object {
+  const value = bytes === undefined ? undefined : parsedJson(bytes);
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
+  throw new PosternError('INVALID_REQUEST', 'the body has to be one JSON-RPC message');
+}
+
+function isToolCall(message: object | undefined): boolean {
+  return (message as { method?: unknown } | undefined)?.method === 'tools/call';
 }
 
 /** For the URLs that tools tell; a Host that is none is the caller's own affair. */

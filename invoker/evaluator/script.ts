@@ -15,18 +15,20 @@ export interface Script {
   /** How a handler may be found once it ran: a global of that name, or an export. */
   readonly declaresHandler: boolean;
   readonly exports: boolean;
+  /** Of the code. A guest makes up its stacks: each place in one is told from those behind the end without reading the code. */
+  readonly lines: number;
   /** Pairs: where a piece of the code begins in the text, and where in the code. */
   readonly pieces: Uint32Array;
 }
 
 /** The place in the code of one in the script's text; lines are the same. Both count from 1. Null behind the code's last line. */
 export function placeInCode(
-  { text, pieces }: Script,
+  { text, lines, pieces }: Script,
   code: string,
   line: number,
   column: number,
 ): { line: number; column: number } | null {
-  if (line > code.split('\n').length) return null;
+  if (line > lines) return null;
   const offset = startOfLine(text, line) + column - 1;
   let at = 0;
   while (at + 2 < pieces.length && (pieces[at + 2] as number) <= offset) at += 2;
@@ -142,7 +144,7 @@ class Rewriter {
     const declaresHandler = this.#declared.has('handler');
     const after =
       this.#after.length === 0 || returned !== undefined ? '' : `\n;${silent(this.#after.join(','), wraps)}`;
-    const common = { declaresHandler, exports: this.#exports };
+    const common = { declaresHandler, exports: this.#exports, lines: this.#code.split('\n').length };
     if (!wraps) {
       // A directive `use strict` would keep what is declared from the global scope: behind a semicolon it is none.
       const { text, pieces } = this.#edited(';');

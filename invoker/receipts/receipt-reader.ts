@@ -63,7 +63,15 @@ export class ReceiptReader {
         missing: `the receipt of invocation ${invocationId} (chain ${chain}, seq ${seq}) is not written yet, was removed, or was lost with its node`,
       };
     }
-    return { line: proofLine(await textsOf(segment), seq - segment.first, segment.checkpoint) };
+    const texts = await textsOf(segment);
+    const at = seq - segment.first;
+    // It would be proven as well, and be taken for this one's.
+    if (!texts[at]?.includes(`"invocation":"${invocationId.toLowerCase()}"`)) {
+      return {
+        missing: `receipt ${seq} of chain ${chain} is of another invocation than ${invocationId}: the record or the chain was changed in the database`,
+      };
+    }
+    return { line: proofLine(texts, at, segment.checkpoint) };
   }
 
   /** Those of which something is kept, newest first. */

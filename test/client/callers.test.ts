@@ -455,6 +455,21 @@ describe('MCP', () => {
     });
   });
 
+  test('what is no message counts as one, and a key over its rate sends no large one', async () => {
+    const limited = bearer(await makeKey({ policy: 'default', rate: { limit: 2, window_seconds: 86_400 } }));
+    const sent = (body: string) =>
+      node.call('/mcp', { method: 'POST', headers: { 'content-type': 'application/json', ...limited }, body });
+    const told = async (body: string) => {
+      const { status, headers } = await sent(body);
+      return [status, headers.get('ratelimit-remaining')];
+    };
+    expect(await told('[')).toEqual([400, '1']);
+    expect(await told('[]')).toEqual([400, '0']);
+    expect(await told('[')).toEqual([429, '0']);
+    const large = JSON.stringify(call('execute_code', { code: ' '.repeat(100_000) }));
+    expect(await told(large)).toEqual([429, '0']);
+  });
+
   test('a deploy and a refusal by MCP are in the audit log with where they came from', async () => {
     const source = '127.0.0.9';
     const deploy = call('create_function', { name: 'audited', source: 'export const handler = () => 1;' });

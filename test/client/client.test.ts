@@ -220,6 +220,7 @@ describe('waiting', () => {
   test.each([
     ['the node does not say when', refusal('OVERLOADED', {}, 503)],
     ['it may have run', refusal('EXECUTOR_LOST', {}, 503, { 'retry-after': '0' })],
+    ['it ran in part', refusal('OVERLOADED', { id: 'x', stdout: '', usage: { cpu: 7 } }, 503, { 'retry-after': '0' })],
     ['it would be too late', refusal('RATE_LIMITED', {}, 429, { 'retry-after': '60' })],
     ['a function said it', { ...refusal('', {}, 503, { 'retry-after': '0' }), body: 'busy' }],
   ])('a call is not made again where %s', async (_why, answer) => {

@@ -173,6 +173,25 @@ describe('POST /execute', () => {
     expect((await execute({ code: handler })).body).toMatchObject({ name: 'RangeError', line: 3, column: 13 });
   });
 
+  test('code that writes its answer by itself says nothing but its result', async () => {
+    const forged = (json: string) => ({
+      language: 'python',
+      code: `import sys\nat = sys._getframe()\nwhile at:\n    if 'to_json' in at.f_globals: at.f_globals['to_json'] = lambda *_, **__: b'${json}'\n    at = at.f_back\n1`,
+    });
+    expect((await execute(forged('2'))).body.result).toBe(2);
+    const { status, body } = await execute(forged('1, "session": { "token": "forged" }'));
+    expect([status, body.code, body.stdout]).toEqual([500, 'INVALID_RESULT', '']);
+    expect(body).not.toHaveProperty('session');
+  });
+
+  test('of a stack that code makes up, a hundred places are looked at', async () => {
+    const thrown = (places: number) => ({
+      code: `const error = new Error('x');\nerror.stack = '(<input>:9:9)\\n'.repeat(${places}) + '(<input>:2:1)';\nthrow error`,
+    });
+    expect((await execute(thrown(99))).body).toMatchObject({ message: 'Error: x', line: 2 });
+    expect((await execute(thrown(100))).body).not.toHaveProperty('line');
+  });
+
   test('compiles AssemblyScript once for the same code', async () => {
     const code = 'export function handler(event: string): string { return event + "!"; }';
     const first = await execute({ language: 'assemblyscript', code, input: 21 });

@@ -90,12 +90,25 @@ function answeredLine({ level, message, timeMs, fields }: LogLine): AnsweredLine
 /** A result as the guest wrote it, whose text is JSON already; or where it is kept, for what is too large. */
 export type GivenResult = { readonly json: string } | { readonly ref: OutputRef };
 
-/** Undefined where it is too large and could not be kept, which `keep` says. */
-export async function resultOf({ response }: InvocationResult, keep: KeepOutput): Promise<GivenResult | undefined> {
+/** `no room`: it is too large and could not be kept, which `keep` says. */
+export async function resultOf(
+  { response }: InvocationResult,
+  keep: KeepOutput,
+): Promise<GivenResult | 'no JSON' | 'no room'> {
   const json = resultJson(response);
-  if (!isLonger(json, MAX_RESULT_BYTES)) return { json };
+  if (!isLonger(json, MAX_RESULT_BYTES)) return isJson(json) ? { json } : 'no JSON';
   const ref = await keep('application/json', Buffer.from(json));
-  return ref === undefined ? undefined : { ref };
+  return ref === undefined ? 'no room' : { ref };
+}
+
+/** Code may write its answer by itself, past what its language's runtime would: fields of ours behind a comma. */
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 export function withResult(answer: ExecuteAnswer, given: GivenResult): string {

@@ -55,6 +55,8 @@ const DEFAULTS = parseFunctionConfig({ name: 'execute' });
  * given.
  */
 const FRAME = /(?:\(<input>:|main\.py", line )(\d+)(?::(\d+))?/g;
+/** Places in a stack that are looked at. A guest may make one up, of thousands that each take a millisecond to be found. */
+const MAX_FRAMES = 100;
 
 export class CodeRunner {
   readonly #options: CodeRunnerOptions;
@@ -114,7 +116,9 @@ export class CodeRunner {
     if (result.session !== undefined && 'tooLargeBytes' in result.session)
       throw tooLarge(result.session.tooLargeBytes, answer);
     const given = await resultOf(result, keep);
-    if (given === undefined) throw noRoom(owner.policy, answer);
+    if (given === 'no room') throw noRoom(owner.policy, answer);
+    if (given === 'no JSON')
+      throw new PosternError('INVALID_RESULT', 'the result of the code is no JSON', { details: { run: answer } });
     const told = (cache: CacheStanding): Answered => ({
       json: withResult({ ...answer, cache }, given),
       standing: cache,
@@ -249,7 +253,7 @@ function placeOf(stack: string | undefined, code: PreparedCode): { line?: number
   const frames = [...(stack ?? '').matchAll(FRAME)];
   // Python has the innermost last.
   if (frames[0]?.[0].startsWith('main.py') === true) frames.reverse();
-  for (const [, line, column] of frames) {
+  for (const [, line, column] of frames.slice(0, MAX_FRAMES)) {
     const place = code.locate(Number(line), column === undefined ? 1 : Number(column));
     if (place !== null) return column === undefined ? { line: place.line } : { line: place.line, column: place.column };
   }

@@ -8,7 +8,7 @@
 
 import { type Identity, PosternError } from '../../runtime/index.ts';
 import { API_KEY_PREFIX, type ApiKeyStore, hashOfKey, type KnownApiKey } from './api-key-store.ts';
-import { type RateLimiter, rateHeaders } from './rate-limiter.ts';
+import { type RateLimiter, rateHeaders, type Standing } from './rate-limiter.ts';
 import { unauthorized } from './tokens.ts';
 
 const API_KEY = /^pstn_[A-Za-z0-9_-]{43}$/;
@@ -102,6 +102,16 @@ export class ApiKeys {
     return this.#active(await this.#current(), hashOfKey(text));
   }
 
+  /** For a caller that `find` found, before what he sends is read. Throws RATE_LIMITED where nothing of it could be let in. */
+  checkRate(key: ApiKey, announce: (headers: Readonly<Record<string, string>>) => void): void {
+    const { limiter } = this.#options;
+    const standing = limiter.look(key);
+    if (standing.remaining > 0) return;
+    announce(rateHeaders(standing));
+    limiter.noteRefusal(key.id, 'rate');
+    throw rateLimited(key, standing);
+  }
+
   /** For a caller that was let in and whose body has taken its time. Throws or rejects UNAUTHORIZED where the key is over. */
   confirm({ hash }: ApiKey): ApiKey | Promise<ApiKey> {
     const keys = this.#current();
@@ -125,11 +135,7 @@ export class ApiKeys {
     const standing = limiter.take(key);
     announce(rateHeaders(standing));
     if (standing.admitted) return key;
-    throw new PosternError(
-      'RATE_LIMITED',
-      `this API key is good for ${key.rateLimit} requests in ${key.rateWindowMs / 1_000} s`,
-      { details: { retryAfterMs: standing.resetMs } },
-    );
+    throw rateLimited(key, standing);
   }
 
   #active(keys: Keys, hash: string): ApiKey {
@@ -161,6 +167,11 @@ export class ApiKeys {
     this.#loading = mine;
     return mine;
   }
+}
+
+function rateLimited({ rateLimit, rateWindowMs }: ApiKey, { resetMs }: Standing): PosternError {
+  const text = `this API key is good for ${rateLimit} requests in ${rateWindowMs / 1_000} s`;
+  return new PosternError('RATE_LIMITED', text, { details: { retryAfterMs: resetMs } });
 }
 
 function toApiKey(key: KnownApiKey): ApiKey {

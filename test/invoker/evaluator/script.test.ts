@@ -198,6 +198,15 @@ describe('a script that can not be', () => {
     expect(placeInCode(script, code, line, column)).toEqual(placeOf(code));
     expect(placeInCode(script, code, 1, 1)).toEqual({ line: 1, column: 1 });
   });
+
+  test('behind the last line costs nothing, however many of them a guest makes up', () => {
+    const code = `${'\n'.repeat(60_000)}throw 1`;
+    const script = toScript(code);
+    expect(placeInCode(script, code, 60_001, 2)).toEqual({ line: 60_001, column: 2 });
+    const startedAt = performance.now();
+    for (let times = 0; times < 10_000; times++) if (placeInCode(script, code, 60_002, 1) !== null) throw new Error();
+    expect(performance.now() - startedAt).toBeLessThan(1_000);
+  });
 });
 
 describe('long code', () => {

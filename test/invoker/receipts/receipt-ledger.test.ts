@@ -207,14 +207,15 @@ describe('what is read', () => {
   test('of one invocation is a line that proves it, as soon as it is recorded; what there is not is said in words', async () => {
     const { ledger } = ledgerOn(db.pool);
     run(ledger, 5);
-    const { seq } = run(ledger);
+    const { seq, text } = run(ledger);
     run(ledger, 4);
-    const [id, old, lost] = [randomUUID(), randomUUID(), randomUUID()];
+    const id = JSON.parse(text).invocation as string;
+    const [old, lost, swapped] = [randomUUID(), randomUUID(), randomUUID()];
     await db.pool.query(
       `insert into postern.function_invocations (id, function_name, version, trigger, status, outcome, started_at, duration_ms, node_id, receipt_seq)
        values ($1, 'f', 1, 'http', 'ok', 'ok', now(), 1, $2, $3), ($4, 'f', 1, 'http', 'ok', 'ok', now(), 1, $2, null),
-              ($5, 'f', 1, 'http', 'ok', 'ok', now(), 1, $2, 999)`,
-      [id, ledger.chain, seq, old, lost],
+              ($5, 'f', 1, 'http', 'ok', 'ok', now(), 1, $2, 999), ($6, 'f', 1, 'http', 'ok', 'ok', now(), 1, $2, $3)`,
+      [id, ledger.chain, seq, old, lost, swapped],
     );
     const reader = readerOf(ledger);
     const found = await reader.proof(id);
@@ -224,6 +225,7 @@ describe('what is read', () => {
     });
     expect(await reader.proof(old)).toEqual({ missing: `invocation ${old} left no receipt` });
     expect(await reader.proof(lost)).toEqual({ missing: expect.stringContaining('seq 999) is not written yet') });
+    expect(await reader.proof(swapped)).toEqual({ missing: expect.stringContaining('is of another invocation') });
     expect(await reader.proof(ledger.chain)).toEqual({ missing: `there is no invocation ${ledger.chain}` });
     await ledger.stop();
   });

@@ -169,6 +169,20 @@ describe('a session', () => {
     expect(await here.delete(info?.id as string)).toBe(true);
     expect(textOf(await begin('new', here, { maxSessions: 2 }))).toBeUndefined();
   });
+
+  test('is one of so many as the owner may have, however many begin at once', async () => {
+    const begun = await Promise.all([here, there, here, there].map((node) => begin('new', node, { maxSessions: 2 })));
+    const ends = await Promise.allSettled(begun.map((session) => session.keep(image('one'), randomUUID())));
+    expect(ends.filter(({ status }) => status === 'fulfilled')).toHaveLength(2);
+    expect(ends).toContainEqual({
+      status: 'rejected',
+      reason: expect.objectContaining({
+        code: 'POLICY_REFUSED',
+        details: expect.objectContaining({ rule: 'sessions' }),
+      }),
+    });
+    expect(await count('sessions')).toBe(2);
+  });
 });
 
 describe('SES-03 a session is there for its owner alone', () => {
@@ -239,7 +253,7 @@ describe('SES-04 one run at a time', () => {
     await expect(begin(token, there, { timeoutMs: 1 })).rejects.toMatchObject({ code: 'SESSION_BUSY' });
     const next = await begin(token, there, { timeoutMs: 10_000 });
     expect(textOf(next)).toBe('one');
-    await expect(dead.keep(image('too late'), randomUUID())).rejects.toMatchObject({ code: 'SESSION_BUSY' });
+    await expect(dead.keep(image('too late'), randomUUID())).rejects.toMatchObject({ code: 'CONFLICT' });
     await dead.release();
     expect(await next.keep(image('in time'), randomUUID())).toBe(2);
     expect(await held(token)).toBe('in time');
@@ -251,7 +265,7 @@ describe('SES-04 one run at a time', () => {
     const gone = AbortSignal.timeout(20);
     await expect(begin(token, there, { signal: gone } as object)).rejects.toMatchObject({ code: 'CANCELED' });
     await here.delete((await here.list())[0]?.id as string);
-    await expect(first.keep(image('two'), randomUUID())).rejects.toMatchObject({ code: 'SESSION_BUSY' });
+    await expect(first.keep(image('two'), randomUUID())).rejects.toMatchObject({ code: 'CONFLICT' });
     expect(await count('session_images')).toBe(0);
   });
 });

@@ -87,11 +87,11 @@ export class Outputs {
     await this.#options.bucket?.stop();
   }
 
-  /** Undefined where the key keeps too much already. Rejects OVERLOADED, STORAGE_UNAVAILABLE, or as Postgres fails. */
+  /** Undefined where the key keeps too much already. Rejects STORAGE_UNAVAILABLE, or as Postgres fails; never OVERLOADED, after which callers try again: the run has happened. */
   async keep(given: OutputToKeep): Promise<OutputRef | undefined> {
     const bytes = given.content.length;
     if (this.#writingBytes + bytes > MAX_WRITING_BYTES)
-      throw new PosternError('OVERLOADED', 'the node is writing as many outputs as it may hold');
+      throw new PosternError('STORAGE_UNAVAILABLE', 'the node is writing as many outputs as it may hold');
     this.#writingBytes += bytes;
     try {
       return await this.#keep(randomUUID(), given);

@@ -16,8 +16,8 @@
 
 import { hash, randomBytes, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Pool, QueryResultRow } from 'pg';
-import { type RetentionRule, timedQuery } from '../../../database/index.ts';
+import type { Pool, QueryConfig, QueryResultRow } from 'pg';
+import { type RetentionRule, timedQuery, withTransaction } from '../../../database/index.ts';
 import type { SessionStart } from '../../../invoker/index.ts';
 import { PosternError } from '../../../runtime/index.ts';
 import type { SessionRequest } from './session-request.ts';
@@ -46,7 +46,10 @@ export interface HeldSession {
   readonly token: string;
   /** For the invocation: what it goes on from. */
   readonly start: SessionStart;
-  /** Writes what the run left, and lets go. Resolves to the run's number. Rejects with SESSION_BUSY where the lease was lost. */
+  /**
+   * Writes what the run left, and lets go. Resolves to the run's number. Rejects with CONFLICT where the lease was lost, with
+   * POLICY_REFUSED where others that began at once have taken the owner's room: no code after which callers try again.
+   */
   keep(image: Uint8Array, invocationId: string): Promise<number>;
   /** The run has failed: the session is as it was. Never rejects. */
   release(): Promise<void>;
@@ -311,15 +314,32 @@ export class Sessions {
         const sealed = this.#vault.sealKey(id, key);
         const { nonce, image: ciphertext } = sealImage(key, id, FIRST_RUN, left);
         const { idleMs, lifetimeMs } = this.#limits;
-        await this.#query(CREATE, [
+        const values = [
           ...[id, tokenHash(token), owner.apiKeyId, owner.policy, options.language, options.engineId],
           ...[sealed.ciphertext, sealed.nonce, sealed.keyId, idleMs / 1_000, lifetimeMs / 1_000],
-          ...[nonce, ciphertext, invocationId],
-        ]);
-        return FIRST_RUN;
+          ...[nonce, ciphertext, invocationId, options.maxSessions],
+        ];
+        if (await this.#create(owner.apiKeyId, values)) return FIRST_RUN;
+        throw tooMany(
+          owner.policy,
+          options.maxSessions,
+          options.maxSessions + 1,
+          'the run is over and began no session',
+        );
       },
       release: async () => {},
     };
+  }
+
+  /** False where the owner has as many as it may. */
+  #create(apiKeyId: string, values: readonly unknown[]): Promise<boolean> {
+    return withTransaction(this.#pool, async (client) => {
+      const ask = (text: string, parameters: readonly unknown[]) =>
+        client.query({ text, values: [...parameters], query_timeout: QUERY_TIMEOUT_MS } as QueryConfig);
+      // One of the owner's after the other: of runs that began at once each has found room.
+      await ask(LOCK, [apiKeyId]);
+      return (await ask(CREATE, values)).rowCount === 1;
+    });
   }
 
   async #keep({ id, holder, key, run }: Hold, left: Uint8Array, invocationId: string): Promise<number> {
@@ -329,8 +349,8 @@ export class Sessions {
     const { rowCount } = await this.#query(KEEP, values);
     if (rowCount === 1) return run;
     throw new PosternError(
-      'SESSION_BUSY',
-      'the run took so long that the session was given to another one, or deleted',
+      'CONFLICT',
+      'the run is over and not kept: meanwhile its session was given to another one, since it took so long, or deleted',
     );
   }
 
@@ -346,10 +366,7 @@ export class Sessions {
   async #checkCount({ apiKeyId, policy }: SessionOwner, maxSessions: number): Promise<void> {
     const { rows } = await this.#query<{ count: number }>(COUNT, [apiKeyId]);
     const count = rows[0]?.count ?? 0;
-    if (count < maxSessions) return;
-    const text = `the policy '${policy}' refuses the run: sessions is ${count + 1}, allowed is ${maxSessions}`;
-    const details = { policy, rule: 'sessions', given: count + 1, allowed: maxSessions };
-    throw new PosternError('POLICY_REFUSED', text, { details });
+    if (count >= maxSessions) throw tooMany(policy, maxSessions, count + 1, `the policy '${policy}' refuses the run`);
   }
 
   // biome-ignore lint/suspicious/noExplicitAny: rows of a statement are what it selects
@@ -372,6 +389,11 @@ function tokenHash(token: string): Buffer {
 
 function notFound(): PosternError {
   return new PosternError('SESSION_NOT_FOUND', 'there is no such session, or it has expired');
+}
+
+function tooMany(policy: string, allowed: number, given: number, what: string): PosternError {
+  const text = `${what}: sessions is ${given}, allowed is ${allowed}`;
+  return new PosternError('POLICY_REFUSED', text, { details: { policy, rule: 'sessions', given, allowed } });
 }
 
 function busy(): PosternError {
@@ -409,16 +431,19 @@ const STANDING = `
          array(select i.run from postern.session_images i where i.session_id = s.id) as runs
   from postern.sessions s where ${VISIBLE}`;
 
+const LOCK = `select pg_advisory_xact_lock(hashtextextended('postern sessions ' || $1::text, 0))`;
+
 const CREATE = `
   with made as (
     insert into postern.sessions (id, token_hash, api_key_id, policy, language, engine_id, sealed_key, key_nonce, key_id,
                                   last_run, expires_at, ends_at)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, ${FIRST_RUN},
-            clock_timestamp() + make_interval(secs => least($10::float8, $11::float8)),
-            clock_timestamp() + make_interval(secs => $11::float8))
+    select $1::uuid, $2::bytea, $3::uuid, $4, $5, $6, $7::bytea, $8::bytea, $9, ${FIRST_RUN},
+           clock_timestamp() + make_interval(secs => least($10::float8, $11::float8)),
+           clock_timestamp() + make_interval(secs => $11::float8)
+     where (select count(*) from postern.sessions where api_key_id = $3::uuid and expires_at > clock_timestamp()) < $15
     returning id)
   insert into postern.session_images (session_id, run, nonce, image, invocation_id)
-  select id, ${FIRST_RUN}, $12, $13, $14 from made`;
+  select id, ${FIRST_RUN}, $12::bytea, $13::bytea, $14::uuid from made`;
 
 /** Of earlier images those stay that are few enough, and together with the new one small enough. */
 const KEEP = `
