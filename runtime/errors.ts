@@ -20,7 +20,11 @@ export const ERROR_CODES = {
   POLICY_REFUSED: { fault: 'caller', retryable: false, text: "against a rule of the API key's policy" },
   INVALID_SIGNATURE: { fault: 'caller', retryable: false, text: 'bad signature or timestamp on a webhook' },
   INVALID_BODY: { fault: 'caller', retryable: false, text: 'body is not JSON where JSON is said' },
-  CONFLICT: { fault: 'caller', retryable: false, text: 'delivery is running or had another body; session lost by its run' },
+  CONFLICT: {
+    fault: 'caller',
+    retryable: false,
+    text: 'delivery is running or had another body; session lost by its run',
+  },
   PAYLOAD_TOO_LARGE: { fault: 'caller', retryable: false, text: 'body is too large' },
   INVALID_FUNCTION: { fault: 'caller', retryable: false, text: 'manifest or code refused' },
   INVALID_REQUEST: { fault: 'caller', retryable: false, text: 'request to the control API refused' },
