@@ -1,17 +1,12 @@
-import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes } from 'node:crypto';
+import { createHmac, hkdfSync } from 'node:crypto';
+import { openBytes, type SealedBytes, sealBytes, TAG_BYTES } from './aes-gcm.ts';
 
 /** A secret as it stands in `postern.secrets`. */
-export interface SealedSecret {
-  /** AES-256-GCM; the 16-byte tag is at the end. */
-  readonly ciphertext: Buffer;
-  /** 12 random bytes, new for every write. */
-  readonly nonce: Buffer;
+export interface SealedSecret extends SealedBytes {
   /** Which key sealed it: a fingerprint, so that a rotation knows what is left to do. */
   readonly keyId: string;
 }
 
-const TAG_BYTES = 16;
-const NONCE_BYTES = 12;
 const KEY_BYTES = 32;
 const MIN_MASTER_KEY_BYTES = 16;
 
@@ -34,11 +29,7 @@ export class SecretCipher {
   }
 
   sealBytes(name: string, bytes: Uint8Array): SealedSecret {
-    const nonce = randomBytes(NONCE_BYTES);
-    const cipher = createCipheriv('aes-256-gcm', this.#key, nonce);
-    cipher.setAAD(associatedData(name));
-    const ciphertext = Buffer.concat([cipher.update(bytes), cipher.final(), cipher.getAuthTag()]);
-    return { ciphertext, nonce, keyId: this.keyId };
+    return { ...sealBytes(this.#key, contextOf(name), bytes), keyId: this.keyId };
   }
 
   /** Throws where the row was changed, or moved to another name. What another key has sealed is not for this one to open. */
@@ -48,19 +39,33 @@ export class SecretCipher {
 
   openBytes(name: string, sealed: SealedSecret): Buffer {
     if (sealed.ciphertext.length < TAG_BYTES) throw new Error(`secret ${name} is damaged`);
-    const end = sealed.ciphertext.length - TAG_BYTES;
-    const decipher = createDecipheriv('aes-256-gcm', this.#key, sealed.nonce, { authTagLength: TAG_BYTES });
-    decipher.setAAD(associatedData(name));
-    decipher.setAuthTag(sealed.ciphertext.subarray(end));
     try {
-      return Buffer.concat([decipher.update(sealed.ciphertext.subarray(0, end)), decipher.final()]);
+      return openBytes(this.#key, contextOf(name), sealed);
     } catch (cause) {
       throw new Error(`secret ${name} can not be decrypted: it was changed in the table`, { cause });
     }
   }
 }
 
-/** Binds a value to its name: rows can't be swapped. */
-function associatedData(name: string): Buffer {
-  return Buffer.from(`postern secret ${name}`);
+/** Seals under the current master key, and opens what that or the one before it has sealed. */
+export class SecretCiphers {
+  readonly current: SecretCipher;
+  readonly #byKeyId: ReadonlyMap<string, SecretCipher>;
+
+  /** previousKey: opens what it has sealed; nothing is sealed with it any more. */
+  constructor(masterKey: Buffer, previousKey?: Buffer) {
+    this.current = new SecretCipher(masterKey);
+    const previous = previousKey === undefined ? [] : [new SecretCipher(previousKey, 'POSTERN_MASTER_KEY_PREVIOUS')];
+    this.#byKeyId = new Map([...previous, this.current].map((cipher) => [cipher.keyId, cipher]));
+  }
+
+  /** Of the key that has sealed something; undefined where this node does not have it. */
+  of(keyId: string): SecretCipher | undefined {
+    return this.#byKeyId.get(keyId);
+  }
+}
+
+/** Binds a value to its name. */
+function contextOf(name: string): string {
+  return `postern secret ${name}`;
 }

@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { PosternError } from '../../runtime/index.ts';
-import { type SealedSecret, SecretCipher } from './secret-cipher.ts';
+import { type SealedSecret, SecretCiphers } from './secret-cipher.ts';
 
 export interface SecretInfo {
   readonly name: string;
@@ -36,23 +36,19 @@ const ROTATION_BATCH = 50;
 /** `postern.secrets`: set, listed, removed by the control API; read for functions. Values leave it only through `resolve`. */
 export class SecretStore {
   readonly #pool: pg.Pool;
-  readonly #cipher: SecretCipher;
-  /** By the id of their key: all that can open something. */
-  readonly #ciphers: ReadonlyMap<string, SecretCipher>;
+  readonly #ciphers: SecretCiphers;
 
   /** pool: the system's. previousKey: opens what it has sealed; nothing is sealed with it any more. */
   constructor(pool: pg.Pool, masterKey: Buffer, previousKey?: Buffer) {
     this.#pool = pool;
-    this.#cipher = new SecretCipher(masterKey);
-    const previous = previousKey === undefined ? [] : [new SecretCipher(previousKey, 'POSTERN_MASTER_KEY_PREVIOUS')];
-    this.#ciphers = new Map([...previous, this.#cipher].map((cipher) => [cipher.keyId, cipher]));
+    this.#ciphers = new SecretCiphers(masterKey, previousKey);
   }
 
   /** Throws INVALID_REQUEST for a bad name or value. */
   async set(name: string, value: string): Promise<void> {
     checkName(name);
     checkValue(name, value);
-    const { ciphertext, nonce, keyId } = this.#cipher.seal(name, value);
+    const { ciphertext, nonce, keyId } = this.#ciphers.current.seal(name, value);
     await this.#pool.query(
       `insert into postern.secrets (name, ciphertext, nonce, key_id) values ($1, $2, $3, $4)
        on conflict (name) do update
@@ -115,13 +111,13 @@ export class SecretStore {
     const { rows } = await this.#pool.query<Row>(
       `select name, ciphertext, nonce, key_id from postern.secrets
        where key_id <> $1 and name > $2 order by name limit ${ROTATION_BATCH}`,
-      [this.#cipher.keyId, name],
+      [this.#ciphers.current.keyId, name],
     );
     return rows;
   }
 
   async #reseal(row: Row, value: string): Promise<boolean> {
-    const { ciphertext, nonce, keyId } = this.#cipher.seal(row.name, value);
+    const { ciphertext, nonce, keyId } = this.#ciphers.current.seal(row.name, value);
     // A nonce is new with every write.
     const { rowCount } = await this.#pool.query(
       `update postern.secrets set ciphertext = $2, nonce = $3, key_id = $4
@@ -141,7 +137,7 @@ export class SecretStore {
   }
 
   #open(row: Row): string {
-    const cipher = this.#ciphers.get(row.key_id);
+    const cipher = this.#ciphers.of(row.key_id);
     if (cipher !== undefined) {
       try {
         return cipher.open(row.name, sealed(row));

@@ -6,7 +6,7 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, hash, type KeyObject, sign } from 'node:crypto';
 import type { Pool, PoolClient } from 'pg';
 import { withTransaction } from '../../database/index.ts';
-import { SecretCipher } from '../../host-functions/index.ts';
+import { type SealedSecret, SecretCiphers } from '../../host-functions/index.ts';
 
 export interface Signer {
   /** Thumbprint of the public key's JWK (RFC 7638). */
@@ -41,16 +41,13 @@ const LISTED_FOR_MS = 10_000;
 
 export class SigningKeys {
   readonly #pool: Pool;
-  readonly #cipher: SecretCipher;
-  readonly #ciphers: ReadonlyMap<string, SecretCipher>;
+  readonly #ciphers: SecretCiphers;
   #listed: { readonly keys: Promise<readonly PublicJwk[]>; readonly until: number } | undefined;
 
   /** previousKey: opens what it has sealed. Needs the schema migrated. */
   constructor(pool: Pool, masterKey: Buffer, previousKey?: Buffer) {
     this.#pool = pool;
-    this.#cipher = new SecretCipher(masterKey);
-    const previous = previousKey === undefined ? [] : [new SecretCipher(previousKey, 'POSTERN_MASTER_KEY_PREVIOUS')];
-    this.#ciphers = new Map([...previous, this.#cipher].map((cipher) => [cipher.keyId, cipher]));
+    this.#ciphers = new SecretCiphers(masterKey, previousKey);
   }
 
   /** The newest key that this node can open, or a new one. */
@@ -86,7 +83,7 @@ export class SigningKeys {
       await client.query('select pg_advisory_xact_lock($1)', [KEYS_LOCK]);
       const { rows } = await client.query<Row>(
         'select kid, ciphertext, nonce, key_id from postern.signing_keys where key_id <> $1',
-        [this.#cipher.keyId],
+        [this.#ciphers.current.keyId],
       );
       for (const row of rows) {
         const key = this.#open(row);
@@ -127,15 +124,15 @@ export class SigningKeys {
     return signer;
   }
 
-  #seal(kid: string, key: KeyObject): ReturnType<SecretCipher['seal']> {
+  #seal(kid: string, key: KeyObject): SealedSecret {
     const der = key.export({ type: 'pkcs8', format: 'der' }) as Buffer;
-    return this.#cipher.seal(sealedName(kid), der.toString('base64'));
+    return this.#ciphers.current.seal(sealedName(kid), der.toString('base64'));
   }
 
   /** Undefined where no master key of this node opens it, or the row was changed: that key signs no more. */
   #open({ kid, ciphertext, nonce, key_id: keyId }: Row): KeyObject | undefined {
     try {
-      const der = this.#ciphers.get(keyId)?.open(sealedName(kid), { ciphertext, nonce, keyId });
+      const der = this.#ciphers.of(keyId)?.open(sealedName(kid), { ciphertext, nonce, keyId });
       return der === undefined
         ? undefined
         : createPrivateKey({ key: Buffer.from(der, 'base64'), format: 'der', type: 'pkcs8' });

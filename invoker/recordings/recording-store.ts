@@ -5,7 +5,7 @@
 
 import type { Pool } from 'pg';
 import { isUuid, timedQuery } from '../../database/index.ts';
-import { type SealedSecret, SecretCipher } from '../../host-functions/index.ts';
+import { type SealedSecret, SecretCiphers } from '../../host-functions/index.ts';
 import { PosternError } from '../../runtime/index.ts';
 import { packInput, type Recording, unpackInput } from './recording.ts';
 
@@ -41,9 +41,7 @@ const OVERHEAD_BYTES = 1_024;
 
 export class RecordingStore {
   readonly #pool: Pool;
-  readonly #cipher: SecretCipher;
-  /** By the id of their key. */
-  readonly #ciphers: ReadonlyMap<string, SecretCipher>;
+  readonly #ciphers: SecretCiphers;
   readonly #onError: RecordingStoreOptions['onError'];
   readonly #waiting: Recording[] = [];
   #writing: Promise<void> | undefined;
@@ -52,9 +50,7 @@ export class RecordingStore {
   constructor({ pool, masterKey, previousMasterKey, onError }: RecordingStoreOptions) {
     this.#pool = pool;
     this.#onError = onError;
-    this.#cipher = new SecretCipher(masterKey);
-    const previous = previousMasterKey === undefined ? [] : [new SecretCipher(previousMasterKey)];
-    this.#ciphers = new Map([...previous, this.#cipher].map((cipher) => [cipher.keyId, cipher]));
+    this.#ciphers = new SecretCiphers(masterKey, previousMasterKey);
   }
 
   push(recording: Recording): void {
@@ -146,11 +142,11 @@ export class RecordingStore {
 
   async #seal({ invocationId, input }: Recording): Promise<SealedSecret | undefined> {
     if ('lost' in input) return undefined;
-    return this.#cipher.sealBytes(nameOf(invocationId), await packInput(input));
+    return this.#ciphers.current.sealBytes(nameOf(invocationId), await packInput(input));
   }
 
   #open(invocationId: string, { key_id: keyId, ciphertext, nonce }: Row): Buffer {
-    const cipher = this.#ciphers.get(keyId);
+    const cipher = this.#ciphers.of(keyId);
     const sealed: SealedSecret = { ciphertext, nonce, keyId };
     if (cipher !== undefined) return cipher.openBytes(nameOf(invocationId), sealed);
     throw new PosternError(

@@ -3,13 +3,11 @@
  * session and no image, and images that were deleted can't be read from an old backup without their session's row.
  */
 
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
-import { type SealedSecret, SecretCipher } from '../../../host-functions/index.ts';
+import { randomBytes } from 'node:crypto';
+import { openBytes, type SealedSecret, SecretCiphers, sealBytes } from '../../../host-functions/index.ts';
 import { PosternError } from '../../../runtime/index.ts';
 
 const KEY_BYTES = 32;
-const NONCE_BYTES = 12;
-const TAG_BYTES = 16;
 
 export interface SealedImage {
   readonly nonce: Buffer;
@@ -18,18 +16,15 @@ export interface SealedImage {
 }
 
 export class SessionVault {
-  readonly #cipher: SecretCipher;
-  readonly #ciphers: ReadonlyMap<string, SecretCipher>;
+  readonly #ciphers: SecretCiphers;
 
   /** previousKey: opens what it has sealed; nothing is sealed with it any more. */
   constructor(masterKey: Buffer, previousKey?: Buffer) {
-    this.#cipher = new SecretCipher(masterKey);
-    const previous = previousKey === undefined ? [] : [new SecretCipher(previousKey, 'POSTERN_MASTER_KEY_PREVIOUS')];
-    this.#ciphers = new Map([...previous, this.#cipher].map((cipher) => [cipher.keyId, cipher]));
+    this.#ciphers = new SecretCiphers(masterKey, previousKey);
   }
 
   get keyId(): string {
-    return this.#cipher.keyId;
+    return this.#ciphers.current.keyId;
   }
 
   newKey(): Buffer {
@@ -37,12 +32,12 @@ export class SessionVault {
   }
 
   sealKey(sessionId: string, key: Buffer): SealedSecret {
-    return this.#cipher.seal(nameOf(sessionId), key.toString('base64'));
+    return this.#ciphers.current.seal(nameOf(sessionId), key.toString('base64'));
   }
 
   /** Throws SESSION_UNREADABLE where the row was changed, or no key of this node has sealed it. */
   openKey(sessionId: string, sealed: SealedSecret): Buffer {
-    const cipher = this.#ciphers.get(sealed.keyId);
+    const cipher = this.#ciphers.of(sealed.keyId);
     if (cipher === undefined) {
       throw new PosternError(
         'SESSION_UNREADABLE',
@@ -59,20 +54,14 @@ export class SessionVault {
 }
 
 export function sealImage(key: Buffer, sessionId: string, run: number, image: Uint8Array): SealedImage {
-  const nonce = randomBytes(NONCE_BYTES);
-  const cipher = createCipheriv('aes-256-gcm', key, nonce);
-  cipher.setAAD(associatedData(sessionId, run));
-  return { nonce, image: Buffer.concat([cipher.update(image), cipher.final(), cipher.getAuthTag()]) };
+  const { nonce, ciphertext } = sealBytes(key, contextOf(sessionId, run), image);
+  return { nonce, image: ciphertext };
 }
 
 /** Throws SESSION_UNREADABLE where the row was changed, or is another session's or run's. */
 export function openImage(key: Buffer, sessionId: string, run: number, { nonce, image }: SealedImage): Buffer {
   try {
-    const end = image.length - TAG_BYTES;
-    const decipher = createDecipheriv('aes-256-gcm', key, nonce, { authTagLength: TAG_BYTES });
-    decipher.setAAD(associatedData(sessionId, run));
-    decipher.setAuthTag(image.subarray(end));
-    return Buffer.concat([decipher.update(image.subarray(0, end)), decipher.final()]);
+    return openBytes(key, contextOf(sessionId, run), { nonce, ciphertext: image });
   } catch (cause) {
     throw unreadable(sessionId, cause);
   }
@@ -83,8 +72,8 @@ function nameOf(sessionId: string): string {
   return `session ${sessionId}`;
 }
 
-function associatedData(sessionId: string, run: number): Buffer {
-  return Buffer.from(`postern session ${sessionId} ${run}`);
+function contextOf(sessionId: string, run: number): string {
+  return `postern session ${sessionId} ${run}`;
 }
 
 function unreadable(sessionId: string, cause: unknown): PosternError {
