@@ -120,6 +120,9 @@ export class Dispatcher {
       timeoutMs: this.#leaseMs,
       log: this.#log,
       metrics: this.#metrics,
+      onDelayed: (delayMs) => {
+        this.#nextRetryAt = Math.min(this.#nextRetryAt, performance.now() + delayMs + 1);
+      },
       onSettled: (count) => {
         this.#janitor.handled(count);
         this.#wake.ring();
@@ -366,11 +369,7 @@ export class Dispatcher {
   }
 
   #setBack(held: HeldEvent, setback: Setback): void {
-    if (held.lost) return;
-    if (setback.delayMs !== null) {
-      this.#nextRetryAt = Math.min(this.#nextRetryAt, performance.now() + setback.delayMs + 1);
-    }
-    this.#settler.setBack(setback);
+    if (!held.lost) this.#settler.setBack(setback);
   }
 
   /** Other nodes may sleep, and writers do not ring while one is awake. */

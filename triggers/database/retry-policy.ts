@@ -69,7 +69,7 @@ export function setbackOf(
   const details = result.error?.details ?? {};
   const asked = typeof details.retryAfterMs === 'number' && details.retryAfterMs >= 0 ? details.retryAfterMs : null;
   if (result.outcome === 'overloaded') {
-    // It never started. A jittered delay, so that what was refused together does not come back together.
+    // No doing of the function's: mostly it never started. A jittered delay, so that what was refused together does not come back together.
     const delayMs = (asked ?? OVERLOADED_DELAY_MS) * (0.5 + random());
     return { event, delayMs, dead: false, givenBack: 1, error: null };
   }

@@ -17,6 +17,8 @@ export interface SettlerOptions {
   readonly timeoutMs: number;
   readonly log: (message: string, error?: unknown) => void;
   readonly metrics: DispatcherMetrics;
+  /** Called when a setback is written, where it has a delay, which counts from then. */
+  readonly onDelayed: (delayMs: number) => void;
   /** Called after each batch, with the number of events in it. */
   readonly onSettled: (count: number) => void;
 }
@@ -124,12 +126,13 @@ export class Settler {
 
   async #sendSetbacks(setbacks: readonly Setback[]): Promise<void> {
     if (setbacks.length === 0) return;
-    const { pool, nodeId, timeoutMs, metrics } = this.#options;
+    const { pool, nodeId, timeoutMs, metrics, onDelayed } = this.#options;
     failpoint('before_setback');
     const ours = await setEventsBack(pool, nodeId, setbacks, timeoutMs);
     failpoint('after_setback_commit');
     if (ours < setbacks.length) metrics.settled?.('lost', setbacks.length - ours);
-    for (const { dead, givenBack } of setbacks) {
+    for (const { dead, givenBack, delayMs } of setbacks) {
+      if (delayMs !== null) onDelayed(delayMs);
       metrics.settled?.(dead ? 'dead' : givenBack > 0 ? 'handed_back' : 'retried', 1);
     }
   }

@@ -322,6 +322,23 @@ describe('a failure', () => {
     expect(startedAt[1]! - startedAt[0]!).toBeGreaterThanOrEqual(149);
   });
 
+  test('that took long to be written is tried again after its time, by a dispatcher that does not poll', async () => {
+    await installFunction(db.pool, databaseTrigger({ table: 'things' }));
+    const invoker = new FakeInvoker((_request, call) => (call === 1 ? failure({ retryAfterMs: 40 }) : {}));
+    const slow: Pool = Object.create(db.pool, {
+      query: {
+        value: async (query: { readonly text?: string }) => {
+          if (query.text?.includes('set_back')) await new Promise((resolve) => setTimeout(resolve, 60));
+          return db.pool.query(query as never);
+        },
+      },
+    });
+    const { settled } = await dispatch({ invoker, pool: slow });
+    await db.pool.query('insert into things values (1)');
+    await settled.until({ retried: 1, finished: 1 });
+    expect(invoker.calls).toHaveLength(2);
+  });
+
   test('of a node that was full does not count as an attempt', async () => {
     await installFunction(db.pool, databaseTrigger({ table: 'things' }));
     const invoker = new FakeInvoker((_request, call) =>

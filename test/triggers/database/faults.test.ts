@@ -11,6 +11,7 @@ import { createSystemPool, type Failpoint } from '../../../database/index.ts';
 import type { InvocationResult } from '../../../invoker/index.ts';
 import { Dispatcher, type DispatcherOptions } from '../../../triggers/database/index.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
+import { sharedPartsEnv } from '../../support/shared-parts-env.ts';
 import { databaseTrigger, FakeInvoker, installFunction, SettlementLog } from './support.ts';
 
 const LEASE_MS = 400;
@@ -75,7 +76,7 @@ async function hurtableLine(): Promise<{ proxy: TcpProxy; pool: Pool; url: strin
 /** The dispatcher of dispatcher-process.ts; `lines` is what it printed so far. */
 function startProcess(env: Record<string, string>) {
   const child = spawn(process.execPath, [new URL('./dispatcher-process.ts', import.meta.url).pathname], {
-    env: { DATABASE_URL: db.url, NODE_ID: randomUUID(), LEASE_MS: String(LEASE_MS), ...env },
+    env: { ...sharedPartsEnv(), DATABASE_URL: db.url, NODE_ID: randomUUID(), LEASE_MS: String(LEASE_MS), ...env },
     stdio: ['pipe', 'pipe', 'ignore'],
   });
   const lines = createInterface({ input: child.stdout });

@@ -141,12 +141,12 @@ describe('a lease', () => {
     await installFunction(db.pool, databaseTrigger({ table: 'things' }));
     const slow = Promise.withResolvers<Partial<InvocationResult>>();
     const invoker = new FakeInvoker(() => slow.promise);
-    const first = await start({ invoker, leaseMs: 120 });
+    const first = await start({ invoker, leaseMs: 300 });
     const other = new FakeInvoker();
-    await start({ invoker: other, leaseMs: 120 });
+    await start({ invoker: other, leaseMs: 300 });
     await db.pool.query('insert into things values (1)');
     await Promise.race([invoker.called(1), other.called(1)]);
-    await new Promise((resolve) => setTimeout(resolve, 400));
+    await new Promise((resolve) => setTimeout(resolve, 900));
     expect(invoker.calls.length + other.calls.length).toBe(1);
     slow.resolve({});
     if (invoker.calls.length === 1) await first.until({ finished: 1 });
