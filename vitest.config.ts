@@ -5,11 +5,13 @@ import { defineConfig } from 'vitest/config';
 process.env.NODE_COMPILE_CACHE ??= resolve('node_modules/.cache/node-compile');
 
 /** What runs sandboxes of one kind in a process of its own: beside those of another they take twice as long. */
-const KINDS = ['component', 'python', '{command,assemblyscript}'].map((kind) => `test/runtime/${kind}/**/*.test.ts`);
-/** So for each file where the sandboxes are many; or a file wants what is replaced as users have it. */
+const KINDS = ['{javascript,linking,metering}', 'component', 'python', '{command,assemblyscript}'].map(
+  (kind) => `test/runtime/${kind}/**/*.test.ts`,
+);
+/** So for each file where the sandboxes are many, or memory is the question; or a file wants what is replaced as users have it. */
 const ISOLATED = [
   'test/{conformance,packages}/**/*.test.ts',
-  'test/runtime/{javascript,linking,metering}/**/*.test.ts',
+  'test/runtime/javascript/bundle/hostile-sources.test.ts',
   'test/invoker/{executor-confinement,guest-stack}.test.ts',
 ];
 
@@ -21,7 +23,7 @@ export default defineConfig({
       // The longest first, and those last that any worker may take.
       ...KINDS.map((include) => ({
         extends: true as const,
-        test: { name: include, include: [include], isolate: false },
+        test: { name: include, include: [include], exclude: ISOLATED, isolate: false },
       })),
       // A process for many files: loading what they test anew for each took a third of their CPU.
       {

@@ -78,7 +78,10 @@ export interface ErrorRecord {
   readonly name?: string;
   /** The guest's stack with source positions; for the log, never for a caller. */
   readonly stack?: string;
-  /** Machine-readable facts: file, line, column, limit, allowed, used, retryAfterMs … */
+  /**
+   * Machine-readable facts: file, line, column, limit, allowed, used, retryAfterMs … `hasRun: true` where code has run before
+   * an error that may come without that: its caller is not told to try again.
+   */
   readonly details?: Readonly<Record<string, unknown>>;
 }
 

@@ -30,9 +30,12 @@ export type ExecutionEnd =
   | { readonly reason: 'finished'; readonly finish: Finish }
   | { readonly reason: EndReason; readonly message: string };
 
+/** What an invocation used. */
 export interface ExecutionUsage {
   readonly durationMs: number;
+  /** Time that the guest ran on a core. */
   readonly cpuMs: number;
+  /** Metered instructions. */
   readonly fuel: number;
   readonly peakMemoryBytes: number;
   readonly hostCalls: number;
@@ -41,6 +44,17 @@ export interface ExecutionUsage {
   /** Of randomness that it was given; `Math.random` counts as eight, once. */
   readonly randomBytes: number;
 }
+
+/** Of one that never ran. */
+export const NO_USAGE: ExecutionUsage = {
+  durationMs: 0,
+  cpuMs: 0,
+  fuel: 0,
+  peakMemoryBytes: 0,
+  hostCalls: 0,
+  clockReads: 0,
+  randomBytes: 0,
+};
 
 export type FinishKind = 'value' | 'http' | 'exception' | 'invalid' | 'status';
 

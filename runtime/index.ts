@@ -12,7 +12,7 @@ export * from './javascript/index.ts';
 export { MemoryBudget } from './memory-budget.ts';
 export * from './python/index.ts';
 export { Scheduler } from './scheduler.ts';
-export { asBase, decodeImage, encodeImage, type SessionBase } from './snapshot/index.ts';
+export { asBase, decodeImage, encodeImage, MAX_SESSION_BYTES, type SessionBase } from './snapshot/index.ts';
 export {
   type Recording,
   type ReplaySummary,

@@ -21,13 +21,13 @@ try {
   answer(JSON.stringify(PosternError.from(error).toRecord()));
 }
 
-/** What a source makes of its compiler is the source's doing: one that is nested too deeply overflows its stack. */
+/** What a source makes of its compiler is the source's doing: V8 says by a RangeError that there is no stack, or no memory, left. */
 async function compiled(compile: Compile, input: Uint8Array): Promise<Uint8Array> {
   try {
     return await compile(input);
   } catch (error) {
     if (error instanceof PosternError) throw error;
-    const message = error instanceof RangeError ? 'it is nested too deeply' : String(error);
+    const message = error instanceof RangeError ? 'it is nested too deeply, or needs too much memory' : String(error);
     throw new PosternError('INVALID_FUNCTION', `the source can not be compiled: ${message}`, { cause: error });
   }
 }

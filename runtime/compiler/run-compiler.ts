@@ -11,6 +11,8 @@ import { type CompilerKind, foldersOf } from './compilers.ts';
 
 const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
 const MAX_LAST_WORDS = 2_000;
+/** Of a process: a heap, a memory of WebAssembly, each as large as it may be, and 0.7 GB that Node has in any case. */
+const MAX_DATA_GB = 3;
 
 const MAX_AT_ONCE = 2;
 
@@ -38,7 +40,7 @@ export async function runCompiler(
 }
 
 async function compileNow(kind: CompilerKind, pieces: readonly Uint8Array[], timeoutMs: number): Promise<Uint8Array> {
-  const [program, ...args] = withCpuLimit([...compilerCommand(foldersOf(kind)), kind], timeoutMs);
+  const [program, ...args] = withLimits([...compilerCommand(foldersOf(kind)), kind], timeoutMs);
   const child = spawn(program, args, { env: {}, cwd: '/', stdio: 'pipe' });
   let isLate = false;
   const timer = setTimeout(() => {
@@ -56,13 +58,15 @@ async function compileNow(kind: CompilerKind, pieces: readonly Uint8Array[], tim
 }
 
 /**
- * So that a process whose parent was killed ends too: busy compiling, it would not see that. All of its threads count, so the
- * limit is some times the time that it has.
+ * Of time, so that a process whose parent was killed ends too: busy compiling, it would not see that. All of its threads count,
+ * so the limit is some times the time that it has. Of memory, since V8's own limits know nothing of buffers, and of several
+ * memories. Not every system bounds data (macOS does not).
  */
-function withCpuLimit(command: [string, ...string[]], timeoutMs: number): [string, ...string[]] {
+function withLimits(command: [string, ...string[]], timeoutMs: number): [string, ...string[]] {
   if (process.platform === 'win32') return command;
   const seconds = Math.ceil((4 * timeoutMs) / 1000);
-  return ['/bin/sh', '-c', 'ulimit -t "$0"; exec "$@"', String(seconds), ...command];
+  const script = 'ulimit -t "$0"; ulimit -d "$1"; shift; exec "$@"';
+  return ['/bin/sh', '-c', script, String(seconds), String(MAX_DATA_GB * 2 ** 20), ...command];
 }
 
 function exchange(
@@ -98,7 +102,8 @@ function outputOf(answer: Buffer, lastWords: string): Uint8Array {
   if (answer[0] === ANSWER.output) return content;
   if (answer[0] !== ANSWER.error) {
     const cause = new Error(`the compiler's process ended: ${lastWords}`);
-    throw refused('the source can not be compiled: it is too large or too complex', cause);
+    const what = `it is too complex, or needs more than the ${MAX_DATA_GB} GB of memory that a compiler has`;
+    throw refused(`the source can not be compiled: ${what}`, cause);
   }
   throw PosternError.fromRecord(recordOf(content));
 }

@@ -22,6 +22,7 @@ import {
 } from '../execution.ts';
 import type { Scheduler } from '../scheduler.ts';
 import { Tape, TapePlayer } from '../tape/index.ts';
+import { Arrivals } from './arrivals.ts';
 import type { ComponentProgram, GlueExports } from './component-program.ts';
 import { exceptionFinish, httpFinish, jsonFinish, stdoutFinish, TOO_LARGE } from './finishes.ts';
 import { type BorderHost, GlueBorder } from './glue-border.ts';
@@ -53,6 +54,9 @@ export class ComponentExecution implements BorderHost, RunningExecution {
   readonly #listener: GuestListener;
   readonly #border: GlueBorder;
   readonly #ambient: Ambient;
+  /** Of one that is recorded or replayed: its ambient. */
+  readonly #tape: Tape | undefined;
+  readonly #arrivals: Arrivals;
   readonly #stderr: LogLines;
   readonly #startedAt = performance.now();
   readonly #deadline: number;
@@ -86,6 +90,10 @@ export class ComponentExecution implements BorderHost, RunningExecution {
     ambient = new Ambient(),
   ) {
     this.#ambient = ambient;
+    this.#tape = ambient instanceof Tape ? ambient : undefined;
+    const player = ambient instanceof TapePlayer ? ambient : undefined;
+    player?.attach(() => this.end('canceled', 'the replay is over'));
+    this.#arrivals = new Arrivals(this, this.#tape);
     this.#scheduler = scheduler;
     this.#lane = lane;
     this.#limits = limits;
@@ -94,7 +102,9 @@ export class ComponentExecution implements BorderHost, RunningExecution {
     this.#border = new GlueBorder(this, program);
     this.#deadline = this.#startedAt + limits.timeoutMs;
     this.#deadlineTimer = setTimeout(() => this.end('time', ''), limits.timeoutMs);
-    this.#hostCalls = new HostCalls((id, operation, payload) => listener.onHostCall(id, operation, payload));
+    this.#hostCalls = new HostCalls((id, operation, payload) => {
+      if (player === undefined) listener.onHostCall(id, operation, payload);
+    }, this.#tape);
     this.#stderr = new LogLines((message) => {
       this.#log('info', message, '');
       return this.#casts < MAX_CASTS && this.#castBytes < MAX_CAST_BYTES;
@@ -104,10 +114,7 @@ export class ComponentExecution implements BorderHost, RunningExecution {
   start(event: Uint8Array, meta: Uint8Array): void {
     const given = JSON.parse(Buffer.from(meta).toString()) as ComponentMeta;
     const text = Buffer.from(event).toString();
-    if (this.#ambient instanceof Tape) {
-      this.#ambient.lose("components can't be recorded yet");
-      if (this.#ambient instanceof TapePlayer) this.end('canceled', '');
-    }
+    if (this.#program.isAsynchronous) this.#tape?.lose(ASYNCHRONOUS);
     this.#scheduler.enqueue(this.#lane, () => {
       this.#isEntered = true;
       if (this.#ended) this.#freeWhenIdle();
@@ -117,7 +124,10 @@ export class ComponentExecution implements BorderHost, RunningExecution {
 
   /** A host call's answer; ignored when the invocation is over. */
   settle(callId: number, ok: boolean, payload: Uint8Array): void {
-    if (this.#ended) return;
+    if (!this.#ended) this.#arrivals.settle(callId, ok, payload);
+  }
+
+  onAnswer(callId: number, ok: boolean, payload: Uint8Array): void {
     try {
       this.#hostCalls.settle(callId, ok, payload);
     } catch (error) {
@@ -157,6 +167,7 @@ export class ComponentExecution implements BorderHost, RunningExecution {
     if (this.#heldBytes + bytes > this.#limits.memoryPages * WASM_PAGE_BYTES) return false;
     if (!this.#listener.mayHold(bytes)) {
       this.#refusedForOthers = true;
+      this.#tape?.lose(NO_ROOM);
       return false;
     }
     this.#heldBytes += bytes;
@@ -178,6 +189,7 @@ export class ComponentExecution implements BorderHost, RunningExecution {
   #reserve(): void {
     if (!this.#listener.mayHold(WASM_PAGE_BYTES)) {
       this.#refusedForOthers = true;
+      this.#tape?.lose(NO_ROOM);
       this.unwind('overloaded', 'no room for resources of the host');
     }
     this.#reservedBytes += WASM_PAGE_BYTES;
@@ -270,6 +282,8 @@ export class ComponentExecution implements BorderHost, RunningExecution {
         if (!this.#ended) this.#hostCalls.ask(operation, payload, done);
       },
       wait: (begin, then) => this.#wait(begin, then),
+      look: () => this.#arrivals.look(),
+      startTimer: (delayMs, call) => this.#arrivals.startTimer(delayMs, call),
       keep: (bytes) => this.keep(bytes),
       trap: (message) => this.unwind('panic', message),
     };
@@ -289,7 +303,7 @@ export class ComponentExecution implements BorderHost, RunningExecution {
           reject(error);
         }
       });
-      forget = begin(go);
+      forget = this.#arrivals.wait(begin, go);
     });
   }
 
@@ -313,6 +327,7 @@ export class ComponentExecution implements BorderHost, RunningExecution {
     this.#casts++;
     this.#castBytes += payload.length;
     if (this.#ended || this.#casts > MAX_CASTS || this.#castBytes > MAX_CAST_BYTES) return;
+    this.#tape?.cast('log', payload);
     this.#listener.onCast('log', payload);
   }
 
@@ -354,11 +369,10 @@ export class ComponentExecution implements BorderHost, RunningExecution {
 
   #onTrap(error: unknown): void {
     const isUnmade = error instanceof RangeError && error.message.startsWith('WebAssembly.Instance');
-    const message = error instanceof Error ? error.message : 'the component gave up';
     this.#conclude(
       isUnmade
         ? { reason: 'overloaded', message: 'no instance could be made' }
-        : { reason: this.#breakdown(), message },
+        : { reason: this.#breakdown(), message: trapMessage(error) },
     );
   }
 
@@ -370,8 +384,14 @@ export class ComponentExecution implements BorderHost, RunningExecution {
 
   #conclude(end: ExecutionEnd): void {
     if (this.#ended) return;
+    // What a guest has begun to log goes out however it ends, and what cuts it off is no step of its own.
+    if (end.reason !== 'finished') this.#tape?.end(end.reason);
     this.#stderr.flush();
     this.#ended = true;
+    if (end.reason === 'finished') {
+      this.#tape?.finish(end.finish);
+      this.#tape?.end(end.reason);
+    }
     clearTimeout(this.#deadlineTimer);
     this.#border.stop();
     this.#hostCalls.stop();
@@ -401,6 +421,21 @@ export class ComponentExecution implements BorderHost, RunningExecution {
 }
 
 const NOTHING: Uint8Array = new Uint8Array();
+
+/** Of what the guest did. An error that is no trap is one of the glue or of its imports: its text names what is in our own code. */
+function trapMessage(error: unknown): string {
+  if (!(error instanceof Error)) return 'the component gave up';
+  if (error instanceof WebAssembly.RuntimeError) return error.message;
+  return error instanceof RangeError ? OUT_OF_BOUNDS : MISUSED;
+}
+
+const OUT_OF_BOUNDS =
+  'the component ran out of stack, or passed or returned an address or a length outside of its memory';
+const MISUSED = 'the component passed or returned a value that is not of its type, or a handle that it does not have';
+const NO_ROOM = 'the process had no room for what the component takes';
+/** Its tasks take turns by timers, as they come. */
+const ASYNCHRONOUS = "a component of the asynchronous ABI can't be recorded yet";
+
 function isSmallObject(json: string): boolean {
   if (json === '' || json.length > MAX_FIELDS_CHARACTERS) return false;
   try {

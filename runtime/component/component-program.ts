@@ -36,6 +36,8 @@ export interface ComponentProgram {
   readonly residentBytes: number;
   readonly world: ComponentWorld;
   readonly entry: string;
+  /** It has exports or imports of the asynchronous ABI, by the names that core modules have for them. */
+  readonly isAsynchronous: boolean;
   readonly coreModules: ReadonlyMap<string, CoreModule>;
   /** The glue with these globals: a closure, which costs next to nothing. */
   readonly bindGlue: (globals: GlueGlobals) => Instantiate;
@@ -48,6 +50,7 @@ export interface ComponentProgram {
   readonly helperModules: Map<string, WebAssembly.Module>;
 }
 
+const ASYNCHRONOUS = /\[(?:async-l|waitable-|subtask-|task-)/;
 const EXPORT = 'export ';
 const START = 'export function instantiate(';
 const END = 'export const _util';
@@ -67,11 +70,17 @@ export async function loadComponent(stored: Uint8Array): Promise<ComponentProgra
     residentBytes,
     world,
     entry,
+    isAsynchronous: compiled.some(([, { module }]) => isAsynchronous(module)),
     coreModules,
     bindGlue: evaluate(glue),
     glueImports: [],
     helperModules: new Map(),
   };
+}
+
+function isAsynchronous(module: WebAssembly.Module): boolean {
+  const names = [...WebAssembly.Module.exports(module), ...WebAssembly.Module.imports(module)];
+  return names.some(({ name }) => ASYNCHRONOUS.test(name));
 }
 
 /** A module's text as the body of a function, in which every global that the glue has no use for is undefined. */

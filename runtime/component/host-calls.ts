@@ -1,6 +1,7 @@
 /** Host calls of one invocation: so many in all, so many at once, and no more waiting than the process should hold. */
 
 import { MAX_CONCURRENT_HOST_CALLS, MAX_HOST_CALLS, MAX_WAITING_PAYLOAD_BYTES } from '../execution.ts';
+import type { Tape } from '../tape/index.ts';
 
 export type HostCallDone = (ok: boolean, answer: string) => void;
 
@@ -14,16 +15,22 @@ interface HostCall {
 /** Of one call; above what the node takes of any operation, below what it takes of an executor in one frame. */
 const MAX_PAYLOAD_BYTES = 16 * 1024 * 1024;
 
+/** In place of a call's id. */
+const REFUSED = 0;
+
 export class HostCalls {
   readonly #send: (id: number, operation: string, payload: Buffer) => void;
+  readonly #tape: Tape | undefined;
   /** Sent and not answered. */
   readonly #open = new Map<number, HostCallDone>();
   readonly #waiting: HostCall[] = [];
   #waitingBytes = 0;
   #count = 0;
 
-  constructor(send: (id: number, operation: string, payload: Buffer) => void) {
+  /** tape: where there is one, it is told of each call, and says what is answered to it. */
+  constructor(send: (id: number, operation: string, payload: Buffer) => void, tape: Tape | undefined) {
     this.#send = send;
+    this.#tape = tape;
   }
 
   /** Those that were made; refused ones are not. */
@@ -35,12 +42,15 @@ export class HostCalls {
   ask(operation: string, text: string, done: HostCallDone): void {
     const payload = Buffer.from(text);
     const refused = this.#refusal(payload.length);
-    if (refused !== undefined) {
-      done(false, refused);
+    const answer = refused === undefined ? this.#count + 1 : REFUSED;
+    const id = this.#tape?.call(operation, payload, answer) ?? answer;
+    if (id <= REFUSED) {
+      done(false, refused ?? TOO_MANY);
       return;
     }
+    this.#count++;
     this.#waitingBytes += payload.length;
-    this.#waiting.push({ id: ++this.#count, operation, payload, done });
+    this.#waiting.push({ id, operation, payload, done });
     this.#sendWaiting();
   }
 

@@ -17,6 +17,8 @@ import {
   restoreWritten,
   type SessionMemory,
   sessionMemory,
+  TRACKED_PAGE_BYTES,
+  writtenPages,
 } from '../snapshot/index.ts';
 import type { Engine } from './engine.ts';
 import { type EngineHooks, EngineInstance } from './engine-instance.ts';
@@ -144,7 +146,7 @@ export class Sandbox {
     const image = this.#image;
     const stackPointer = instance.stackPointer.value;
     if (image === undefined || image.stackPointer !== stackPointer) throw new Error('the guest is not at rest');
-    this.#clear();
+    this.#clear(writtenPages(instance.bytes));
     const [sideDataStart, sideDataEnd] = this.#engine.sideData;
     const stack = [[0, sideDataStart] as const, [sideDataEnd, stackPointer] as const];
     // What is not there yet is as in the image.
@@ -154,13 +156,13 @@ export class Sandbox {
     return sessionMemory(instance.bytes.subarray(0, this.memoryBytes), dead, imagePage);
   }
 
-  /** Leaves of the heap what lives. */
-  #clear(): void {
+  /** Leaves of the heap what lives. Free memory is overwritten where it is on a page that `isDirty`. */
+  #clear(isDirty: (page: number) => boolean = () => true): void {
     const { instance } = this;
     instance.call('qjs_run_gc');
     // Else the image is over the threshold, and the first object of every invocation pays for a collection of it all.
     instance.call('qjs_set_gc_threshold', this.memoryBytes + GC_HEADROOM_BYTES);
-    this.#clearFreeMemory();
+    this.#clearFreeMemory(isDirty);
   }
 
   /** Of a copy. The stack grows down from the stack pointer: what lies below is dead, but for the data of side modules. */
@@ -322,7 +324,7 @@ export class Sandbox {
    * Fills the allocator's free memory with zeros: what was freed keeps its contents, and would be in every image. Takes
    * all that can be had without the memory growing, largest pieces first, and gives it back.
    */
-  #clearFreeMemory(): void {
+  #clearFreeMemory(isDirty: (page: number) => boolean): void {
     const { instance } = this;
     const { meter } = instance;
     const limit = meter.maxMemoryPages;
@@ -331,6 +333,7 @@ export class Sandbox {
       this.#takeAll(
         () => instance.call('wasm_malloc', size),
         (pointer) => this.#usableBytes(pointer, size),
+        isDirty,
       ),
     );
     const runtime = instance.call('qjs_get_runtime_ptr');
@@ -338,6 +341,7 @@ export class Sandbox {
       this.#takeAll(
         () => instance.call('js_malloc_rt', runtime, size),
         () => size,
+        isDirty,
       ),
     );
     // What was taken last is given back first: so free lists are as they were, and no page changes for their order.
@@ -346,13 +350,20 @@ export class Sandbox {
     meter.maxMemoryPages = limit;
   }
 
-  #takeAll(take: () => number, usableBytes: (pointer: number) => number): number[] {
-    const { instance } = this;
+  #takeAll(take: () => number, usableBytes: (pointer: number) => number, isDirty: (page: number) => boolean): number[] {
+    const { bytes } = this.instance;
     const taken: number[] = [];
     for (let pointer = take(); pointer !== 0; pointer = take()) {
-      const usable = usableBytes(pointer);
-      instance.bytes.fill(0, pointer, pointer + usable);
-      noteWrite(instance.bytes, pointer, usable);
+      const end = pointer + usableBytes(pointer);
+      for (let start = pointer; start < end; ) {
+        const page = Math.floor(start / TRACKED_PAGE_BYTES);
+        const next = Math.min(end, (page + 1) * TRACKED_PAGE_BYTES);
+        if (isDirty(page)) {
+          bytes.fill(0, start, next);
+          noteWrite(bytes, start, next - start);
+        }
+        start = next;
+      }
       taken.push(pointer);
     }
     return taken;

@@ -186,7 +186,7 @@ export function runsOf(flags: readonly boolean[]): [number, number][] {
   return runs;
 }
 
-const ZERO_PAGE = Buffer.alloc(PAGE_BYTES);
+export const ZERO_PAGE = Buffer.alloc(PAGE_BYTES);
 
 export function pageOf(memory: Uint8Array, page: number): Uint8Array {
   return memory.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES);

@@ -22,6 +22,7 @@ export { LayeredImage } from './layered-image.ts';
 export {
   decodeSession,
   encodeSession,
+  MAX_SESSION_BYTES,
   putSessionMemory,
   type SessionBase,
   SessionImageError,
@@ -29,4 +30,4 @@ export {
   SessionTooLargeError,
   sessionMemory,
 } from './session-image.ts';
-export { MAP_ADDRESS, MAP_BYTES, noteWrite, restoreWritten, TRACKED_PAGE_BYTES } from './write-map.ts';
+export { MAP_ADDRESS, MAP_BYTES, noteWrite, restoreWritten, TRACKED_PAGE_BYTES, writtenPages } from './write-map.ts';

@@ -37,9 +37,7 @@ export function restoreWritten(image: MemoryImage, memory: Uint8Array): void {
  */
 export function takeWritten(memory: Uint8Array, restore: (start: number, end: number) => void): boolean {
   const pages = memory.length >>> TRACKED_PAGE_SHIFT;
-  for (let page = FIRST_MAP_PAGE; page <= LAST_MAP_PAGE; page++) {
-    if (memory[MAP_ADDRESS + page] !== 0) return false;
-  }
+  if (isMapWritten(memory)) return false;
   const words = new Uint32Array(memory.buffer, MAP_ADDRESS, (pages + 3) >>> 2);
   // The first page of a run that was written; pages written often lie side by side.
   let first = -1;
@@ -63,6 +61,21 @@ export function takeWritten(memory: Uint8Array, restore: (start: number, end: nu
   }
   if (first >= 0) givePages(restore, first, pages);
   return true;
+}
+
+/** Which pages may have been written since the image was restored, as the map says now; all, where the map itself was. */
+export function writtenPages(memory: Uint8Array): (page: number) => boolean {
+  if (isMapWritten(memory)) return () => true;
+  const map = memory.slice(MAP_ADDRESS, MAP_ADDRESS + (memory.length >>> TRACKED_PAGE_SHIFT));
+  // A store may reach into the page behind the one that it is noted for.
+  return (page) => map[page] === 1 || map[page - 1] === 1;
+}
+
+function isMapWritten(memory: Uint8Array): boolean {
+  for (let page = FIRST_MAP_PAGE; page <= LAST_MAP_PAGE; page++) {
+    if (memory[MAP_ADDRESS + page] !== 0) return true;
+  }
+  return false;
 }
 
 /** What is noted of a page may stand as many bytes behind it. */

@@ -96,6 +96,15 @@ export class TapePlayer extends Tape {
     return delivery;
   }
 
+  /** What came behind this delivery, where that is what comes now. */
+  arrived({ timerId }: Extract<Delivery, { kind: 'fire' }>): Delivery | undefined {
+    if (this.#isOver || this.#departed !== undefined) return undefined;
+    const step = this.#reader.peek();
+    if (step.kind !== 'fire' || step.timerId !== timerId) return undefined;
+    this.#advance();
+    return this.next();
+  }
+
   /** Whether the guest, which sleeps, goes on. */
   wake(): boolean {
     return this.#isAsRecorded({ kind: 'wake' }) || this.#departed !== undefined;

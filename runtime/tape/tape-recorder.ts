@@ -68,6 +68,8 @@ export class TapeRecorder extends Tape {
   }
 
   override end(reason: TapeEnd): void {
+    // Nothing of the guest has run.
+    if (reason === 'outdated' || reason === 'unreadable') this.lose('the image of its session could not be read');
     this.#write({ kind: 'end', reason });
     this.#ended = true;
   }

@@ -2,18 +2,19 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { commands, runLLVM } from '@yowasp/clang';
 import { componentNew } from './component-new.ts';
+import { kept } from './kept.ts';
 
 const SDK = join(import.meta.dirname, '../../sdk/c');
 const HEADERS = Object.fromEntries(
   ['postern.h', 'postern-component.h'].map((name) => [name, readFileSync(join(SDK, name), 'utf8')]),
 );
 const WIT = readFileSync(join(import.meta.dirname, '../../wit/function.wit'), 'utf8');
+const CLANG = readFileSync(join(import.meta.dirname, '../../node_modules/@yowasp/clang/package.json'), 'utf8');
 const COMPONENT_FLAGS = ['-mexec-model=reactor', '-mbulk-memory'];
 const compiled = new Map<string, Promise<Uint8Array>>();
 
-/** A module that clang makes of one source, with the headers of `sdk/c` beside it. Once a process for the same source. */
+/** A module that clang makes of one source, with the headers of `sdk/c` beside it. Once for the same source. */
 export function compileC(
   source: string,
   flags: readonly string[] = [],
@@ -32,10 +33,15 @@ export async function compileComponent(source: string): Promise<Uint8Array> {
 
 async function clang(source: string, flags: readonly string[], language: 'c' | 'cc'): Promise<Uint8Array> {
   const files = { [`main.${language}`]: source, ...HEADERS };
-  const compile = commands[language === 'c' ? 'clang' : 'clang++'];
   const args = ['-O1', '-Wall', '-Wextra', '-Wno-unused-parameter', ...flags, `main.${language}`, '-o', 'main.wasm'];
-  // Loads it without a word.
-  await runLLVM(undefined, {}, { fetchProgress: () => {} });
-  const built = await compile(args, files);
-  return built?.['main.wasm'] as Uint8Array;
+  return kept([CLANG, JSON.stringify(files), ...args], async () => {
+    // Three seconds of CPU, for who has something new.
+    const { commands, runLLVM } = await import('@yowasp/clang');
+    // Loads it without a word.
+    await runLLVM(undefined, {}, { fetchProgress: () => {} });
+    const built = await commands[language === 'c' ? 'clang' : 'clang++'](args, files);
+    const module = built?.['main.wasm'];
+    if (module === undefined) throw new Error('clang made no main.wasm');
+    return module as Uint8Array;
+  });
 }

@@ -1,6 +1,6 @@
 /**
- * The same as `shared-parts.ts`, for a node that a test starts as a process of its own (`spawnCli`): preloaded by `NODE_OPTIONS`,
- * which its executors do not inherit.
+ * The same as `shared-parts.ts`, for a node that a test starts as a process of its own (`spawnCli`), and for `npm run build`:
+ * preloaded by `NODE_OPTIONS`, which executors do not inherit.
  */
 
 import { registerHooks } from 'node:module';
@@ -13,6 +13,9 @@ const REPLACED: Readonly<Record<string, string>> = {
   '/runtime/python/build-apart.ts': `
     import { readFile } from 'node:fs/promises';
     export const buildInterpreterApart = async () => readFile(process.env.POSTERN_TEST_PYTHON_FILE);`,
+  '/runtime/python/packed-interpreter.ts': `
+    import { readFile } from 'node:fs/promises';
+    export const packInterpreter = async () => readFile(process.env.POSTERN_TEST_PYTHON_FILE);`,
   '/invoker/executor/executor-command.ts': `
     import { executorCommand as real } from './executor-command.ts?real.ts';
     import { quickExecutor } from '${new URL('./quick-executor.ts', import.meta.url).href}';

@@ -1,5 +1,5 @@
 /**
- * What every test file would make anew, on two cores. The engine is made once a run, by the same code (`global-setup.ts`), and
+ * What every test file would make anew, on two cores. The engine is made once, by the same code (`global-setup.ts`), and
  * executors start quickly. Tests with `vi.unmock` do it as users have it; `shared-parts-preload.ts` is for nodes in processes
  * of their own.
  */

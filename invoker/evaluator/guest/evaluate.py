@@ -113,17 +113,7 @@ def evaluate(event, context):
     sys.modules['__main__'] = main
     main.input = event['input']
     remember(event['text'], FILE)
-    tree = ast.parse(event['text'], FILE)
-    seen = AtTop()
-    for statement in tree.body:
-        seen.visit(statement)
-    last = None
-    if seen.returns:
-        tree, last = as_function(tree, seen.names)
-    elif tree.body and isinstance(tree.body[-1], ast.Expr):
-        last = ast.Expression(tree.body.pop().value)
-    parts = [compiled(tree, 'exec')] + ([] if last is None else [compiled(last, 'eval')])
-    own = 'handler' in seen.names
+    parts, own = read(event['text'])
     # The event loop looks at the clock, so what awaits nothing goes without it.
     if any(part.co_flags & inspect.CO_COROUTINE for part in parts):
         return evaluate_async(parts, own, context)
@@ -131,6 +121,29 @@ def evaluate(event, context):
     for part in parts:
         value = eval(part, main.__dict__)
     return settled(value, own, context) if inspect.isawaitable(value) else result_of(value, own, context)
+
+
+def read(text):
+    """What is run, one after the other, and whether a handler is defined. Nothing has run where it raises."""
+    try:
+        tree = ast.parse(text, FILE)
+        seen = AtTop()
+        for statement in tree.body:
+            seen.visit(statement)
+        last = None
+        if seen.returns:
+            tree, last = as_function(tree, seen.names)
+        elif tree.body and isinstance(tree.body[-1], ast.Expr):
+            last = ast.Expression(tree.body.pop().value)
+        return [compiled(tree, 'exec')] + ([] if last is None else [compiled(last, 'eval')]), 'handler' in seen.names
+    except SyntaxError as error:
+        refusal, line, column = type(error)(error.msg), error.lineno, error.offset
+    except (MemoryError, RecursionError):
+        # The parser says MemoryError where its stack is full, too.
+        refusal, line, column = SyntaxError('the code is nested too deeply, or needs too much memory to be read'), None, None
+    # By it the host tells code that is none from code that raises.
+    refusal.code = f'INVALID_CODE {line or 0} {column or 0}'
+    raise refusal
 
 
 def compiled(tree, mode):

@@ -3,7 +3,13 @@
 import { Json } from "./json";
 
 export function run<Handler>(handler: Handler): void {
-  if (isVoid<ReturnType<Handler>>()) runVoid(handler);
+  if (lengthof<Handler>() == 0) {
+    if (isVoid<ReturnType<Handler>>()) {
+      // Of a program that does nothing at all the compiler would find no start function, and crash.
+      postern_read_all(0);
+      handler();
+    } else write<ReturnType<Handler>>(handler());
+  } else if (isVoid<ReturnType<Handler>>()) runVoid(handler);
   else runResult(handler);
 }
 

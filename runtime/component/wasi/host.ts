@@ -19,6 +19,10 @@ export interface ComponentHost {
   ask(operation: string, payload: string, done: (ok: boolean, answer: string) => void): void;
   /** Suspends the guest: `begin` is given what ends the wait, and returns what is to be undone then. */
   wait<T>(begin: (done: () => void) => () => void, then: () => T): Promise<T>;
+  /** The guest asks what has come: what waits to be given to it comes now. */
+  look(): void;
+  /** Calls `call` once, unless what it returns is called before. */
+  startTimer(delayMs: number, call: () => void): () => void;
   /** Takes `bytes` off what the guest may have the host keep for it, or gives them back; throws where that is used up. */
   keep(bytes: number): void;
   /** Ends the invocation, for what no guest of a compiler does. */
@@ -46,6 +50,9 @@ export function u64Of(host: ComponentHost, value: unknown): bigint {
 }
 
 export const MISTYPED = 'the component declares an import with other types than those that are offered';
+
+/** Of an import that suspends the guest, where it would throw: the glue does not hand on what was thrown, and waits for ever. */
+export const NO_HANDLE = 'the component waits for a handle that it does not have';
 
 /** The error of a host call, as its payload has it. */
 export interface HostRefusal {

@@ -349,6 +349,7 @@ export function httpFace(host: ComponentHost): HttpFace {
     }
 
     get(): Result | undefined {
+      host.look();
       if (this.#result === undefined) return undefined;
       if (this.#taken) return { tag: 'err' };
       this.#taken = true;

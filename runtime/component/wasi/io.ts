@@ -1,6 +1,6 @@
 /** wasi:io 0.2. All that is read is there already, and all that is written is taken at once: streams never wait. */
 
-import { bytesOf, type ComponentHost, type ImportedInterfaces, u64Of } from './host.ts';
+import { bytesOf, type ComponentHost, type ImportedInterfaces, MISTYPED, NO_HANDLE, u64Of } from './host.ts';
 
 const CLOSED = Object.freeze({ tag: 'closed' });
 /** A call is not metered, so it does little: guests read and write again for the rest. */
@@ -37,6 +37,7 @@ export class Pollable {
   }
 
   ready(): boolean {
+    this.#host.look();
     return this.#occurrence.isThere();
   }
 
@@ -52,10 +53,20 @@ export class Pollable {
     this.#host.keep(-KEPT_BYTES);
   }
 
-  /** Not for the guest: it holds no promise and no listener. */
-  static occurrenceOf(pollable: Pollable): Occurrence {
-    return pollable.#occurrence;
+  /** Not for the guest: it holds no promise and no listener. Undefined of what only looks like one. */
+  static occurrenceOf(value: unknown): Occurrence | undefined {
+    return typeof value === 'object' && value !== null && #occurrence in value ? value.#occurrence : undefined;
   }
+}
+
+/** What the glue has of the class: it makes an object of this prototype for a handle that stands for nothing. */
+function pollableFace(host: ComponentHost): object {
+  const prototype = Object.create(Pollable.prototype, { block: { value: () => host.trap(NO_HANDLE) } });
+  return { prototype, [Symbol.hasInstance]: isPollable };
+}
+
+function isPollable(value: unknown): boolean {
+  return value instanceof Pollable;
 }
 
 class IoError {
@@ -161,18 +172,20 @@ export class OutputStream {
 export function ioImports(host: ComponentHost): ImportedInterfaces {
   return {
     'wasi:io/error': { Error: IoError },
-    'wasi:io/poll': { Pollable, poll: (pollables: readonly Pollable[]) => poll(host, pollables) },
+    'wasi:io/poll': { Pollable: pollableFace(host), poll: (pollables: unknown) => poll(host, pollables) },
     'wasi:io/streams': { InputStream, OutputStream },
   };
 }
 
 /** The places of those that are ready, one at least. */
-function poll(host: ComponentHost, pollables: readonly Pollable[]): Uint32Array | Promise<Uint32Array> {
+function poll(host: ComponentHost, pollables: unknown): Uint32Array | Promise<Uint32Array> {
+  if (!Array.isArray(pollables)) return host.trap(MISTYPED);
   if (pollables.length === 0) host.trap('poll of nothing');
   if (pollables.length > MAX_POLLABLES) host.trap(`poll of more than ${MAX_POLLABLES}`);
-  const occurrences = pollables.map((pollable) => Pollable.occurrenceOf(pollable));
+  const occurrences = pollables.map((one) => Pollable.occurrenceOf(one) ?? host.trap(NO_HANDLE));
   const ready = (): Uint32Array =>
     Uint32Array.from([...occurrences.keys()].filter((index) => occurrences[index]?.isThere()));
+  host.look();
   const now = ready();
   if (now.length > 0) return now;
   return host.wait((done) => {

@@ -41,13 +41,13 @@ function cliImports(host: ComponentHost): ImportedInterfaces {
 }
 
 function clockImports(host: ComponentHost): ImportedInterfaces {
-  const at = (ms: number): Pollable => new Pollable(host, instant(ms));
+  const at = (ms: number): Pollable => new Pollable(host, instant(host, ms));
   return {
     'wasi:clocks/monotonic-clock': {
       now: () => BigInt(host.ambient.monotonicMs()) * NS_PER_MS,
       resolution: () => NS_PER_MS,
       subscribeInstant: (when: bigint) => at(Number(when / NS_PER_MS)),
-      subscribeDuration: (length: bigint) => at(performance.now() + Number(length / NS_PER_MS)),
+      subscribeDuration: (length: bigint) => at(host.ambient.monotonicMs() + Number(length / NS_PER_MS)),
     },
     'wasi:clocks/wall-clock': {
       now: () => {
@@ -59,13 +59,17 @@ function clockImports(host: ComponentHost): ImportedInterfaces {
   };
 }
 
-/** On `performance.now()`'s scale. */
-function instant(ms: number): Occurrence {
+/** On the guest's monotonic clock, which it looks at to know. A timer may fire a moment before. */
+function instant(host: ComponentHost, ms: number): Occurrence {
+  let hasFired = false;
   return {
-    isThere: () => performance.now() >= ms,
+    isThere: () => hasFired || host.ambient.monotonicMs() >= ms,
     whenThere: (call) => {
-      const timer = setTimeout(call, Math.min(Math.ceil(ms - performance.now()), MAX_SLEEP_MS));
-      return () => clearTimeout(timer);
+      const delayMs = Math.min(ms - host.ambient.monotonicMs(), MAX_SLEEP_MS);
+      return host.startTimer(delayMs, () => {
+        hasFired = true;
+        call();
+      });
     },
   };
 }

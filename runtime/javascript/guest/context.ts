@@ -6,8 +6,10 @@ export interface InvocationMeta {
   readonly invocationId: string;
   readonly requestId: string;
   readonly attempt: number;
-  /** Milliseconds since the epoch. */
-  readonly deadline: number;
+  /** Milliseconds since the epoch; null where the invocation is told nothing that differs from run to run, until it asks. */
+  deadline: number | null;
+  /** There: milliseconds. */
+  readonly timeoutMs?: number;
   readonly userId: string | null;
   readonly role: string;
   /** The variables that the function may read. */
@@ -68,7 +70,10 @@ export class Context {
 
   /** Milliseconds until the invocation is ended. */
   getRemainingTimeMs(): number {
-    return Math.max(0, readMeta().deadline - Date.now());
+    const meta = readMeta();
+    // Whoever looks at the clock is not the same from run to run any more.
+    meta.deadline ??= Date.now() + (meta.timeoutMs ?? 0);
+    return Math.max(0, meta.deadline - Date.now());
   }
   /** The answer goes out at once; the sandbox lives until `work` has settled, or the deadline. */
   waitUntil(work: unknown): void {

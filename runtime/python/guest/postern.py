@@ -419,7 +419,11 @@ class Context:
 
     def remaining_time_ms(self):
         """Milliseconds until the invocation is ended."""
-        return max(0, int(_state.read_meta().get('deadline', 0) - time.time() * 1000))
+        meta, now = _state.read_meta(), time.time() * 1000
+        if meta.get('deadline') is None:
+            # What is told nothing that differs from run to run. It does, from here on.
+            meta['deadline'] = now + meta.get('timeoutMs', 0)
+        return max(0, int(meta['deadline'] - now))
 
 
 _context = Context()

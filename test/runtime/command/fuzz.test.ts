@@ -1,7 +1,4 @@
-/**
- * The deploy path and the host imports against what nobody thought of. `POSTERN_FUZZ_MS` is each property's budget; fast-check prints
- * the seed of a failure, which `POSTERN_FUZZ_SEED` gives back.
- */
+/** The deploy path of commands and their host imports against what nobody thought of (`test/support/fuzz.ts`). */
 
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -10,32 +7,8 @@ import { PREVIEW1_SIGNATURES } from '../../../runtime/command/preview1-signature
 import { PosternError } from '../../../runtime/errors.ts';
 import { name, s32, u32 } from '../../../runtime/wasm/byte-writer.ts';
 import { compileC } from '../../support/compile-c.ts';
+import { argument, BUDGET_MS, check, TIMEOUT } from '../../support/fuzz.ts';
 import { programOf, run } from './support/commands.ts';
-
-const BUDGET_MS = Number(process.env.POSTERN_FUZZ_MS ?? 2_000);
-const SEED = process.env.POSTERN_FUZZ_SEED;
-
-/** Async for both kinds of properties. */
-async function check<Ts extends [unknown, ...unknown[]]>(
-  property: fc.IAsyncProperty<Ts> | fc.IProperty<Ts>,
-  budgetMs = BUDGET_MS,
-): Promise<void> {
-  const details = await fc.check(property as fc.IAsyncProperty<Ts>, {
-    numRuns: 10_000_000,
-    interruptAfterTimeLimit: budgetMs,
-    endOnFailure: true,
-    ...(SEED === undefined ? {} : { seed: Number(SEED) }),
-  });
-  console.log(`seed ${details.seed}, ${details.numRuns} runs`);
-  if (details.failed) {
-    throw new Error(`seed ${details.seed}: ${spell(details.counterexample)}`, { cause: details.errorInstance });
-  }
-  expect(details.numRuns).toBeGreaterThan(20);
-}
-
-function spell(example: unknown): string {
-  return JSON.stringify(example, (_key, value) => (typeof value === 'bigint' ? `${value}n` : value));
-}
 
 const MAX_PAGES = 1_024;
 const QUICK = { timeoutMs: 300, memoryPages: 64, fuel: 5e6, maxResultBytes: 65_536 };
@@ -60,7 +33,7 @@ async function endsAsSomething(module: Uint8Array): Promise<void> {
   expect(ran).toMatchObject({ ends: 1, frees: 1, afterEnd: [], freedBytes: ran.heldBytes });
 }
 
-describe('an uploaded module', () => {
+describe('an uploaded module', TIMEOUT, () => {
   let program: Uint8Array;
   beforeAll(async () => {
     program = await compileC('#include <stdio.h>\nint main(void) { puts("{}"); return 0; }', ['-Os']);
@@ -160,33 +133,9 @@ function s64(value: bigint): number[] {
   }
 }
 
-const NUMBERS = [
-  0n,
-  1n,
-  2n,
-  3n,
-  4n,
-  8n,
-  16n,
-  48n,
-  1_024n,
-  65_532n,
-  65_535n,
-  65_536n,
-  2n ** 31n - 1n,
-  2n ** 31n,
-  2n ** 32n - 1n,
-  2n ** 63n - 1n,
-  -1n,
-];
-const argument = fc.oneof(
-  fc.constantFrom(...NUMBERS),
-  fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }),
-  fc.bigInt({ min: 0n, max: 256n }),
-);
 const call = fc.tuple(fc.nat({ max: IMPORTS.length - 1 }), fc.array(argument, { minLength: 9, maxLength: 9 }));
 
-describe('the host imports', () => {
+describe('the host imports', TIMEOUT, () => {
   test('ABI-01 ABI-02 take any numbers in any order: the program ends within its limits, and what it held is given back', async () => {
     await check(
       fc.asyncProperty(fc.array(call, { maxLength: 30 }), fc.uint8Array({ maxLength: 256 }), async (calls, data) => {

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { buildCommand } from '../../../runtime/command/command-program.ts';
 import { PREVIEW1_SIGNATURES } from '../../../runtime/command/preview1-signatures.ts';
-import { END, forever, get, I32, i32, set, u32, VOID } from '../metering/wasm-builder.ts';
+import { END, forever, get, I32, i32, type ModuleSource, set, u32, VOID, wasm } from '../metering/wasm-builder.ts';
+import { NAMES_OF_CODE } from '../names-of-code.ts';
 import { logged, programOf, type Ran, type RunOptions, run } from './support/commands.ts';
 import { data, parametersOf, store, type WasiSource, wasiModule } from './support/wasi-module.ts';
 
@@ -18,6 +20,14 @@ const caughtByTable = (...code: readonly (number | readonly number[])[]): number
   ...[0x02, VOID, 0x1f, VOID, 1, 2, 0],
   ...[...code.flat(), END, END],
 ];
+
+function thrownBy(act: () => unknown): unknown {
+  try {
+    return act();
+  } catch (error) {
+    return error;
+  }
+}
 
 const runModule = (source: WasiSource, options: RunOptions = {}): Promise<Ran> =>
   run(programOf(wasiModule(source)), options);
@@ -522,6 +532,35 @@ describe('odd modules', () => {
     const tell = [...name('wasi_snapshot_preview1'), ...name('fd_tell'), 0, 0];
     const global = [...name('postern'), ...name('call'), 3, I32, 0];
     expect(refusal({ raw: { 2: [2, ...tell, ...global] } })).toMatch(/global "call" from "postern"/);
+  });
+
+  describe.each([...NAMES_OF_CODE, 'then', 'toString', 'default', ''])('with the name %j', (name) => {
+    const start = { code: [], export: '_start' };
+    const refusal = (imports: ModuleSource['imports'] & object): string => {
+      const module = wasm({ imports, functions: [start], memory: { min: 1 } });
+      const error = thrownBy(() => buildCommand(module, 16));
+      expect(error).toMatchObject({ code: 'INVALID_FUNCTION' });
+      expect(globalThis).not.toHaveProperty('pwned');
+      return (error as Error).message;
+    };
+
+    test('ISO-04 an import of that name, or from it, is refused by it', () => {
+      for (const module of ['wasi_snapshot_preview1', 'postern', name]) {
+        const what = `function ${JSON.stringify(name)} from ${JSON.stringify(module)}, which is not offered`;
+        expect(refusal([{ module, name }])).toContain(what);
+      }
+      expect(refusal([{ module: name, name: 'call' }])).toContain(`"call" from ${JSON.stringify(name)}`);
+    });
+
+    test('ISO-03 an export of that name is nothing to the host, of whatever kind', async () => {
+      const exports = [
+        { name, kind: 3, index: 0 },
+        { name: `${name}s`, kind: 0, index: 0 },
+      ];
+      const ran = await run(programOf(wasm({ functions: [start], memory: { min: 1 }, globals: [0], exports })));
+      expect(ran).toMatchObject({ how: 'value', text: 'null', ends: 1, frees: 1 });
+      expect(globalThis).not.toHaveProperty('pwned');
+    });
   });
 
   test('one whose instances would take long to make, or much memory beside its own, is refused', () => {

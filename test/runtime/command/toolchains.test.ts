@@ -1,15 +1,18 @@
 import { execFile } from 'node:child_process';
-import { accessSync } from 'node:fs';
+import { accessSync, existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { buildCommand } from '../../../runtime/command/command-program.ts';
+import { I32, wasm } from '../metering/wasm-builder.ts';
 import { programOf, run, value } from './support/commands.ts';
 
 const runFile = promisify(execFile);
-const SDK = join(import.meta.dirname, '../../../sdk');
+const ROOT = join(import.meta.dirname, '../../..');
+const SDK = join(ROOT, 'sdk');
 
 /** The path of a program of the machine's; undefined, and said so, where it is not there. */
 function toolchain(name: string): string | undefined {
@@ -114,6 +117,93 @@ func main() {
     });
     expect(failed.how).toBe('exception');
     expect(failed.casts[0]?.payload).toContain('DatabaseError: no table');
+  }, 120_000);
+});
+
+const [, RUST = ''] = /```rust\n(.*?)```/s.exec(readFileSync(join(ROOT, 'docs/webassembly.md'), 'utf8')) ?? [];
+
+interface Import {
+  readonly module: string;
+  readonly name: string;
+  readonly params: readonly number[];
+  readonly results: readonly number[];
+}
+
+/** What they are on wasm32. */
+const TYPES: readonly (readonly [type: RegExp, lowered: readonly number[]])[] = [
+  [/^(usize|\*(const|mut) u8)$/, [I32]],
+  [/^(uint32_t( \w+)?|(const )?char \*\w+)$/, [I32]],
+  [/^(void|)$/, []],
+];
+
+function lowered(type: string): readonly number[] {
+  const known = TYPES.find(([pattern]) => pattern.test(type));
+  if (known === undefined) throw new Error(`a type that is not known here: ${type}`);
+  return known[1];
+}
+
+function importsOfRust(source: string): Import[] {
+  const [, module = '', block = ''] =
+    /#\[link\(wasm_import_module = "(\w+)"\)\]\s*unsafe extern "C" \{(.*?)\}/s.exec(source) ?? [];
+  return [...block.matchAll(/fn (\w+)\((.*?)\)(?: -> (.*?))?;/gs)].map(([, name = '', params = '', result = '']) => ({
+    module,
+    name,
+    params: params.split(',').flatMap((one) => lowered(one.replace(/^.*?:/s, '').trim())),
+    results: lowered(result.trim()),
+  }));
+}
+
+function importsOfC(header: string): Import[] {
+  const declaration = /import_module\("(\w+)"\), import_name\("(\w+)"\)\)\) extern (\w+)\s+\w+\((.*?)\);/gs;
+  return [...header.matchAll(declaration)].map(([, module = '', name = '', result = '', params = '']) => ({
+    module,
+    name,
+    params: params.split(',').flatMap((one) => lowered(one.trim())),
+    results: lowered(result),
+  }));
+}
+
+describe('the Rust of docs/webassembly.md', () => {
+  const declared = importsOfRust(RUST);
+
+  test("declares the imports of C's header, which are those that the host has", () => {
+    expect(declared.map(({ name }) => name)).toEqual(['call', 'take']);
+    expect(declared).toEqual(importsOfC(readFileSync(join(SDK, 'c/postern.h'), 'utf8')));
+    const functions = [{ export: '_start', code: [] }];
+    expect(buildCommand(wasm({ imports: declared, functions, memory: { min: 1 } }), 1)).toBeInstanceOf(Uint8Array);
+  });
+});
+
+const rustc = toolchain('rustc');
+const RUST_TARGET = 'wasm32-wasip1';
+
+describe.skipIf(rustc === undefined)('rustc', () => {
+  test('finds nothing wrong with the Rust of docs/webassembly.md', async () => {
+    await writeFile(join(folder, 'lib.rs'), RUST);
+    const args = ['--edition', '2024', '--crate-type', 'lib', '--emit', 'metadata', '-D', 'warnings', 'lib.rs'];
+    expect(await runFile(rustc as string, args, { cwd: folder })).toMatchObject({ stderr: '' });
+  }, 60_000);
+});
+
+const targetArgs = ['--print', 'target-libdir', '--target', RUST_TARGET];
+const hasRustTarget =
+  rustc !== undefined && existsSync((await runFile(rustc, targetArgs).catch(() => ({ stdout: '' }))).stdout.trim());
+if (rustc !== undefined && !hasRustTarget) console.warn(`SKIPPED: this machine's Rust has no target ${RUST_TARGET}`);
+
+describe.skipIf(!hasRustTarget)('Rust', () => {
+  test('a program with what docs/webassembly.md shows calls host functions', async () => {
+    const request = '{"op":"db.query","sql":"select 1","params":[7]}';
+    await writeFile(join(folder, 'main.rs'), `${RUST}\nfn main() { print!("{}", postern(r#"${request}"#)); }\n`);
+    const args = ['--edition', '2024', '--target', RUST_TARGET, '-O', 'main.rs', '-o', 'rust.wasm'];
+    await runFile(rustc as string, args, { cwd: folder });
+    const rows = JSON.stringify({ rows: [{ text: 'x'.repeat(10_000) }] });
+    const ran = await run(programOf(await readFile(join(folder, 'rust.wasm'))), {
+      onHostCall: ({ answer }) => answer(true, rows),
+    });
+    expect(JSON.parse(ran.text)).toEqual({ ok: true, value: JSON.parse(rows) });
+    expect(ran.hostCalls.map(({ operation, payload }) => [operation, JSON.parse(payload)])).toEqual([
+      ['db.query', { sql: 'select 1', params: [7] }],
+    ]);
   }, 120_000);
 });
 

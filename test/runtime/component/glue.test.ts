@@ -157,6 +157,47 @@ describe('a component takes', () => {
     expect(ran).toMatchObject({ how: 'panic', text: expect.stringContaining('other types') });
   });
 
+  const pollable = (method: string): Partial<Source> => ({
+    of: 'wasi:io/poll@0.2.0',
+    wit: `resource pollable { ${method}: func(); }`,
+    name: `[method]pollable.${method}`,
+    params: [I32],
+    handler: [...i32(7), ...call(0)],
+  });
+  test.each<[what: string, text: string, source: Source]>([
+    [
+      'a text as a time',
+      'a value that is not of its type, or a handle',
+      {
+        of: 'wasi:clocks/monotonic-clock@0.2.0',
+        wit: 'subscribe-instant: func(when: string)',
+        handler: [...i32(0), ...i32(1), ...call(0)],
+      },
+    ],
+    ['a handle that it does not have', 'a value that is not of its type, or a handle', pollable('ready')],
+    ['a handle that it does not have, and waits for it', 'waits for a handle', pollable('block')],
+    [
+      'a list of handles that it does not have',
+      'waits for a handle',
+      {
+        of: 'wasi:io/poll@0.2.0',
+        wit: 'resource pollable; poll: func(in: list<borrow<pollable>>)',
+        name: 'poll',
+        handler: [...i32(64), ...i32(1), ...call(0)],
+      },
+    ],
+    [
+      'a number as a list of handles',
+      'with other types',
+      { of: 'wasi:io/poll@0.2.0', wit: 'poll: func(in: u32)', params: [I32], handler: [...i32(1), ...call(0)] },
+    ],
+  ])(
+    "ABI-01 a component that passes %s is told so, at once and in no words of the host's own code",
+    async (_, text, source) => {
+      expect(await run(source)).toMatchObject({ how: 'panic', text: expect.stringContaining(text) });
+    },
+  );
+
   test('ISO-06 a component that exits with what can not be shown ends itself, and no process', async () => {
     const ran = await run({
       of: 'wasi:cli/exit@0.2.0',

@@ -2,6 +2,7 @@
 
 import { beforeAll, expect, test, vi } from 'vitest';
 import type { ComponentProgram } from '../../../runtime/component/index.ts';
+import { TapePlayer, TapeRecorder } from '../../../runtime/tape/index.ts';
 import { componentFrom, type HostCall, program, TestComponents } from './support/components.ts';
 import { script, scriptComponent } from './support/script-component.ts';
 
@@ -185,7 +186,7 @@ test('an invocation that waits for ever ends at its deadline', async () => {
   expect(ran.usage.cpuMs).toBeLessThan(900);
 });
 
-test('a component of the asynchronous ABI runs as well, and ends at its deadline', async () => {
+test('a component of the asynchronous ABI runs as well, and ends at its deadline, and is not recorded', async () => {
   const source = `import { query } from 'postern:function/database@0.1.0';
     export function handler(event) {
       const answer = query(event, '');
@@ -198,4 +199,40 @@ test('a component of the asynchronous ABI runs as well, and ends at its deadline
   const limits = { timeoutMs: 1_000 };
   expect(await components.run(asynchronous, { event: '"loop"', limits, onHostCall })).toMatchObject({ how: 'time' });
   expect(await components.run(asynchronous, { limits })).toMatchObject({ how: 'time', afterEnd: [] });
+  const recorder = new TapeRecorder(10_000);
+  expect((await components.run(asynchronous, { onHostCall, ambient: recorder })).how).toBe('value');
+  expect(recorder.recording).toEqual({ lost: "a component of the asynchronous ABI can't be recorded yet" });
 }, 60_000);
+
+test('a recorded run is replayed the same, and asks nobody', async () => {
+  const code = `const first = db.query("select", JSON.stringify([Math.random(), Date.now()]));
+    log.log("info", first, "");
+    try { db.query("fail", "") } catch (error) { log.log("warn", error.payload.code, '{"a":1}') }
+    return [first, Date.now() > 0, Math.random()]`;
+  const { ran, again, report } = await components.replay(guest, {
+    ...script(code),
+    onHostCall: ({ payload, answer }) =>
+      setTimeout(() => answer(!payload.includes('fail'), payload.includes('fail') ? { code: 'X' } : [payload]), 2),
+  });
+  expect(report).toMatchObject({ same: true, hostCalls: 2, end: 'finished' });
+  expect([again.text, again.casts, again.hostCalls]).toEqual([ran.text, ran.casts, []]);
+});
+
+test('a recorded run that throws, ends at a limit or does something else is found as what it is', async () => {
+  const onHostCall = ({ answer }: HostCall): void => answer(true, [1]);
+  expect((await components.replay(guest, script('throw new Error(String(Math.random()))'))).report.same).toBe(true);
+  const endless = { ...script('db.query("select", ""); for (;;) Math.random()'), limits: { fuel: 1e8 }, onHostCall };
+  const { ran, report } = await components.replay(guest, endless);
+  expect([ran.how, report.same, report.hostCalls]).toEqual(['cpu', true, 1]);
+  const recorder = new TapeRecorder(10_000);
+  const asks = (sql: string) => ({
+    ...script(`return db.query(event.includes("${sql}") ? "${sql}" : "", "")`),
+    onHostCall,
+  });
+  await components.run(guest, { ...asks('one'), ambient: recorder });
+  const { tape } = recorder.recording as { tape: Buffer };
+  const player = new TapePlayer(tape, false);
+  const other = await components.run(guest, { ...asks('two'), ambient: player });
+  expect([other.how, other.hostCalls, other.afterEnd]).toEqual(['canceled', [], []]);
+  expect(player.report.difference).toMatchObject({ recorded: { kind: 'call' }, now: { kind: 'call' } });
+});

@@ -1,12 +1,14 @@
 /** Components that were made to do harm, and what becomes of them. */
 
 import { beforeAll, describe, expect, test } from 'vitest';
+import { transpileComponentApart } from '../../../runtime/component/build-apart.ts';
 import { checkGlue } from '../../../runtime/component/glue-check.ts';
 import { lexGlue } from '../../../runtime/component/glue-lexer.ts';
 import { GLUE_METER } from '../../../runtime/component/glue-meter.ts';
 import { type ComponentProgram, transpileComponent } from '../../../runtime/component/index.ts';
 import { unpackComponent } from '../../../runtime/component/stored-component.ts';
 import { call, END, forever, I32, i32, wasm } from '../metering/wasm-builder.ts';
+import { NAMES_OF_CODE } from '../names-of-code.ts';
 import { ANSWER_TRUE, component, core, grow, instanceImport } from './support/component-builder.ts';
 import { program, TestComponents } from './support/components.ts';
 import { script, scriptComponent } from './support/script-component.ts';
@@ -19,33 +21,17 @@ async function refused(bytes: Uint8Array): Promise<string> {
   return (error as Error).message;
 }
 
+/** Of a component's texts: the transpiler panics, and each later call in its process fails. */
+const LATIN1_OR_UTF16 = 0x02;
 const IF_MINUS_ONE_TRAP = [...i32(-1), 0x46, 0x04, 0x40, 0x00, END];
 
 describe('names', () => {
-  const POISON = [
-    `x'];globalThis.pwned=1;//`,
-    `x'+(globalThis.pwned=1)+'`,
-    'x"];globalThis.pwned=1;//',
-    `\`\${globalThis.pwned=1}\``,
-    `\${globalThis.pwned=1}`,
-    'x\\',
-    'x\u2028globalThis.pwned=1',
-    'x\u2029',
-    'x\nglobalThis.pwned=1',
-    'x\r',
-    'x\u0000',
-    '*/globalThis.pwned=1/*',
-    '//',
-    '__proto__',
-    'constructor',
-  ];
-
-  test.each(POISON)('ISO-03 a core export called %j is refused', async (name) => {
+  test.each(NAMES_OF_CODE)('ISO-03 a core export called %j is refused', async (name) => {
     expect(await refused(component({ modules: [core({ name })], name }))).toContain(JSON.stringify(name));
     expect(globalThis).not.toHaveProperty('pwned');
   });
 
-  test.each(POISON)('ISO-04 a core import of or from %j is refused', async (name) => {
+  test.each(NAMES_OF_CODE)('ISO-04 a core import of or from %j is refused', async (name) => {
     const provider = wasm({ functions: [{ export: 'f', code: [] }] });
     const field = core({ module: { imports: [{ module: 'a', name }] } });
     const module = core({ module: { imports: [{ module: name, name: 'f' }] } });
@@ -137,6 +123,25 @@ describe('uploads', () => {
   test('a module that names what the meter appends is refused as it comes', async () => {
     // global.get 0, of a module without globals.
     expect(await refused(component({ modules: [core({ handler: [0x23, 0] })] }))).toContain('invalid module');
+  });
+
+  test('one that makes the transpiler panic, or has names of its language, changes nothing for the next', async () => {
+    const next = component({ modules: [core()] });
+    const alone = await transpileComponent(next);
+    const panics = transpileComponentApart(component({ modules: [core()], encoding: LATIN1_OR_UTF16 }));
+    const words = ['then', 'to-string', 'has-own-property', 'prototype', 'constructor'];
+    const named = transpileComponentApart(component({ modules: [core()], alsoExportAs: words }));
+    await Promise.all([
+      expect(panics).rejects.toMatchObject({
+        code: 'INVALID_FUNCTION',
+        message: expect.stringContaining('unreachable'),
+      }),
+      expect(named).rejects.toMatchObject({
+        code: 'INVALID_FUNCTION',
+        message: expect.stringContaining('constructor'),
+      }),
+    ]);
+    expect(Buffer.compare(await transpileComponentApart(next), alone)).toBe(0);
   });
 
   test('the same upload gives the same stored bytes', async () => {

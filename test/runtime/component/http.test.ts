@@ -236,3 +236,27 @@ test('MEM-06 what the host keeps for a guest is counted as the memory of the pro
   };
   expect(await components.run(guest, { ...event(kept), mayHold })).toMatchObject({ how: 'overloaded' });
 });
+
+test('a recorded run that waits for several answers, or looks for them again and again, is replayed the same', async () => {
+  const code = `const futures = ["zzz", "z", "zz"].map((path) => send("api.example", "/" + path, path));
+    const pollables = futures.map((future) => future.subscribe());
+    const seen = [];
+    for (const at of poll.poll(pollables)) seen.push([at, pollables.map((one) => one.ready())]);
+    let spins = 0;
+    while (!pollables[2].ready()) spins++;
+    seen.push(spins);
+    seen.push(futures[2].get() !== undefined, futures.map((future) => future.get() === undefined));
+    pollables[0].block();
+    answer(200, JSON.stringify(seen))`;
+  const { ran, again, report, steps } = await components.replay(guest, {
+    ...event(code),
+    onHostCall: ({ payload, answer }) =>
+      setTimeout(
+        () => answer(true, { status: 200, headers: [], bodyBase64: '' }),
+        15 * (payload.split('z').length - 1),
+      ),
+  });
+  expect(report).toMatchObject({ same: true, hostCalls: 3, end: 'finished' });
+  expect(steps).toContain('fire');
+  expect([again.text, again.hostCalls]).toEqual([ran.text, []]);
+});

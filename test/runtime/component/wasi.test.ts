@@ -91,20 +91,23 @@ test('ISO-13 randomness is fresh in each invocation, and no more of it is given 
   });
 });
 
-test('ISO-12 the clock goes in milliseconds, and a sleep costs no CPU', async () => {
+test('ISO-12 the clock goes in milliseconds, and a sleep costs no CPU, and is replayed in no time', async () => {
   const code =
     'const start = wasi.clock.now(); wasi.clock.subscribeDuration(300000000).block(); return [start, wasi.clock.now()]';
-  const ran = await components.run(system, script(code));
+  const { ran, again, report } = await components.replay(system, script(code));
   const [start, end] = JSON.parse(ran.text) as [number, number];
   expect(end - start).toBeGreaterThanOrEqual(299_000_000);
   expect(end % 1_000_000).toBe(0);
   expect(ran.usage.durationMs - ran.usage.cpuMs).toBeGreaterThan(200);
+  expect([report.same, again.text]).toEqual([true, ran.text]);
+  expect(again.usage.durationMs).toBeLessThan(ran.usage.durationMs);
 });
 
 test('a sleep beyond the deadline ends there', async () => {
   const code = 'wasi.clock.subscribeDuration(2 ** 60).block()';
-  const ran = await components.run(system, { ...script(code), limits: { timeoutMs: 1_000 } });
+  const { ran, report } = await components.replay(system, { ...script(code), limits: { timeoutMs: 1_000 } });
   expect(ran).toMatchObject({ how: 'time', afterEnd: [] });
+  expect(report.same).toBe(true);
   expect(ran.usage.durationMs).toBeLessThan(1_250);
 });
 

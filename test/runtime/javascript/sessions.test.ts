@@ -26,13 +26,13 @@ async function leftBy(code: string, session?: RunOptions['session'], more?: RunO
   return ran.image;
 }
 
-/** The memory that a run with this session begins with, where it is not the image's. */
+/** The memory that a run with this session begins with. */
 async function memoryOf(stored: Uint8Array): Promise<Buffer> {
   const session = await decodeSession(stored, runtime.sessionBase(image), MEMORY_BYTES);
   const memory = Buffer.from(new ArrayBuffer(session.memoryBytes));
   memory.set(image.flat);
   await putSessionMemory(session, memory);
-  return Buffer.concat(session.runs.map(([page, count]) => memory.subarray(page * 4096, (page + count) * 4096)));
+  return memory;
 }
 
 const answerRows = (text: string): RunOptions => ({
@@ -205,7 +205,7 @@ it('MEM-08 a session that the process has no room for is refused as overload', a
 
 describe('an image that is none is refused before the guest is entered', () => {
   /** The stored form with another header. */
-  const forged = (stored: Uint8Array, change: (header: Record<string, unknown>) => void, pages?: Buffer): Buffer => {
+  const forged = (stored: Uint8Array, change: (header: Record<string, unknown>) => void, content?: Buffer): Buffer => {
     const bytes = Buffer.from(stored);
     const end = 8 + bytes.readUInt32LE(4);
     const header = JSON.parse(bytes.toString('utf8', 8, end)) as Record<string, unknown>;
@@ -213,9 +213,9 @@ describe('an image that is none is refused before the guest is entered', () => {
     const json = Buffer.from(JSON.stringify(header));
     const prefix = Buffer.from(bytes.subarray(0, 8));
     prefix.writeUInt32LE(json.length, 4);
-    return Buffer.concat([prefix, json, pages ?? bytes.subarray(end)]);
+    return Buffer.concat([prefix, json, content ?? bytes.subarray(end)]);
   };
-  const pagesOf = (stored: Uint8Array): Buffer => {
+  const contentOf = (stored: Uint8Array): Buffer => {
     const bytes = Buffer.from(stored);
     return zstdDecompressSync(bytes.subarray(8 + bytes.readUInt32LE(4)));
   };
@@ -228,25 +228,40 @@ describe('an image that is none is refused before the guest is entered', () => {
       expect(await how).toMatchObject({ how: 'outdated' });
   });
 
-  it('SES-02 garbage, cut off, with other sizes, with pages where a reset keeps its notes, or a bomb', async () => {
+  it('SES-02 garbage, cut off, with other sizes, with words where a reset keeps its notes, or a bomb', async () => {
     const left = await leftBy('globalThis.x = 1');
-    const pages = pagesOf(left);
-    const map = (header: Record<string, unknown>) => (header.runs = [[0x11, pages.length / 4096]]);
+    const none = () => {};
+    /** Runs of which the first is changed. */
+    const firstRun = (gap: number, count: number): Uint8Array => {
+      const content = contentOf(left);
+      content.writeUInt32LE(gap, 0);
+      content.writeUInt32LE(count, 4);
+      return forged(left, none, zstdCompressSync(content));
+    };
+    const lengthOfFirst = contentOf(left).readUInt32LE(4);
     const bad: Uint8Array[] = [
       Buffer.from('PSES'),
       Buffer.alloc(100_000, 0x5a),
       left.subarray(0, 40),
       left.subarray(0, left.length - 100),
-      forged(left, map),
-      forged(left, (header) => (header.runs = [[1e9, 1]])),
-      forged(left, (header) => (header.runs = [[300.5, 1]])),
-      forged(left, (header) => (header.runs = [null])),
-      forged(left, (header) => (header.runs = { length: 1 })),
+      firstRun((0x11 * 4096) / 4, lengthOfFirst),
+      firstRun(0, lengthOfFirst),
+      firstRun(0xffff_ffff, lengthOfFirst),
+      firstRun(300_000, 0),
+      firstRun(300_000, 0xffff_ffff),
+      firstRun(300_000, lengthOfFirst + 1),
+      forged(left, (header) => (header.runs = 1e9)),
+      forged(left, (header) => (header.runs = 1.5)),
+      forged(left, (header) => (header.runs = null)),
+      forged(left, (header) => (header.runs = [1])),
+      forged(left, (header) => Object.assign(header, { runs: -1, words: Number(header.words) + 4 })),
+      forged(left, (header) => Object.assign(header, { runs: 0, words: 0 }), zstdCompressSync(Buffer.alloc(4))),
+      forged(left, (header) => (header.words = Number(header.words) + 1)),
       forged(left, (header) => (header.memoryBytes = 65_536)),
       forged(left, (header) => (header.memoryBytes = -65_536)),
       forged(left, (header) => (header.memoryBytes = '2097152')),
-      forged(left, () => {}, zstdCompressSync(Buffer.alloc(64 * 2 ** 20))),
-      forged(left, (header) => (header.runs = [[100, 16_000]]), zstdCompressSync(Buffer.alloc(16_000 * 4096))),
+      forged(left, none, zstdCompressSync(Buffer.alloc(64 * 2 ** 20))),
+      forged(left, (header) => (header.words = 2 ** 24), zstdCompressSync(Buffer.alloc(2 ** 26))),
     ];
     for (const session of bad) {
       const ran = await run('1', session);
@@ -257,18 +272,21 @@ describe('an image that is none is refused before the guest is entered', () => {
     expect(runtime.pool.size).toBeGreaterThan(0);
   });
 
-  it('SES-02 pages with other bytes end that run at worst, and no other one', async () => {
+  it('SES-02 words with other bytes end that run at worst, and no other one', async () => {
     const left = await leftBy('globalThis.x = { a: [1, 2, 3] }; function f() { return x.a.length } f()');
-    const original = pagesOf(left);
+    const original = contentOf(left);
+    const bytes = Buffer.from(left);
+    const header = JSON.parse(bytes.toString('utf8', 8, 8 + bytes.readUInt32LE(4))) as { readonly runs: number };
+    const wordsAt = header.runs * 8;
     for (let seed = 1; seed <= 12; seed++) {
-      const pages = Buffer.from(original);
+      const content = Buffer.from(original);
       for (let n = 0; n < 40; n++) {
-        const at = (seed * 7919 + n * 104_729 * seed) % pages.length;
-        pages[at] = (pages[at] as number) ^ ((seed * 31 + n) & 0xff);
+        const at = wordsAt + ((seed * 7919 + n * 104_729 * seed) % (content.length - wordsAt));
+        content[at] = (content[at] as number) ^ ((seed * 31 + n) & 0xff);
       }
       const ran = await run(
         'f()',
-        forged(left, () => {}, zstdCompressSync(pages)),
+        forged(left, () => {}, zstdCompressSync(content)),
         { limits: { timeoutMs: 200 } },
       );
       expect(ran.afterEnd).toEqual([]);

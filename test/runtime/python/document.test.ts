@@ -70,6 +70,12 @@ it('clocks tick in milliseconds, and integers of C have 32 bits', async () => {
   expect(await value(body)).toEqual([0, 0, 2_147_483_647]);
 });
 
+it('time of the processor is in seconds', async () => {
+  const body =
+    'import time\nfor _ in range(10_000): pass\nreturn [time.process_time() - time.monotonic(), (time.process_time_ns() - time.monotonic_ns()) / 10**9]';
+  for (const apart of (await value(body)) as number[]) expect(Math.abs(apart)).toBeLessThan(5);
+});
+
 it('the interpreter takes 13 MB', () => {
   expect(Math.round(python.interpreter.base.memoryBytes / 1_000_000)).toBe(13);
 });

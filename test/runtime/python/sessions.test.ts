@@ -30,13 +30,13 @@ async function leftBy(code: string, session?: RunOptions['session'], more?: RunO
   return ran.image;
 }
 
-/** The memory that a run with this session begins with, where it is not the image's. */
+/** The memory that a run with this session begins with. */
 async function memoryOf(stored: Uint8Array): Promise<Buffer> {
   const session = await decodeSession(stored, python.sessionBase(image), MEMORY_BYTES);
   const memory = Buffer.from(new ArrayBuffer(session.memoryBytes));
   image.fillFresh(memory);
   await putSessionMemory(session, memory);
-  return Buffer.concat(session.runs.map(([page, count]) => memory.subarray(page * 4096, (page + count) * 4096)));
+  return memory;
 }
 
 it('a run finds globals, functions, classes and imports as the last one left them, and branches are their own', async () => {

@@ -95,6 +95,53 @@ describe('the replay of a recorded invocation', () => {
       throw new Error(fc.defaultReportMessage(details), { cause: details.errorInstance });
   });
 
+  test('of random programs in a session is the same, from the memory that each went on from', async () => {
+    const image = await runtime.handler(
+      `globalThis.context = context;
+       const query = async (n) => (await db.query('select', [n]))[0].asked.params[0];
+       const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+       return (0, eval)('(async (query, sleep) => {' + event.code + '})')(query, sleep);`,
+    );
+    const leaf = fc.oneof(
+      fc.nat(9).map((n) => `globalThis.seen = [...(globalThis.seen ?? []), await query(${n})];`),
+      fc.nat(9).map((n) => `(globalThis.kept ??= new Map()).set(${n}, [Math.random(), Date.now()]);`),
+      fc.constant('globalThis.next = ((last) => () => last + Math.random())(globalThis.next?.() ?? 1);'),
+      fc.constant(`globalThis.later = sleep(1).then(() => 'later'); await globalThis.later;`),
+      fc.constant('console.log(globalThis.next?.(), [...(globalThis.kept ?? [])], globalThis.seen);'),
+      fc.constant('setTimeout(() => {}, 1e6); query(1).then((value) => (globalThis.never = value));'),
+      fc.constant('Promise.resolve().then(() => console.log("behind"));'),
+      fc.constant('globalThis.large = "x".repeat(50_000) + Math.random();'),
+      fc.constant('await query(crypto.randomUUID());'),
+    );
+    const end = fc.oneof(
+      {
+        weight: 6,
+        arbitrary: fc.constant('return [globalThis.seen, globalThis.large?.length, await globalThis.later];'),
+      },
+      { weight: 1, arbitrary: fc.constant(`throw new Error('at the end');`) },
+      {
+        weight: 1,
+        arbitrary: fc.constant('globalThis.context.waitUntil(query(5).then((n) => (globalThis.seen = [n])));'),
+      },
+    );
+    const run = fc.tuple(fc.array(leaf, { maxLength: 4 }), end).map(([parts, last]) => [...parts, last].join('\n'));
+    const property = fc.asyncProperty(fc.array(run, { minLength: 2, maxLength: 3 }), async (codes) => {
+      let left: Uint8Array | 'new' = 'new';
+      for (const code of codes) {
+        const given = { event: { code }, session: left };
+        const { ran, tape } = await record(image, given);
+        const again = await replay(image, tape, given);
+        expect(again.report).toMatchObject({ same: true });
+        expect([again.ran.end, again.ran.casts]).toEqual([ran.end, ran.casts]);
+        left = ran.image ?? left;
+      }
+    });
+    const details = await fc.check(property, { numRuns: 100_000, interruptAfterTimeLimit: TIME_BUDGET_MS });
+    console.log(`random programs in sessions: ${details.numRuns} runs, seed ${details.seed}`);
+    if (details.counterexample !== null)
+      throw new Error(fc.defaultReportMessage(details), { cause: details.errorInstance });
+  });
+
   test('needs no time for timers, and ends where a recording of one that was stopped ends', async () => {
     const image = await runtime.handler(`console.log('before'); await new Promise((go) => setTimeout(go, 1e9));`);
     const { ran, tape } = await record(image, { limits: { timeoutMs: 30 } });

@@ -44,12 +44,6 @@ async function replay(
   return { ran, report: player.report };
 }
 
-function emptyTape(): Buffer {
-  const recorder = new TapeRecorder(100);
-  recorder.end('finished');
-  return (recorder.recording as { tape: Buffer }).tape;
-}
-
 describe('the replay of a recorded Python function is the same,', () => {
   test.each([
     ['whatever it asks for', `what()\n  return db.query('two', [1])`],
@@ -78,6 +72,32 @@ def handler(event):
     const again = await replay(image, tape, { event: { seconds: 0.02 } });
     expect(again.report).toMatchObject({ same: true, end: 'finished' });
     expect([again.ran.how, again.ran.text, again.ran.log]).toEqual([ran.how, ran.text, ran.log]);
+  });
+
+  test('in a session too, from the memory that it went on from', async () => {
+    const image = await program(`names = {}
+def handler(event):
+  exec(event['code'], globals(), names)
+  return names.get('result')`);
+    const codes = [
+      'import random, time, uuid\nrows = db.query("one", [random.random()])\nstate = random.getstate()[1][:3]',
+      'random.seed(); result = [rows, state, random.random(), str(uuid.uuid4()), time.time()]; print(result)',
+      'rows.append(db.query("two", [random.random()])); result = rows',
+    ];
+    let session: Uint8Array | 'new' = 'new';
+    for (const code of codes) {
+      const given = { event: { code }, session };
+      const { ran, tape } = await record(image, given);
+      const again = await replay(image, tape, given);
+      expect(again.report).toMatchObject({ same: true, end: 'finished' });
+      expect([again.ran.text, again.ran.log]).toEqual([ran.text, ran.log]);
+      session = ran.image as Uint8Array;
+    }
+    const { report } = await replay(image, (await record(image, { event: { code: codes[1] }, session })).tape, {
+      event: { code: codes[1] },
+      session: 'new',
+    });
+    expect(report).toMatchObject({ same: false });
   });
 
   test('up to where one was stopped in the middle of a line', async () => {
@@ -147,14 +167,10 @@ describe('a command', () => {
 });
 
 describe('a component', () => {
-  test('is not recorded, and says so; nor does one run for a replay', async () => {
+  test('is recorded as other programs are: test/runtime/component', async () => {
     const guest = await componentOf(component({ modules: [core()] }));
-    const recorder = new TapeRecorder(10_000);
-    expect(await new TestComponents().value(guest, { ambient: recorder })).toBe(true);
-    expect(recorder.recording).toEqual({ lost: "components can't be recorded yet" });
-    const player = new TapePlayer(emptyTape(), false);
-    expect((await new TestComponents().run(guest, { ambient: player })).how).toBe('canceled');
-    expect(player.report).toMatchObject({ same: false, lost: "components can't be recorded yet" });
+    const { report, steps } = await new TestComponents().replay(guest, {});
+    expect([report.same, steps]).toEqual([true, ['finish']]);
   });
 });
 

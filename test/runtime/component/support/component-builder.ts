@@ -62,6 +62,8 @@ export interface ComponentSource {
   readonly alsoExportAs?: readonly string[];
   /** Raw sections before everything else. */
   readonly head?: readonly number[];
+  /** Of the handler's texts, as the canonical options have it: UTF-8 by default. */
+  readonly encoding?: number;
 }
 
 export function component({
@@ -70,6 +72,7 @@ export function component({
   name = 'handler',
   alsoExportAs = [],
   head = [],
+  encoding = 0x00,
 }: ComponentSource): Uint8Array {
   const last = modules.length - 1;
   const instances = modules.map((_, index) => {
@@ -80,7 +83,7 @@ export function component({
   const alias = (sort: number, from: string): number[] => [0x00, sort, 0x01, ...u32(last), ...text(from)];
   const result = [0x6a, 0x01, STRING, 0x01, STRING];
   const signature = [0x40, ...vector([[...text('event'), STRING]]), 0x00, 0x00];
-  const options = vector([[0x00], [0x03, 0], [0x04, 0], [0x05, 2]]);
+  const options = vector([[encoding], [0x03, 0], [0x04, 0], [0x05, 2]]);
   const lifted = [0x00, 0x00, 0x01, ...options, 0x01];
   const exported = (as: string): number[] => [0x00, ...text(as), 0x01, 0x00, 0x00];
   return new Uint8Array([

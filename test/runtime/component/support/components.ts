@@ -1,9 +1,8 @@
 /** Components and their invocations in the test's own process. */
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { componentize } from 'componentize-qjs';
 import type { Ambient } from '../../../../runtime/ambient.ts';
 import {
   ComponentExecution,
@@ -12,6 +11,8 @@ import {
   transpileComponent,
 } from '../../../../runtime/component/index.ts';
 import { type ExecutionEnd, type ExecutionLimits, type ExecutionUsage, Scheduler } from '../../../../runtime/index.ts';
+import { type ReplayReport, readSteps, TapePlayer, TapeRecorder } from '../../../../runtime/tape/index.ts';
+import { kept } from '../../../support/kept.ts';
 
 export const LIMITS: ExecutionLimits = {
   timeoutMs: 20_000,
@@ -20,23 +21,33 @@ export const LIMITS: ExecutionLimits = {
   maxResultBytes: 6 * 1024 * 1024,
 };
 
-const WIT = join(import.meta.dirname, '../../../../wit');
+const ROOT = join(import.meta.dirname, '../../../..');
+const WIT = join(ROOT, 'wit');
+const COMPONENTIZE = readFileSync(join(ROOT, 'node_modules/componentize-qjs/package.json'), 'utf8');
 
 /** JavaScript as a component of the world `function`; sync: whether of the ABI without `async`. */
 export async function componentFrom(jsSource: string, sync = true): Promise<Uint8Array> {
-  const { component } = await componentize({ witPath: WIT, world: 'function', jsSource, sync });
-  return component;
+  return kept([COMPONENTIZE, readFileSync(join(WIT, 'function.wit'), 'utf8'), jsSource, String(sync)], async () => {
+    const { componentize } = await import('componentize-qjs');
+    const { component } = await componentize({ witPath: WIT, world: 'function', jsSource, sync });
+    return component;
+  });
 }
 
 /**
  * JavaScript as a component of a world of the test's own. componentize-qjs has WASI of its own while it makes a component, and
  * knows no wasi:http beside that: so WASI goes by another name of the same length meanwhile.
  */
-export async function componentOf(wit: string, world: string, jsSource: string): Promise<Uint8Array> {
+export function componentOf(wit: string, world: string, jsSource: string): Promise<Uint8Array> {
+  return kept([COMPONENTIZE, wit, world, jsSource], () => makeComponent(wit, world, jsSource));
+}
+
+async function makeComponent(wit: string, world: string, jsSource: string): Promise<Uint8Array> {
   const folder = mkdtempSync(join(tmpdir(), 'postern-wit-'));
   try {
     writeFileSync(join(folder, 'world.wit'), wit.replaceAll('wasi:', 'wasx:'));
     const source = jsSource.replaceAll('wasi:', 'wasx:');
+    const { componentize } = await import('componentize-qjs');
     const { component } = await componentize({ witPath: folder, world, jsSource: source, sync: true });
     return Buffer.from(component.toString('latin1').replaceAll('wasx:', 'wasi:'), 'latin1');
   } finally {
@@ -83,6 +94,14 @@ export interface Ran {
   readonly askedBytes: number;
   /** Calls of the listener after `onEnd`. */
   readonly afterEnd: readonly string[];
+}
+
+export interface Replayed {
+  readonly ran: Ran;
+  readonly again: Ran;
+  readonly report: ReplayReport;
+  /** Kinds of what was recorded. */
+  readonly steps: readonly string[];
 }
 
 export class TestComponents {
@@ -142,6 +161,17 @@ export class TestComponents {
     );
     options.onStart?.(execution);
     return promise;
+  }
+
+  /** Runs it, and then again with what that was given. */
+  async replay(component: ComponentProgram, options: RunOptions): Promise<Replayed> {
+    const recorder = new TapeRecorder(1_000_000);
+    const ran = await this.run(component, { ...options, ambient: recorder });
+    const { recording } = recorder;
+    if ('lost' in recording) throw new Error(recording.lost);
+    const player = new TapePlayer(recording.tape, false);
+    const again = await this.run(component, { ...options, ambient: player });
+    return { ran, again, report: player.report, steps: readSteps(recording.tape, 1_000).map(({ kind }) => kind) };
   }
 
   /** The value that the handler returned; throws where it ended otherwise. */

@@ -1,5 +1,8 @@
 /** WASI 0.2 as WIT, as far as the tests' guests use it. */
 
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
 const IO = `
 package wasi:io@0.2.3 {
   interface error { resource error { to-debug-string: func() -> string; } }
@@ -172,3 +175,30 @@ world http {
   export wasi:http/incoming-handler@0.2.3;
 }
 ${IO}${HTTP}`;
+
+const FUNCTION_WIT = readFileSync(join(import.meta.dirname, '../../../../wit/function.wit'), 'utf8');
+const INTERFACES = FUNCTION_WIT.slice(FUNCTION_WIT.indexOf('interface types'), FUNCTION_WIT.indexOf('world function'));
+
+/** A handler that may use all of them, and Postern's own. */
+export const ALL_WIT = `package test:guest;
+world all {
+  import postern:function/database@0.1.0;
+  import postern:function/logging@0.1.0;
+  import postern:function/environment@0.1.0;
+  import postern:function/http@0.1.0;
+  import wasi:io/poll@0.2.3;
+  import wasi:io/streams@0.2.3;
+  import wasi:cli/environment@0.2.3;
+  import wasi:cli/exit@0.2.3;
+  import wasi:cli/stdin@0.2.3;
+  import wasi:cli/stdout@0.2.3;
+  import wasi:clocks/monotonic-clock@0.2.3;
+  import wasi:random/random@0.2.3;
+  import wasi:filesystem/preopens@0.2.3;
+  import wasi:http/types@0.2.3;
+  import wasi:http/outgoing-handler@0.2.3;
+  export handler: func(event: string) -> result<string, string>;
+}
+package postern:function@0.1.0 {
+${INTERFACES}}
+${IO}${SYSTEM}${HTTP}`;
