@@ -49,6 +49,8 @@ export interface ChaosOptions {
   readonly workloads: readonly Workload[];
   /** These faults in turn, each at least once; else any, by the seed, for as long as there is time. */
   readonly plan?: readonly FaultName[];
+  /** Variables of the nodes, beside those that make them a cluster. */
+  readonly env?: Readonly<Record<string, string>>;
   readonly log: (message: string) => void;
 }
 
@@ -177,6 +179,7 @@ class ChaosRun {
           name: `node-${index}`,
           folder,
           env: {
+            ...this.#options.env,
             ...SECRETS,
             DATABASE_URL: through(postgres.url, proxy),
             POSTERN_EVENT_LEASE_MS: String(leaseMs),

@@ -67,6 +67,7 @@ const replaySchema = z.looseObject({
   lost: text.nullable(),
 });
 export type ReplayReport = z.infer<typeof replaySchema>;
+export const readReplayReport = (said: unknown): ReplayReport => replaySchema.parse(said);
 
 const eventSchema = z.looseObject({
   id: text,
@@ -272,6 +273,11 @@ export class ControlClient {
   /** id: of an invocation, or of an event. */
   replay(id: string, changes: { readonly event?: unknown; readonly version?: number }): Promise<ReplayReport> {
     return this.#json('POST', `/invocations/${encodeURIComponent(id)}/replay`, replaySchema, changes);
+  }
+
+  /** The text of the file. */
+  async savedRecording(id: string): Promise<string> {
+    return (await this.#send('POST', `/invocations/${encodeURIComponent(id)}/recording/save`)).text;
   }
 
   async apiKeys(): Promise<readonly ApiKeyInfo[]> {

@@ -6,7 +6,9 @@ import { safeLine } from './terminal-text.ts';
 
 export function replayLines(report: ReplayReport, output: Output): string[] {
   const { same, difference, steps, host_calls: calls, lost, unanswered, result } = report;
-  const name = `${safeLine(report.function)} v${report.replayed_version}`;
+  // Code that was never deployed has no version.
+  const version = report.replayed_version === 0 ? '' : ` v${report.replayed_version}`;
+  const name = `${safeLine(report.function)}${version}`;
   if (lost !== null) return [];
   const amount = `${counted(steps, 'step')}, ${counted(calls, 'host call')}`;
   const lines = same

@@ -2,10 +2,10 @@ export { createDatabaseHostFunction, type DatabaseHostFunctionOptions } from './
 export { DATABASE_LIMITS, type DatabaseLimits } from './db/database-limits.ts';
 export { createGuestPools, type GuestConnections, type GuestPools, type GuestPoolsOptions } from './db/guest-pools.ts';
 export type { DatabaseScope } from './db/transaction-settings.ts';
-export { openBytes, type SealedBytes, sealBytes } from './env/aes-gcm.ts';
+export { NONCE_BYTES, openBytes, type SealedBytes, sealBytes, TAG_BYTES } from './env/aes-gcm.ts';
 export { Environment, plainVariables, type ResolvedEnv, type SecretSource } from './env/environment.ts';
 export { createRedactor, REDACTED, type Redactor } from './env/redactor.ts';
-export { type SealedSecret, SecretCiphers } from './env/secret-cipher.ts';
+export { type SealedSecret, type SecretCipher, SecretCiphers } from './env/secret-cipher.ts';
 export { type SecretInfo, SecretStore, VARIABLE_NAME } from './env/secret-store.ts';
 export type { HostLog } from './host-log.ts';
 export { AllowList, parseAllowEntry } from './http/allow-list.ts';

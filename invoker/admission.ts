@@ -1,9 +1,11 @@
 /**
  * How many invocations may be under way: so many in all, so many of one function, and a bounded number that wait for
- * their turn for a bounded time. Beyond that the node says 503 at once: a queue that only grows helps nobody.
+ * their turn for a bounded time. Beyond that the node says 503 at once: a queue that only grows helps nobody. Where no place
+ * to wait is left, a function that has fewer takes one of the function that has most: who sends much is refused first.
  */
 
 import { PosternError } from '../runtime/index.ts';
+import { Counts } from './counts.ts';
 
 export interface AdmissionLimits {
   readonly maxConcurrent: number;
@@ -24,8 +26,10 @@ interface Waiting {
 
 export class Admission {
   readonly #limits: AdmissionLimits;
-  readonly #running = new Map<string, number>();
+  readonly #running = new Counts();
   readonly #queue: Waiting[] = [];
+  /** Of the queue, by name. */
+  readonly #waiting = new Counts();
   readonly #idle: (() => void)[] = [];
   #total = 0;
   #closed = false;
@@ -54,15 +58,13 @@ export class Admission {
       this.#take(name);
       return undefined;
     }
-    if (this.#queue.length >= this.#limits.maxQueued)
-      throw overloaded('the node is at its limit of waiting invocations');
+    if (signal?.aborted === true) return Promise.reject(callerWent(name));
+    if (this.#queue.length >= this.#limits.maxQueued) this.#makeRoom(name);
     return this.#wait(name, limit, signal);
   }
 
   leave(name: string): void {
-    const left = (this.#running.get(name) ?? 1) - 1;
-    if (left === 0) this.#running.delete(name);
-    else this.#running.set(name, left);
+    this.#running.remove(name);
     this.#total--;
     if (this.#queue.length > 0) this.#admitWaiting();
     if (this.#total === 0) for (const wake of this.#idle.splice(0)) wake();
@@ -71,10 +73,7 @@ export class Admission {
   /** Lets nothing more in; what waits is refused. */
   close(): void {
     this.#closed = true;
-    for (const waiting of this.#queue.splice(0)) {
-      waiting.release();
-      waiting.refuse(overloaded('the node is shutting down'));
-    }
+    while (this.#queue.length > 0) this.#refuse(0, overloaded('the node is shutting down'));
   }
 
   /** Resolves when nothing is under way. */
@@ -85,22 +84,17 @@ export class Admission {
 
   #hasRoom(name: string, limit: number | null): boolean {
     if (this.#total >= this.#limits.maxConcurrent) return false;
-    return limit === null || (this.#running.get(name) ?? 0) < limit;
+    return limit === null || this.#running.of(name) < limit;
   }
 
   #take(name: string): void {
     this.#total++;
-    this.#running.set(name, (this.#running.get(name) ?? 0) + 1);
+    this.#running.add(name);
   }
 
   #wait(name: string, limit: number | null, signal: AbortSignal | undefined): Promise<void> {
-    if (signal?.aborted === true) return Promise.reject(callerWent(name));
     return new Promise((admit, refuse) => {
-      const giveUp = (error: PosternError): void => {
-        this.#queue.splice(this.#queue.indexOf(waiting), 1);
-        waiting.release();
-        refuse(error);
-      };
+      const giveUp = (error: PosternError): void => this.#refuse(this.#queue.indexOf(waiting), error);
       const { maxQueueMs } = this.#limits;
       const timer = setTimeout(() => giveUp(overloaded(`waited ${maxQueueMs} ms for a place`)), maxQueueMs);
       const onAbort = (): void => giveUp(callerWent(name));
@@ -111,7 +105,28 @@ export class Admission {
       };
       const waiting: Waiting = { name, limit, admit, refuse, release };
       this.#queue.push(waiting);
+      this.#waiting.add(name);
     });
+  }
+
+  /** The last one of whoever has most waiting goes, if that leaves it no fewer than the one that comes then has. Else throws. */
+  #makeRoom(name: string): void {
+    const most = this.#waiting.most ?? name;
+    const full = overloaded('the node is at its limit of waiting invocations');
+    if (this.#waiting.of(most) < this.#waiting.of(name) + 2) throw full;
+    const last = this.#queue.findLastIndex((waiting) => waiting.name === most);
+    this.#refuse(last, full);
+  }
+
+  #refuse(index: number, error: PosternError): void {
+    this.#leaveQueue(index).refuse(error);
+  }
+
+  #leaveQueue(index: number): Waiting {
+    const [waiting] = this.#queue.splice(index, 1) as [Waiting];
+    this.#waiting.remove(waiting.name);
+    waiting.release();
+    return waiting;
   }
 
   /** In order, but a function at its own limit does not hold up the others. */
@@ -122,8 +137,7 @@ export class Admission {
         index++;
         continue;
       }
-      this.#queue.splice(index, 1);
-      waiting.release();
+      this.#leaveQueue(index);
       this.#take(waiting.name);
       waiting.admit();
     }

@@ -1,10 +1,11 @@
 /** What executors make the engine of: its module, rewritten, the prelude as one script, and its parts. */
 
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { buildEngineModule, type EngineSource, engineId } from '../runtime/index.ts';
+import { buildEngineModule, type EngineSource, engineId, pythonFingerprint } from '../runtime/index.ts';
 import { bundleLazyParts } from '../runtime/javascript/bundle/index.ts';
 
 /** The published package has them made already; from the sources they are made at each start (a second). */
@@ -17,6 +18,11 @@ export async function loadEngineSource(): Promise<EngineSource> {
   const parts = existsSync(PARTS) ? JSON.parse(await readFile(PARTS, 'utf8')) : await bundleLazyParts();
   const module = existsSync(MODULE) ? await readFile(MODULE) : buildEngineModule();
   return { id: engineId({ module, prelude, parts }), module, prelude, parts };
+}
+
+/** Of all that an image may be built with: the engine, and what Python runs in. */
+export function buildEngineId({ id }: Pick<EngineSource, 'id'>): string {
+  return createHash('sha256').update(id).update(pythonFingerprint()).digest('hex');
 }
 
 export async function bundlePrelude(): Promise<string> {

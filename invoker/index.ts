@@ -1,7 +1,9 @@
 export * from './admission.ts';
+export type { InvocationLog } from './attempt-records.ts';
 export { ModuleBuilder } from './builder/module-builder.ts';
 export * from './catalog.ts';
-export { bundlePrelude, loadEngineSource } from './engine-source.ts';
+export { Counts } from './counts.ts';
+export { buildEngineId, bundlePrelude, loadEngineSource } from './engine-source.ts';
 export * from './evaluator/index.ts';
 export { EXECUTOR_V8_FLAGS, executorCommand } from './executor/executor-command.ts';
 export { ExecutorPool, type ExecutorPoolLog, type ExecutorPoolOptions } from './executor/executor-pool.ts';
@@ -10,7 +12,6 @@ export {
   DEFAULT_MAX_RESULT_BYTES,
   FunctionInvoker,
   type FunctionInvokerOptions,
-  type InvocationLog,
 } from './function-invoker.ts';
 export { isScript, languageFile, languageNamed, languageOfFile } from './functions/languages.ts';
 export { duration, size } from './functions/units.ts';

@@ -8,6 +8,7 @@ import type { Pool } from 'pg';
 import { from as copyFrom } from 'pg-copy-streams';
 import type { LogLine } from '../runtime/index.ts';
 import type { InvocationResult, TriggerKind } from './invocation.ts';
+import { WriteBehind } from './write-behind.ts';
 
 export interface InvocationRecord {
   readonly result: InvocationResult;
@@ -55,8 +56,7 @@ export class InvocationRecorder {
   #waiting: InvocationRecord[] = [];
   /** Tried once: it may be in the database, with only the answer lost. Tried again as it is, so that Postgres can tell. */
   #uncertain: InvocationRecord[] | undefined;
-  #timer: NodeJS.Timeout | undefined;
-  #writing: Promise<void> = Promise.resolve();
+  readonly #behind = new WriteBehind(() => this.#writeAll());
 
   constructor(options: RecorderOptions) {
     this.#pool = options.pool;
@@ -69,26 +69,16 @@ export class InvocationRecorder {
 
   push(record: InvocationRecord): void {
     this.#waiting.push(record);
-    if (this.#waiting.length >= MAX_BATCH) this.#flushSoon(0);
-    else this.#flushSoon(this.#flushEveryMs);
+    this.#behind.soon(this.#waiting.length >= MAX_BATCH ? 0 : this.#flushEveryMs);
   }
 
   /** Writes all that waits; resolves when it is committed, or has failed and is kept for the next turn. */
   flush(): Promise<void> {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    this.#writing = this.#writing.then(() => this.#writeAll());
-    return this.#writing;
+    return this.#behind.flush();
   }
 
   stop(): Promise<void> {
     return this.flush();
-  }
-
-  #flushSoon(delayMs: number): void {
-    if (this.#timer !== undefined && delayMs > 0) return;
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.flush(), delayMs);
   }
 
   async #writeAll(): Promise<void> {
@@ -128,7 +118,7 @@ export class InvocationRecorder {
     const dropped = Math.max(0, batch.length + this.#waiting.length - this.#maxWaiting);
     this.#waiting.splice(0, dropped);
     this.#onError(error, dropped);
-    this.#flushSoon(1_000);
+    this.#behind.soon(1_000);
   }
 }
 

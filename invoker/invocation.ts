@@ -1,7 +1,8 @@
 /** What goes into the invoker and what comes out of it. Triggers build the first and act on the second. */
 
-import type { AtomicDelivery, ErrorRecord, Identity, LogLine } from '../runtime/index.ts';
+import type { AtomicDelivery, ErrorRecord, ExecutionUsage, Identity, LogLine } from '../runtime/index.ts';
 import type { FunctionVersion } from './catalog.ts';
+import type { Code } from './evaluator/evaluators.ts';
 import type { RecordMode } from './recordings/record-mode.ts';
 
 /** `dead_letter`: an event of another function, whose attempts have all failed. */
@@ -31,9 +32,14 @@ export type Outcome = (typeof OUTCOMES)[number];
 
 /** What runs for one request and is in no catalogue, but for its image. */
 export interface InlineVersion extends FunctionVersion {
+  readonly codeId: string;
+  /** As the caller brought it, for recordings. */
+  readonly code: Code;
+  /** Of the input's JSON text, which the event ends with, but for a brace around it. */
+  readonly inputBytes: number;
   /** Else `db` is refused. */
   readonly mayUseDatabase: boolean;
-  /** The guest is told nothing that differs from one run to the next: its ids are zeros. */
+  /** The guest is told nothing that differs from one run to the next: its ids are zeros, its deadline it has to ask for. */
   readonly isRepeatable: boolean;
 }
 
@@ -84,19 +90,7 @@ export type FunctionResponse =
     };
 
 /** What an invocation used. */
-export interface Usage {
-  readonly durationMs: number;
-  /** Time that the guest ran on a core. */
-  readonly cpuMs: number;
-  /** Metered instructions. */
-  readonly fuel: number;
-  readonly peakMemoryBytes: number;
-  readonly hostCalls: number;
-  /** How often it looked at a clock. */
-  readonly clockReads: number;
-  /** Of randomness that it was given; `Math.random` counts as eight, once. */
-  readonly randomBytes: number;
-}
+export type Usage = ExecutionUsage;
 
 /** Where a receipt is in its node's chain, and what it says: see `receipts/receipt.ts`. */
 export interface ReceiptReference {

@@ -2,12 +2,12 @@
 
 import type { FastifyInstance } from 'fastify';
 import type { ApiKeyInfo } from '../client/index.ts';
-import { type ApiKey, type ApiKeys, authenticateKey, readPolicy } from '../triggers/index.ts';
+import { type ApiKey, type ApiKeys, authenticateKey, ITSELF, readPolicy } from '../triggers/index.ts';
 
 /** `{prefix: ''}`. */
 export async function callerRoutes(app: FastifyInstance, { keys }: { readonly keys: Pick<ApiKeys, 'admit'> }) {
   app.get('/api-key', async ({ headers }, reply) =>
-    apiKeyInfo(await authenticateKey(headers, keys, (rate) => reply.headers(rate))),
+    apiKeyInfo(await authenticateKey(ITSELF, headers, keys, (rate) => reply.headers(rate))),
   );
 }
 

@@ -72,9 +72,11 @@ export function errorAnswer(thrown: unknown, requestId: string): ErrorAnswer {
   const headers: Record<string, string> = {};
   // RFC 9110 wants a challenge with every 401. A token would not help where a signature is wrong.
   if (status === 401) headers['www-authenticate'] = code === 'INVALID_SIGNATURE' ? 'Signature' : 'Bearer';
-  // supabase-js tells by it that the function was not reached (FunctionsRelayError) from what a function answered.
-  if (status === 503) headers['x-relay-error'] = 'true';
-  if (status === 429 || status === 503 || RETRIED_SOON.has(code)) headers['retry-after'] = retryAfterSeconds(error);
+  if (!mayHaveRun(error)) {
+    // supabase-js tells by it that the function was not reached (FunctionsRelayError) from what a function answered.
+    if (status === 503) headers['x-relay-error'] = 'true';
+    if (status === 429 || status === 503 || RETRIED_SOON.has(code)) headers['retry-after'] = retryAfterSeconds(error);
+  }
   const body: ErrorBody = {
     error: `${status} ${STATUS_CODES[status] ?? 'Client Closed Request'}`,
     message: messageOf(error),
@@ -82,7 +84,7 @@ export function errorAnswer(thrown: unknown, requestId: string): ErrorAnswer {
     request_id: requestId,
   };
   if (error.details === undefined) return { status, headers, body };
-  const { run, ...details } = error.details;
+  const { run, hasRun: _, ...details } = error.details;
   const told = TELLS_DETAILS.has(code) ? { details } : {};
   return { status, headers, body: { ...body, ...told, ...(run as object | undefined) } };
 }
@@ -99,8 +101,15 @@ export function toPosternError(thrown: unknown): PosternError {
 }
 
 function messageOf(error: PosternError): string {
-  const text = error.fault === 'host' ? ERROR_CODES[error.code].text : error.message;
+  const { text: known } = ERROR_CODES[error.code];
+  const told = error.details?.hasRun === true ? `the run has begun, and what it did is done: ${known}` : known;
+  const text = error.fault === 'host' ? told : error.message;
   return text.length > MAX_MESSAGE_CHARS ? `${text.slice(0, MAX_MESSAGE_CHARS)}…` : text;
+}
+
+/** Who is told to try again would do for a second time what was done already. */
+function mayHaveRun({ code, details }: PosternError): boolean {
+  return code === 'EXECUTOR_LOST' || details?.hasRun === true;
 }
 
 function retryAfterSeconds(error: PosternError): string {

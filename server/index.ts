@@ -1,4 +1,5 @@
 export type { EventAdmin } from './control/event-routes.ts';
+export { replayReportOf } from './control/recording-routes.ts';
 export { createServer, type ServerOptions } from './create-server.ts';
 export { type ErrorBody, errorAnswer, HTTP_STATUS } from './http-errors.ts';
 export type { DatabaseTriggers, NodeParts, RunningPostern } from './node.ts';

@@ -8,7 +8,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { PosternClient } from '../client/index.ts';
 import { PosternError } from '../runtime/index.ts';
-import { type ApiKey, ApiKeys, goneOf, ITSELF, parsedJson } from '../triggers/index.ts';
+import { type ApiKey, ApiKeys, goneOf, hasMoreValuesThan, ITSELF, parsedJson } from '../triggers/index.ts';
 import { apiKeyInfo } from './caller-routes.ts';
 import type { AdminAccess } from './control/admin-auth.ts';
 
@@ -24,6 +24,8 @@ export interface McpRouteOptions {
 
 /** Code and input of `/execute` at their largest. */
 const MAX_BODY_BYTES = 8 * 2 ** 20;
+/** Eight megabytes of them would take the parser seconds. */
+const MAX_VALUES = 100_000;
 const SMALL_BODY_BYTES = 64 * 2 ** 10;
 /** Beyond the longest timeout of a function. */
 const CALL_TIMEOUT_MS = 310_000;
@@ -158,6 +160,11 @@ async function answer(
 
 /** Throws INVALID_BODY, or INVALID_REQUEST for JSON that is no message. */
 function messageIn(bytes: Buffer | undefined): object {
+  if (bytes !== undefined && hasMoreValuesThan(bytes, MAX_VALUES))
+    throw new PosternError(
+      'INVALID_REQUEST',
+      `the message has more than ${MAX_VALUES} values: send the input as a text`,
+    );
   const value = bytes === undefined ? undefined : parsedJson(bytes);
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
   throw new PosternError('INVALID_REQUEST', 'the body has to be one JSON-RPC message');

@@ -4,7 +4,7 @@
  * written, and only then do executors, pools and the embedded Postgres end.
  */
 
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
 import type { Pool } from 'pg';
 import type { Logger } from 'pino';
@@ -32,6 +32,7 @@ import {
 } from '../invoker/functions/index.ts';
 import {
   Admission,
+  buildEngineId,
   DEFAULT_ADMISSION,
   Evaluators,
   ExecutorPool,
@@ -50,7 +51,7 @@ import {
   recordRetention,
   type TriggerInstaller,
 } from '../invoker/index.ts';
-import { type EngineSource, type HostFunctionProvider, pythonFingerprint } from '../runtime/index.ts';
+import type { EngineSource, HostFunctionProvider } from '../runtime/index.ts';
 import {
   ApiKeyStore,
   ApiKeys,
@@ -66,6 +67,7 @@ import {
   nextFires,
   OUTPUTS_RETENTION,
   Outputs,
+  type OutputsOptions,
   PolicyStore,
   RateLimiter,
   RemoteKeySet,
@@ -191,10 +193,13 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   janitor.start();
   shutdown.add('janitor', () => janitor.stop());
   const secrets = secretStore(pool, keys);
-  const sessions = new Sessions({
-    pool,
+  const sealedBy = {
     masterKey: keys.masterKey,
     ...(keys.previousMasterKey === undefined ? {} : { previousKey: keys.previousMasterKey }),
+  };
+  const sessions = new Sessions({
+    pool,
+    ...sealedBy,
     onError: (message, err) => log.error({ err }, message),
   });
   const env = new Environment(secrets, plainVariables(parts.environment));
@@ -218,7 +223,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   // The executors take images from the catalogue, and its image cache has them built by the executors.
   const modules = new ModuleBuilder();
   const builder: ProgramBuilder = {
-    engineId: createHash('sha256').update(engine.id).update(pythonFingerprint()).digest('hex'),
+    engineId: buildEngineId(engine),
     build: (request) => executors.build(request),
     buildModule: (request) => modules.build(request),
   };
@@ -271,7 +276,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
   shutdown.add('receipts', async () => receipts.ledger?.stop());
   // As the records: what was counted and answered up to the end is written.
   shutdown.add('use of API keys', () => limiter.stop());
-  const outputs = outputStore(options, pool, log);
+  const outputs = outputStore(options, { pool, ...sealedBy }, log);
   outputs.start();
   shutdown.add('outputs', () => outputs.stop());
   const idempotency = new Idempotency({ pool, onError: (message, err) => log.error({ err }, message) });
@@ -366,6 +371,7 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
         sessions,
         cache: new ResultCache({
           pool,
+          ...sealedBy,
           onError: (err) => log.warn({ err }, 'the cache of results could not be asked'),
         }),
       }),
@@ -375,7 +381,13 @@ async function start(options: StartOptions, parts: NodeParts, shutdown: Shutdown
       deployer,
       store,
       invocations: new InvocationReader(pool),
-      replayer: new Replayer({ catalog, pool: executors, recordings }),
+      replayer: new Replayer({
+        catalog,
+        pool: executors,
+        recordings,
+        evaluators,
+        engineId: builder.engineId,
+      }),
       events: triggers.events,
       schedules: scheduleAdmin(pool, scheduler),
       secrets,
@@ -432,9 +444,13 @@ function hostFunctions(
   return providers;
 }
 
-function outputStore({ s3, outputsTtlMs, publicOrigin }: StartOptions, pool: Pool, log: Logger): Outputs {
+function outputStore(
+  { s3, outputsTtlMs, publicOrigin }: StartOptions,
+  where: Pick<OutputsOptions, 'pool' | 'masterKey' | 'previousKey'>,
+  log: Logger,
+): Outputs {
   return new Outputs({
-    pool,
+    ...where,
     ...(s3 === undefined ? {} : { bucket: new S3Bucket(s3) }),
     ...(outputsTtlMs === undefined ? {} : { ttlMs: outputsTtlMs }),
     ...(publicOrigin === undefined ? {} : { publicOrigin }),

@@ -44,6 +44,8 @@ export interface ExecuteRequest {
   readonly http?: { readonly allow: readonly string[] } | undefined;
   readonly env?: readonly string[] | undefined;
   readonly cache?: boolean | undefined;
+  /** Keeps what the run was given, so that the operator can replay it; `'failures'`: where it does not end well. */
+  readonly record?: boolean | 'failures' | undefined;
   readonly dependencies?: Readonly<Record<string, string | { readonly source: string }>> | undefined;
   /** A new session, one by the token that an answer gave, a copy of one, or one as it was after an earlier run. */
   readonly session?:

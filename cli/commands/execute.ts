@@ -1,6 +1,12 @@
 import { readFile } from 'node:fs/promises';
 import { Command, InvalidArgumentError } from 'commander';
-import { type CodeLanguage, type FailedRun, PosternClient, PosternClientError } from '../../client/index.ts';
+import {
+  type CodeLanguage,
+  type ExecuteAnswer,
+  type FailedRun,
+  PosternClient,
+  PosternClientError,
+} from '../../client/index.ts';
 import { EVALUATED_LANGUAGES, languageNamed, languageOfFile } from '../../invoker/index.ts';
 import { apiKeyOf, asCaller, type CommandIo, examples, outputOf, serverOf } from '../context.ts';
 import { OperationError, UsageError } from '../errors.ts';
@@ -18,6 +24,8 @@ interface ExecuteOptions {
   readonly memory?: string;
   readonly cache?: boolean;
   readonly session?: string;
+  readonly record?: boolean;
+  readonly recordFailures?: boolean;
 }
 
 export function executeCommand(io: CommandIo): Command {
@@ -33,6 +41,8 @@ export function executeCommand(io: CommandIo): Command {
     .option('--memory <size>', 'such as 64MB')
     .option('--cache', 'take the result of the same run from before, keep this one')
     .option('--session <token>', 'go on from what an earlier run left: `new`, or the token that a run printed')
+    .option('--record', 'keep what the run is given, for `postern replay`')
+    .option('--record-failures', 'the same, where it does not end well')
     .option('--json', 'print the whole answer as one JSON value')
     .action(async (file: string, options: ExecuteOptions) => execute(io, file, options));
   return examples(asCaller(command), [
@@ -44,7 +54,7 @@ export function executeCommand(io: CommandIo): Command {
 }
 
 async function execute(io: CommandIo, file: string, options: ExecuteOptions): Promise<void> {
-  const { input, timeout, memory, cache, session, language = languageOf(file) } = options;
+  const { input, timeout, memory, cache, session, record, recordFailures, language = languageOf(file) } = options;
   if (file === '-' && input === '-') throw new UsageError('code and --input can not both come on standard input');
   const code = await readCode(io, file);
   const output = outputOf(io, options);
@@ -57,9 +67,11 @@ async function execute(io: CommandIo, file: string, options: ExecuteOptions): Pr
     memory,
     cache,
     session,
+    record: record ?? (recordFailures === true ? ('failures' as const) : undefined),
   };
   const answer = await client.execute(request, { signal: io.signal }).catch((error: unknown) => {
-    throw io.signal.aborted ? new OperationError('CANCELED', 'the run was canceled') : failureOf(io, output, error);
+    if (io.signal.aborted) throw new OperationError('CANCELED', 'the run was canceled');
+    throw failureOf(io, output, error, request.record !== undefined);
   });
   if (output.json) {
     output.jsonLine(answer);
@@ -68,6 +80,7 @@ async function execute(io: CommandIo, file: string, options: ExecuteOptions): Pr
   printed(io, answer);
   const { result, result_ref, session: left } = answer;
   print(output, result_ref === undefined ? result : await client.output(result_ref, { signal: io.signal }));
+  if (record === true) output.note(replayedBy(answer));
   if (left !== undefined) output.note(`session ${left.token}, run ${left.run}`);
 }
 
@@ -82,10 +95,13 @@ function printed({ stderr }: CommandIo, run: { readonly stdout: string; readonly
   stderr.write(stderr.isTTY === true ? safeText(text) : text);
 }
 
-function failureOf(io: CommandIo, output: Output, error: unknown): unknown {
+function failureOf(io: CommandIo, output: Output, error: unknown, isRecorded: boolean): unknown {
   if (!(error instanceof PosternClientError)) return error;
   const { code, message, run, details } = error;
-  if (run !== undefined && !output.json) printed(io, run);
+  if (run !== undefined && !output.json) {
+    printed(io, run);
+    if (isRecorded) output.note(replayedBy(run));
+  }
   const all = run === undefined ? details : { ...details, run };
   const hint = HINTS[code];
   return new OperationError(code, `${message}${placeOf(run)}`, {
@@ -93,6 +109,10 @@ function failureOf(io: CommandIo, output: Output, error: unknown): unknown {
     ...(all === undefined ? {} : { details: all }),
     cause: error,
   });
+}
+
+function replayedBy({ invocation_id }: Pick<ExecuteAnswer, 'invocation_id'>): string {
+  return `recorded: postern replay ${invocation_id}`;
 }
 
 const NEEDS_KEY =

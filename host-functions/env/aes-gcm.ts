@@ -1,6 +1,6 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 
-const NONCE_BYTES = 12;
+export const NONCE_BYTES = 12;
 export const TAG_BYTES = 16;
 
 export interface SealedBytes {

@@ -7,7 +7,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
-import { PosternError } from '../../runtime/index.ts';
+import { type ErrorRecord, PosternError } from '../../runtime/index.ts';
 import { type Transformed, transform } from '../../runtime/javascript/bundle/index.ts';
 import type { Bundler } from '../functions/deployer.ts';
 import { SourceLocator } from '../functions/source-locator.ts';
@@ -36,6 +36,8 @@ export interface PreparedCode {
   event(inputJson: string): string;
   /** A position in what the engine calls the code, as one of the author's; null where that is none. */
   locate(line: number, column: number): { readonly line: number; readonly column: number } | null;
+  /** INVALID_FUNCTION, where its invocation ended with this because the code is none; for Python, which only a sandbox reads. */
+  refusal?(error: ErrorRecord): PosternError | undefined;
 }
 
 export interface EvaluatorsOptions {
@@ -49,6 +51,8 @@ const BUILD_LIMITS = { timeoutMs: 20_000, memoryBytes: 256 * 2 ** 20 };
 const HANDLER = 'handler';
 /** How TypeScript's own file is called while it is compiled. */
 const FILE = 'main.ts';
+/** As `evaluate.py` says it: line and column, 0 where they are not known. */
+const INVALID_PYTHON = /^INVALID_CODE (\d{1,9}) (\d{1,9})$/;
 const EVALUATOR_FILES = { javascript: 'evaluate.ts', python: 'evaluate.py' } as const;
 
 interface Image {
@@ -219,5 +223,13 @@ function python(id: string, versionId: string, { code, dependencies }: Code): Pr
     versionId,
     event: (inputJson) => `${head},"input":${inputJson}}`,
     locate: (line, column) => ({ line, column }),
+    refusal: ({ name, message, details }) => {
+      const [, line, column] = INVALID_PYTHON.exec(String(details?.guestCode)) ?? [];
+      if (line === undefined || column === undefined) return undefined;
+      const at = Number(line);
+      const text = code.split('\n')[at - 1]?.slice(0, 200) ?? '';
+      const place = at === 0 ? {} : { details: { line: at, column: Number(column), text } };
+      return new PosternError('INVALID_FUNCTION', `${name}: ${message}`, place);
+    },
   };
 }

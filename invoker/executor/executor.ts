@@ -9,11 +9,11 @@ import {
   createEngine,
   DEFAULT_POOL_OPTIONS,
   type ExecutionEnd,
-  type ExecutionUsage,
   encodeImage,
   type Finish,
   type FinishKind,
   MemoryBudget,
+  NO_USAGE,
   PosternError,
   type RunningExecution,
   SandboxPool,
@@ -36,15 +36,6 @@ const FINISHED: Readonly<Record<FinishKind, number>> = {
   exception: ENDED.exception,
   invalid: ENDED.invalid,
   status: ENDED.status,
-};
-const NO_USAGE: ExecutionUsage = {
-  durationMs: 0,
-  cpuMs: 0,
-  fuel: 0,
-  peakMemoryBytes: 0,
-  hostCalls: 0,
-  clockReads: 0,
-  randomBytes: 0,
 };
 /** Memory for decoded images; the one used longest ago goes first. */
 const MAX_IMAGE_BYTES = 256 * 1024 * 1024;
@@ -177,7 +168,7 @@ export class Executor {
     for (const invoke of this.#takeWaiting(versionId)) {
       const { slot, token } = invoke;
       this.#send({ type: 'started', slot, token });
-      this.#run({ ...invoke, meta: startingNow(invoke) }, loaded);
+      this.#run(invoke.replay === REPLAY.none ? { ...invoke, meta: startingNow(invoke) } : invoke, loaded);
     }
     this.#evictImages();
   }
@@ -227,11 +218,8 @@ export class Executor {
   }
 
   /** The bytes of what it was given are gone when it has ended. */
-  #recorder({ slot, token, record, event, meta: given, session }: Invoke): { tape: TapeRecorder; send: () => void } {
+  #recorder({ slot, token, record, event, meta: given }: Invoke): { tape: TapeRecorder; send: () => void } {
     const tape = new TapeRecorder(record - event.length - given.length);
-    // A replay begins with the version's image.
-    if (session !== undefined && session.image.length > 0)
-      tape.lose("it went on with a session, and that can't be recorded yet");
     const meta = Buffer.from(given);
     const send = (): void => {
       const { recording } = tape;
@@ -244,7 +232,7 @@ export class Executor {
 
   /** Nothing of it goes out but what it was like. */
   #replay(message: Invoke, loaded: LoadedImage): void {
-    const { slot, token, lane, event, meta, timeoutMs, memoryPages, fuel, maxResultBytes } = message;
+    const { slot, token, lane, event, meta, timeoutMs, memoryPages, fuel, maxResultBytes, session } = message;
     let player: TapePlayer;
     try {
       player = new TapePlayer(Buffer.from(message.tape), message.replay === REPLAY.goOn);
@@ -254,14 +242,19 @@ export class Executor {
     }
     loaded.running++;
     const limits = { timeoutMs, memoryPages, fuel, maxResultBytes };
+    const inSession = session === undefined ? {} : { session: replayedSession(session) };
     const execution = loaded.program.start(
-      { lane, event, meta, limits, ambient: player },
+      { lane, event, meta, limits, ambient: player, ...inSession },
       {
         onHostCall: () => {},
         onCast: () => {},
         onAnswer: () => {},
-        onEnd: (_end, usage) => {
+        onEnd: (end, usage) => {
           this.#running.delete(slot);
+          if (end.reason === 'outdated' || end.reason === 'unreadable') {
+            this.#refuse(message, ENDED[end.reason], end.message);
+            return;
+          }
           this.#send({ type: 'replayed', slot, token, summary: JSON.stringify(summarize(player.report)) });
           this.#send({ type: 'ended', slot, token, ...usage, kind: ENDED.afterAnswer, meta: '', body: '' });
         },
@@ -350,6 +343,11 @@ export class Executor {
     this.#imageBytes -= loaded.program.residentBytes;
     loaded.program.forget();
   }
+}
+
+/** It does what it did for its session at the end, and leaves nothing. */
+function replayedSession({ image }: Session): NonNullable<Invocation['session']> {
+  return { ...(image.length === 0 ? {} : { image }), onImage: () => {}, onTooLarge: () => {} };
 }
 
 /** The meta of an invocation whose deadline, as the node said it, did not count the wait for its image. */

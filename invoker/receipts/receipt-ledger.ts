@@ -8,6 +8,7 @@ import { constants, type ZstdOptions, zstdCompress } from 'node:zlib';
 import type { Pool } from 'pg';
 import { timedQuery } from '../../database/index.ts';
 import type { ReceiptReference } from '../invocation.ts';
+import { WriteBehind } from '../write-behind.ts';
 import { signCheckpoint } from './checkpoint.ts';
 import { type Entry, EntryQueue, type Room } from './entry-queue.ts';
 import { type InvocationFacts, InvocationFields, NO_RECEIPT, type ReceiptType, receiptText } from './receipt.ts';
@@ -60,8 +61,7 @@ export class ReceiptLedger {
   #dropped = 0;
   /** Tried once: it may be in the database, with only the answer lost. So it is tried again as it is. */
   #sealed: Segment | undefined;
-  #timer: NodeJS.Timeout | undefined;
-  #writing: Promise<void> = Promise.resolve();
+  readonly #behind = new WriteBehind(() => this.#writeAll());
   #stopped = false;
 
   constructor(options: ReceiptLedgerOptions) {
@@ -84,10 +84,7 @@ export class ReceiptLedger {
 
   /** Writes all that waits; resolves when it is committed, or has failed and is kept for the next turn. */
   flush(): Promise<void> {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    this.#writing = this.#writing.then(() => this.#writeAll());
-    return this.#writing;
+    return this.#behind.flush();
   }
 
   /** Safe twice. */
@@ -97,7 +94,7 @@ export class ReceiptLedger {
     return this.flush();
   }
 
-  #append(type: ReceiptType, fields?: object): ReceiptReference {
+  #append(type: ReceiptType, fields?: string): ReceiptReference {
     const { chain } = this.#options;
     const [seq, prev] = [this.#seq, this.#head];
     const text = receiptText(chain, seq, prev, Date.now(), type, fields);
@@ -108,14 +105,8 @@ export class ReceiptLedger {
     this.#waiting.push(entry);
     // Of what is full already, and of a write that is under way or failed, somebody takes care.
     const isDue = !wasFull && this.#waiting.fills(SEGMENT) && this.#sealed === undefined;
-    this.#flushSoon(isDue ? 0 : (this.#options.sealEveryMs ?? SEAL_EVERY_MS));
+    this.#behind.soon(isDue ? 0 : (this.#options.sealEveryMs ?? SEAL_EVERY_MS));
     return entry;
-  }
-
-  #flushSoon(delayMs: number): void {
-    if (this.#timer !== undefined && delayMs > 0) return;
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.flush(), delayMs);
   }
 
   async #writeAll(): Promise<void> {
@@ -162,7 +153,7 @@ export class ReceiptLedger {
     const dropped = this.#waiting.shrink(this.#options.maxWaiting ?? WAITING);
     this.#dropped += dropped;
     this.#options.onError(error, dropped);
-    if (!this.#stopped) this.#flushSoon(RETRY_MS);
+    if (!this.#stopped) this.#behind.soon(RETRY_MS);
   }
 }
 

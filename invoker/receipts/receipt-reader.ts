@@ -3,6 +3,7 @@
 import { promisify } from 'node:util';
 import { zstdDecompress } from 'node:zlib';
 import type { Pool } from 'pg';
+import { PosternError } from '../../runtime/index.ts';
 import { proofLine } from './checkpoint.ts';
 
 export interface ChainSummary {
@@ -34,6 +35,8 @@ const PAGE_BYTES = 1024 * 1024;
 /** Where traffic is low, a segment is one receipt. */
 const PAGE_SEGMENTS = 1_000;
 const MAX_CHAINS = 1_000;
+/** Of a segment's text, which is two million characters and a receipt. What is read in one go is no more than twice of it. */
+const MAX_SEGMENT_BYTES = 16 * 1024 * 1024;
 
 const decompress = promisify(zstdDecompress);
 
@@ -85,9 +88,14 @@ export class ReceiptReader {
     // What was over when an export began is in it.
     if (from === 0) await this.#flush(chain);
     const { rows } = await this.#pool.query<Segment & { more: boolean }>(READ_PAGE, [chain, from]);
-    const texts = await Promise.all(rows.map(async (segment) => `${await linesOf(segment)}${segment.checkpoint}\n`));
-    const last = rows.at(-1);
-    return { lines: texts.join(''), next: last?.more === true ? last.last + 1 : null };
+    let lines = '';
+    for (const [index, segment] of rows.entries()) {
+      lines += `${await linesOf(segment)}${segment.checkpoint}\n`;
+      const isLast = index === rows.length - 1;
+      // Compressed segments of a size may be of any length.
+      if (isLast ? segment.more : lines.length > MAX_SEGMENT_BYTES) return { lines, next: segment.last + 1 };
+    }
+    return { lines, next: null };
   }
 
   async #segment(chain: string, seq: number): Promise<Segment | undefined> {
@@ -96,8 +104,14 @@ export class ReceiptReader {
   }
 }
 
-async function linesOf({ receipts }: Segment): Promise<string> {
-  return (await decompress(receipts)).toString();
+/** Throws where it is no segment of ours: the database may say what it likes. */
+async function linesOf({ receipts, first }: Segment): Promise<string> {
+  try {
+    return (await decompress(receipts, { maxOutputLength: MAX_SEGMENT_BYTES })).toString();
+  } catch (cause) {
+    const text = `the receipts from ${first} on can not be read: their segment was changed in the database`;
+    throw new PosternError('INTERNAL_ERROR', text, { cause });
+  }
 }
 
 async function textsOf(segment: Segment): Promise<readonly string[]> {

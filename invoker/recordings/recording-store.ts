@@ -7,7 +7,7 @@ import type { Pool } from 'pg';
 import { isUuid, timedQuery } from '../../database/index.ts';
 import { type SealedSecret, SecretCiphers } from '../../host-functions/index.ts';
 import { PosternError } from '../../runtime/index.ts';
-import { packInput, type Recording, unpackInput } from './recording.ts';
+import { bytesBeside, packInput, type Recording, unpackInput } from './recording.ts';
 
 export interface RecordingStoreOptions {
   readonly pool: Pool;
@@ -32,6 +32,12 @@ interface Row {
   readonly key_id: string;
 }
 
+interface Waiting {
+  readonly recording: Recording;
+  /** What it takes: to count it code has to be written as JSON, so that is done once. */
+  readonly bytes: number;
+}
+
 const MAX_WAITING_BYTES = 64 * 1024 * 1024;
 const MAX_BATCH = 100;
 const MAX_BATCH_BYTES = 4 * 1024 * 1024;
@@ -43,7 +49,7 @@ export class RecordingStore {
   readonly #pool: Pool;
   readonly #ciphers: SecretCiphers;
   readonly #onError: RecordingStoreOptions['onError'];
-  readonly #waiting: Recording[] = [];
+  readonly #waiting: Waiting[] = [];
   #writing: Promise<void> | undefined;
   #waitingBytes = 0;
 
@@ -60,7 +66,7 @@ export class RecordingStore {
       return;
     }
     this.#waitingBytes += bytes;
-    this.#waiting.push(recording);
+    this.#waiting.push({ recording, bytes });
     this.#writing ??= this.#writeAll();
   }
 
@@ -106,21 +112,21 @@ export class RecordingStore {
     while (this.#waiting.length > 0) {
       const batch = this.#takeBatch();
       try {
-        await this.#write(batch);
+        await this.#write(batch.map(({ recording }) => recording));
       } catch (error) {
         this.#onError(error as Error, batch.length);
       }
-      for (const recording of batch) this.#waitingBytes -= bytesOf(recording);
+      for (const { bytes } of batch) this.#waitingBytes -= bytes;
     }
     this.#writing = undefined;
   }
 
-  #takeBatch(): readonly Recording[] {
+  #takeBatch(): readonly Waiting[] {
     let count = 0;
-    let bytes = 0;
-    for (const recording of this.#waiting) {
-      bytes += bytesOf(recording);
-      if (count > 0 && (bytes > MAX_BATCH_BYTES || count >= MAX_BATCH)) break;
+    let inAll = 0;
+    for (const { bytes } of this.#waiting) {
+      inAll += bytes;
+      if (count > 0 && (inAll > MAX_BATCH_BYTES || count >= MAX_BATCH)) break;
       count++;
     }
     return this.#waiting.splice(0, count);
@@ -162,7 +168,8 @@ function nameOf(invocationId: string): string {
 }
 
 function bytesOf({ input }: Recording): number {
-  return OVERHEAD_BYTES + ('lost' in input ? 0 : input.event.length + input.meta.length + input.tape.length);
+  if ('lost' in input) return OVERHEAD_BYTES;
+  return OVERHEAD_BYTES + input.event.length + input.meta.length + input.tape.length + bytesBeside(input);
 }
 
 const INSERT = `

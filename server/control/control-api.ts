@@ -29,7 +29,7 @@ export interface ControlApiOptions
     SessionRoutesOptions,
     StatusRoutesOptions {
   readonly events: EventAdmin;
-  readonly replayer: Pick<Replayer, 'show' | 'replay'>;
+  readonly replayer: Pick<Replayer, 'show' | 'replay' | 'save'>;
   readonly access: AdminAccess;
   readonly audit: AuditLog;
 }

@@ -10,19 +10,36 @@ const MAX_BODY_BYTES = 8 * 2 ** 20;
 
 type Identified = { Params: { id: string } };
 
-export function recordingRoutes(app: FastifyInstance, replayer: Pick<Replayer, 'show' | 'replay'>): void {
+export function recordingRoutes(app: FastifyInstance, replayer: Pick<Replayer, 'show' | 'replay' | 'save'>): void {
   const tags = ['invocations'];
 
   app.get<Identified>('/invocations/:id/recording', {
     schema: {
       tags,
       summary: 'What a recorded invocation was given, and did',
-      description: 'Secrets of the function are taken out. The id may be that of an event: its last recorded attempt.',
+      description:
+        'Secrets of the function are taken out. The id may be that of an event: its last recorded attempt. Of a run of ' +
+        '`POST /execute`: its code, and its input as the event.',
       response: { 200: jsonSchema(recordingDetails, 'output') },
     },
     handler: async ({ params: { id } }) => {
-      const { recording, event, steps } = await replayer.show(id);
-      return { ...described(recording), event: event ?? null, lost: lostOf(recording), steps };
+      const { recording, event, code, steps } = await replayer.show(id);
+      return { ...described(recording), event: event ?? null, code: code ?? null, lost: lostOf(recording), steps };
+    },
+  });
+
+  // No GET: who took a function's secrets away is in the audit log.
+  app.post<Identified>('/invocations/:id/recording/save', {
+    schema: {
+      tags,
+      summary: 'A recording as a file',
+      description:
+        'What `postern replay` needs of a recorded invocation where there is no server: JSON. The secrets that the function was ' +
+        'given are in it.',
+    },
+    handler: async ({ params: { id } }, reply) => {
+      const file = await replayer.save(id);
+      return reply.type('application/json').header('cache-control', 'no-store').send(file);
     },
   });
 
@@ -41,7 +58,7 @@ export function recordingRoutes(app: FastifyInstance, replayer: Pick<Replayer, '
       const eventJson = event === undefined ? undefined : JSON.stringify(event);
       const replay = await replayer.replay({ id: request.params.id, eventJson, version });
       auditTarget(request, replay.recording.functionName);
-      return reportOf(replay);
+      return replayReportOf(replay);
     },
   });
 }
@@ -60,7 +77,7 @@ function lostOf({ input }: Replay['recording']): string | null {
   return 'lost' in input ? input.lost : null;
 }
 
-function reportOf({ recording, version, changed, engineChanged, summary }: Replay) {
+export function replayReportOf({ recording, version, changed, engineChanged, summary }: Replay) {
   const { same, steps, hostCalls, difference, unanswered, end, finish, lost } = summary;
   return {
     ...described(recording),

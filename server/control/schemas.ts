@@ -98,12 +98,16 @@ const step = z.object({ kind: text, operation: text.optional(), text });
 export const recordingDetails = z.object({
   ...recordedInvocation,
   event: text.nullable().describe('JSON text'),
+  code: z
+    .object({ language: text, code: text, dependencies: z.record(text, text) })
+    .nullable()
+    .describe('of a run of `POST /execute`'),
   lost: text.nullable().describe('why there is no recording'),
   steps: z.array(step),
 });
 
 export const replayBody = z.strictObject({
-  event: z.unknown().optional().describe('another event'),
+  event: z.unknown().optional().describe('another event; of a run of code, another input'),
   version: z.int().min(1).optional().describe('another version'),
 });
 

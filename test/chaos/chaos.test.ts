@@ -10,6 +10,7 @@ import { rowChanges } from '../../chaos/row-changes.ts';
 import { Schedules } from '../../chaos/schedules.ts';
 import { webhooks } from '../../chaos/webhooks.ts';
 import { FAILPOINTS } from '../../database/index.ts';
+import { sharedPartsEnv } from '../support/shared-parts-env.ts';
 
 const PLAN = ['killNode', 'killExecutor', 'restartPostgres', 'cutReplies', 'cutConnections', 'killBackend'] as const;
 
@@ -27,6 +28,7 @@ beforeAll(async () => {
     leaseMs: 2_000,
     workloads: [rowChanges, new Schedules(), webhooks, keyedCalls],
     plan: PLAN,
+    env: sharedPartsEnv(),
     log: (message) => said.push(message),
   });
 }, 120_000);

@@ -8,6 +8,7 @@ import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
+import { sharedPartsEnv } from '../support/shared-parts-env.ts';
 import { SERVE_SECRETS, spawnCli } from './support.ts';
 
 const execute = promisify(execFile);
@@ -19,13 +20,14 @@ let packed: readonly string[];
 
 // The npm of the machine may be an older Node's; the package needs ours.
 const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env.PATH}` };
-const npm = (args: readonly string[], cwd: string) => execute('npm', [...args], { cwd, env, maxBuffer: 16 * 2 ** 20 });
+const npm = (args: readonly string[], cwd: string, more: Record<string, string> = {}) =>
+  execute('npm', [...args], { cwd, env: { ...env, ...more }, maxBuffer: 16 * 2 ** 20 });
 const tsc = (folder: string) => execute(process.execPath, [resolve('node_modules/typescript/bin/tsc'), '-p', folder]);
 
 beforeAll(async () => {
   db = await createTestDatabase();
   folder = await mkdtemp(join(tmpdir(), 'postern-package-'));
-  const { stdout } = await npm(['pack', '--json', '--pack-destination', folder], resolve('.'));
+  const { stdout } = await npm(['pack', '--json', '--pack-destination', folder], resolve('.'), sharedPartsEnv());
   // What `prepack` prints comes first.
   const [made] = JSON.parse(stdout.slice(stdout.indexOf('[\n'))) as { filename: string; files: { path: string }[] }[];
   packed = made!.files.map(({ path }) => path);

@@ -26,7 +26,7 @@ afterAll(async () => {
 function chain() {
   let prev = NO_RECEIPT;
   const entries = (['start', 'invocation', 'stop'] as const).map((type, seq) => {
-    const fields = type === 'invocation' ? { invocation: INVOCATION } : {};
+    const fields = type === 'invocation' ? `"invocation":"${INVOCATION}"` : '';
     const text = receiptText(CHAIN, seq, prev, Date.UTC(2026, 0, 2, 3, 4, 5 + seq), type, fields);
     const entry = { seq, prev, text, hash: sha256(text) };
     prev = entry.hash;

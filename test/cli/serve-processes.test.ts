@@ -5,7 +5,7 @@ import { type AddressInfo, connect, createServer } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
-import { SERVE_SECRETS, spawnCli } from './support.ts';
+import { run, SERVE_SECRETS, spawnCli } from './support.ts';
 
 const ADMIN = { authorization: `Bearer ${SERVE_SECRETS.POSTERN_ADMIN_KEY}` };
 
@@ -248,27 +248,30 @@ test('a signal to all processes at once, as a service manager sends it, is one s
 });
 
 describe('a start that can not be', { timeout: TIMEOUT_MS }, () => {
+  const argv = ['serve', '--port', '0'];
+  const envWith = (env: Record<string, string>) => ({ ...SERVE_SECRETS, DATABASE_URL: db.url, ...env });
   const serveWith = (flags: readonly string[], env: Record<string, string> = {}) =>
-    spawnCli(['serve', '--port', '0', ...flags], { env: { ...SERVE_SECRETS, DATABASE_URL: db.url, ...env } });
+    spawnCli([...argv, ...flags], { env: envWith(env) });
+  /** In this process, since no other is started. */
+  const refusal = async (flags: readonly string[], env: Record<string, string> = {}) => {
+    const { code, stderr } = await run([...argv, ...flags], { env: envWith(env) });
+    expect(code).toBe(2);
+    return stderr;
+  };
 
   test.each(['0', '1.5', '100000'])('--processes %s is refused with what is allowed', async (count) => {
-    const cli = serveWith([`--processes=${count}`]);
-    expect(await cli.ended).toMatchObject({ code: 2 });
-    expect(cli.text.stderr).toContain(`Give a whole number from 1 to ${4 * availableParallelism()}.`);
+    const said = await refusal([`--processes=${count}`]);
+    expect(said).toContain(`Give a whole number from 1 to ${4 * availableParallelism()}.`);
   });
 
   test('so is POSTERN_PROCESSES, by name', async () => {
-    const cli = serveWith([], { POSTERN_PROCESSES: 'many' });
-    expect(await cli.ended).toMatchObject({ code: 2 });
-    expect(cli.text.stderr).toMatch(
-      /^error: POSTERN_PROCESSES is "many"; it has to be a whole number from 1 to \d+\n$/,
-    );
+    const said = await refusal([], { POSTERN_PROCESSES: 'many' });
+    expect(said).toMatch(/^error: POSTERN_PROCESSES is "many"; it has to be a whole number from 1 to \d+\n$/);
   });
 
   test('fewer executors than processes are refused', async () => {
-    const cli = serveWith(['--processes', '2', '--executors', '1']);
-    expect(await cli.ended).toMatchObject({ code: 2 });
-    expect(cli.text.stderr).toBe('error: 2 processes need 2 executors or more, one each; given are 1\n');
+    const said = await refusal(['--processes', '2', '--executors', '1']);
+    expect(said).toBe('error: 2 processes need 2 executors or more, one each; given are 1\n');
   });
 
   test('what is wrong with the configuration is said once, by one process, with its exit code', async () => {

@@ -470,6 +470,16 @@ describe('MCP', () => {
     expect(await told(large)).toEqual([429, '0']);
   });
 
+  test('a message of more values than a parser makes at once is refused before it is parsed', async () => {
+    const body = `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"x":[${'{},'.repeat(100_000)}1]}}`;
+    const headers = { 'content-type': 'application/json', ...bearer(key) };
+    const refused = await node.call('/mcp', { method: 'POST', headers, body });
+    expect([refused.status, ((await refused.json()) as { message: string }).message]).toEqual([
+      400,
+      expect.stringContaining('more than 100000 values'),
+    ]);
+  });
+
   test('a deploy and a refusal by MCP are in the audit log with where they came from', async () => {
     const source = '127.0.0.9';
     const deploy = call('create_function', { name: 'audited', source: 'export const handler = () => 1;' });

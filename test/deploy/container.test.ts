@@ -14,6 +14,7 @@ import { parse } from 'yaml';
 import { readStartOptions, requireServeOptions } from '../../server/options.ts';
 import { run, SERVE_SECRETS, spawnCli } from '../cli/support.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
+import { sharedPartsEnv } from '../support/shared-parts-env.ts';
 import { deployFiles, drainSeconds, serverVariables } from './support.ts';
 
 const execute = promisify(execFile);
@@ -111,7 +112,7 @@ describe('the image', () => {
       await cp(name, join(folder, name), { recursive: true });
     }
     await symlink(resolve('node_modules'), join(folder, 'node_modules'));
-    await execute(process.execPath, ['tools/build.ts'], { cwd: folder });
+    await execute(process.execPath, ['tools/build.ts'], { cwd: folder, env: { ...process.env, ...sharedPartsEnv() } });
 
     const port = await freePort();
     // The host is the image's but for the test.

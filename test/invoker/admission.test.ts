@@ -27,6 +27,27 @@ describe('admission', () => {
     for (let n = 0; n < 7; n++) admission.leave('a');
   });
 
+  it('CPU-12 waiting places that one function has all of are shared with those that come, as evenly as they go', async () => {
+    const admission = new Admission({ maxConcurrent: 1, maxQueued: 4, maxQueueMs: 10_000 });
+    void admission.enter('a', null);
+    const entered: string[] = [];
+    const wait = (name: string) => admission.enter(name, null)?.then(() => entered.push(name));
+    const many = [wait('a'), wait('a'), wait('a'), wait('a')];
+    const few = [wait('b'), wait('b')];
+    expect(admission.queued).toBe(4);
+    // The last to come of the one that has most are the first to go.
+    for (const gone of many.slice(2)) await expect(gone).rejects.toMatchObject(OVERLOADED);
+    for (const name of ['a', 'b'])
+      expect(() => admission.enter(name, null)).toThrow(expect.objectContaining(OVERLOADED));
+    for (const name of ['a', 'a', 'a', 'b', 'b']) {
+      admission.leave(name);
+      await Promise.resolve();
+    }
+    await Promise.all([...many.slice(0, 2), ...few]);
+    expect(entered).toEqual(['a', 'a', 'b', 'b']);
+    expect(admission).toMatchObject({ running: 0, queued: 0 });
+  });
+
   it('refuses one that has waited too long', async () => {
     const admission = new Admission({ ...LIMITS, maxConcurrent: 1, maxQueueMs: 20 });
     void admission.enter('a', null);
@@ -104,7 +125,7 @@ describe('admission', () => {
             try {
               const entered = admission.enter(step, limits.get(step) ?? null);
               if (entered === undefined) running.push(step);
-              else void entered.then(() => running.push(step));
+              else void entered.then(() => running.push(step)).catch(() => expect(admission.queued).toBe(5));
             } catch {
               expect(admission.queued).toBe(5);
             }

@@ -2,7 +2,7 @@
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type InvocationResult, type Recording, type Replay, Replayer } from '../../invoker/index.ts';
-import { MIB, TestNode } from './support/node.ts';
+import { MIB, NO_EVALUATORS, TestNode } from './support/node.ts';
 import { rawExecutor } from './support/raw-executor.ts';
 
 const LARGE_ROWS = `{"rows":[["${'x'.repeat(4 * MIB)}"]],"fields":[]}`;
@@ -113,7 +113,10 @@ describe('an executor that breaks the protocol is killed and replaced, and its i
       node.add(functionName, Buffer.alloc(10));
       const { pool, catalog } = node;
       const recording = { functionName, version: 1, versionId: `version-of-${functionName}`, input } as Recording;
-      return new Replayer({ pool, catalog, recordings: { get: async () => recording } }).replay({ id: 'x' });
+      const recordings = { get: async () => recording };
+      return new Replayer({ pool, catalog, recordings, evaluators: NO_EVALUATORS, engineId: 'none' }).replay({
+        id: 'x',
+      });
     };
     await expect(replay('too many calls')).rejects.toMatchObject({ code: 'EXECUTOR_LOST' });
     expect(asked).toEqual([]);

@@ -57,7 +57,7 @@ beforeAll(async () => {
     silentForMs: 3_000,
     receipts: {
       invocation: (facts) => {
-        receipts.push(JSON.parse(JSON.stringify(new InvocationFields('engine').of(facts))));
+        receipts.push(JSON.parse(`{${new InvocationFields('engine').of(facts)}}`));
         return { chain: 'c', seq: receipts.length, hash: 'h', text: '{}' };
       },
     },
@@ -783,7 +783,10 @@ describe('a node under load', () => {
     try {
       const first = small.invoke('grow', { bytes: 40e6, wait: true });
       await asked.promise;
-      expect(await small.invoke('grow', { bytes: 40e6 })).toMatchObject({ outcome: 'overloaded' });
+      expect(await small.invoke('grow', { bytes: 40e6 })).toMatchObject({
+        outcome: 'overloaded',
+        error: { details: { hasRun: true } },
+      });
       expect(await small.value('calm', { n: 1 })).toBe(2);
       held.resolve(NO_ROWS);
       expect((await first).outcome).toBe('ok');

@@ -1,11 +1,24 @@
 /** Recordings from the executor to the database and back: kept as asked for, sealed, bounded, replayed. */
 
 import { randomUUID } from 'node:crypto';
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type InvocationRequest, type Recording, RecordingStore, Replayer } from '../../invoker/index.ts';
+import {
+  Evaluators,
+  type InvocationRequest,
+  type InvocationResult,
+  ModuleBuilder,
+  type Recording,
+  RecordingStore,
+  Replayer,
+  readRecordingFile,
+} from '../../invoker/index.ts';
 import { PosternError } from '../../runtime/index.ts';
+import { bundle } from '../../runtime/javascript/bundle/index.ts';
+import { readExecuteRequest } from '../../triggers/execute/execute-request.ts';
+import { CodeRunner, rulesSchema } from '../../triggers/index.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
-import { TestNode } from './support/node.ts';
+import { NO_EVALUATORS, TestNode } from './support/node.ts';
 
 const MASTER_KEY = Buffer.from('a-master-key-for-tests-of-32-bytes-or-more');
 const SECRET = 'sk-live-0123456789abcdef';
@@ -16,10 +29,19 @@ const ORDER = `export const handler = async (event, context) => {
   return { paid: row.price };
 };`;
 
+interface Header {
+  event: number;
+  meta: number;
+  code: Record<string, unknown>;
+}
+
 let db: TestDatabase;
 let store: RecordingStore;
 let node: TestNode;
 let replayer: Replayer;
+let evaluators: Evaluators;
+/** Those of this node, and of others. */
+const made: Evaluators[] = [];
 const errors: Error[] = [];
 const queries: string[] = [];
 beforeAll(async () => {
@@ -35,6 +57,10 @@ beforeAll(async () => {
       'order@3': ORDER.replace("'select price'", "'select cost'"),
       failing: { source: ORDER, config: { record: 'failures' } },
       quiet: ORDER,
+      hurried: {
+        source: 'export const handler = (event, context) => context.getRemainingTimeMs();',
+        config: { record: true, cpu: Number.POSITIVE_INFINITY },
+      },
       noisy: {
         source: `export const handler = () => {
           for (let n = 0; n < 70; n++) crypto.getRandomValues(new Uint8Array(65_536));
@@ -47,10 +73,19 @@ beforeAll(async () => {
       return '{"fields":[["price","int4"]],"rows":[[30]],"rowCount":1}';
     },
     recordings: store,
+    otherImage: (versionId) => made.map((one) => one.image(versionId)).find((image) => image !== undefined),
   });
-  replayer = new Replayer({ catalog: node.catalog, pool: node.pool, recordings: store });
+  evaluators = evaluatorsOf('an engine');
+  replayer = new Replayer({
+    catalog: node.catalog,
+    pool: node.pool,
+    recordings: store,
+    evaluators,
+    engineId: 'an engine',
+  });
 });
 afterAll(async () => {
+  await Promise.all(made.map((one) => one.stop()));
   await node.stop();
   await store.stop();
   expect(errors).toEqual([]);
@@ -64,6 +99,18 @@ async function run(name: string, event: unknown, more: Partial<InvocationRequest
   const { invocationId } = await node.invoke(name, event, more);
   await store.flush();
   return invocationId;
+}
+
+/** As a node with this engine has them. */
+function evaluatorsOf(engineId: string): Evaluators {
+  const modules = new ModuleBuilder();
+  const build = node.pool.build.bind(node.pool);
+  const one = new Evaluators({
+    builder: { engineId, build, buildModule: (request) => modules.build(request) },
+    bundler: { bundle },
+  });
+  made.push(one);
+  return one;
 }
 
 async function isKept(id: string): Promise<boolean> {
@@ -111,19 +158,6 @@ describe('what is recorded', () => {
     });
   });
 
-  test('and goes on with a session is none, since a replay begins with the version', async () => {
-    const cheap = { order: 1, limit: 100 };
-    const first = await node.invoke('order', cheap, { session: { maxImageBytes: 8_000_000 } });
-    if (first.session === undefined || 'tooLargeBytes' in first.session) throw new Error('it left no image');
-    const session = { image: first.session.image, maxImageBytes: 8_000_000 };
-    const second = await node.invoke('order', cheap, { session });
-    expect(second.outcome).toBe('ok');
-    expect((await replayer.replay({ id: first.invocationId })).summary.same).toBe(true);
-    expect((await store.get(second.invocationId)).input).toEqual({
-      lost: "it went on with a session, and that can't be recorded yet",
-    });
-  });
-
   test('is shown without the secrets that the function had', async () => {
     const id = await run('order', { order: 1, limit: 100 });
     const { event, steps } = await replayer.show(id);
@@ -153,6 +187,8 @@ describe('what is recorded', () => {
       },
       pool: node.pool,
       recordings: store,
+      evaluators: NO_EVALUATORS,
+      engineId: 'an engine',
     });
     expect(JSON.stringify((await changed.show(id)).steps)).toContain('[redacted]');
     expect(JSON.stringify((await changed.show(id)).steps)).not.toContain(SECRET);
@@ -169,6 +205,12 @@ describe('a replay', () => {
       expect(summary).toEqual({ same: true, steps: 7, hostCalls: 1, end: 'finished' });
       expect([changed, engineChanged, queries, node.records.length]).toEqual([false, false, [], records]);
     }
+  });
+
+  test('has the deadline of then, also where an executor has to load the version for it', async () => {
+    const id = await run('hurried', {});
+    node.pool.forget('version-of-hurried');
+    expect((await replayer.replay({ id })).summary).toMatchObject({ same: true, end: 'finished' });
   });
 
   test('of another event says what it does differently, and what it comes to', async () => {
@@ -203,6 +245,8 @@ describe('a replay', () => {
         catalog: node.catalog,
         pool: node.pool,
         recordings: { get: async () => ({ ...good, input: { ...input, tape } }) as Recording },
+        evaluators: NO_EVALUATORS,
+        engineId: 'an engine',
       });
       await expect(bad.replay({ id: good.invocationId })).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
     }
@@ -222,3 +266,215 @@ describe('a replay', () => {
     await expect(replayer.replay({ id: 'no id' })).rejects.toBeInstanceOf(PosternError);
   });
 });
+
+describe('a run of code that was never deployed', () => {
+  let image: Uint8Array | undefined;
+  /** One session, which goes on as long as its image is not taken away. */
+  const sessions = {
+    begin: async () => ({
+      token: 'a token',
+      start: { ...(image === undefined ? {} : { image }), maxImageBytes: 8_000_000 },
+      keep: async (left: Uint8Array) => {
+        image = left;
+        return 1;
+      },
+      release: async () => {},
+    }),
+  };
+  let elsewhere: Replayer;
+  let newer: Replayer;
+  beforeAll(() => {
+    elsewhere = replayerOf(store, evaluatorsOf('an engine'));
+    newer = replayerOf(store, evaluatorsOf('a newer engine'));
+  });
+  beforeEach(() => {
+    image = undefined;
+  });
+
+  const replayerOf = (recordings: Pick<RecordingStore, 'get'>, one = evaluators): Replayer =>
+    new Replayer({
+      catalog: node.catalog,
+      pool: node.pool,
+      recordings,
+      evaluators: one,
+      engineId: 'an engine',
+    });
+
+  /** Its invocation's id. */
+  async function execute(request: Record<string, unknown>, rules: Record<string, unknown> = {}): Promise<string> {
+    const results: InvocationResult[] = [];
+    const runner = new CodeRunner({
+      invoker: {
+        invoke: async (asked) => {
+          const result = await node.invoker.invoke(asked);
+          results.push(result);
+          return result;
+        },
+      },
+      evaluators,
+      environment: {
+        resolve: async (names) => ({
+          values: Object.fromEntries(names.map((name) => [name, SECRET])),
+          redact: (t) => t,
+        }),
+      },
+      cache: undefined as never,
+      sessions,
+      outputs: { keep: async () => undefined },
+    });
+    const policy = {
+      name: 'recorded',
+      rules: rulesSchema.parse({ record: true, sessions: 1, env: ['KEY'], roles: ['anon'], ...rules }),
+    };
+    const owner = { keyId: 'key', identity: { role: 'anon' as const, claims: null, userId: null }, policy };
+    const asked = readExecuteRequest({
+      value: { record: true, ...request },
+      inputJson: JSON.stringify(request.input ?? null),
+    });
+    await runner.run(asked, owner, { requestId: 'request', depth: 0 }).catch((error: PosternError) => {
+      if (results.length === 0) throw error;
+    });
+    await store.flush();
+    return results[0]!.invocationId;
+  }
+
+  const PRICE = `const [row] = await db.query('select price', [env('KEY'), crypto.randomUUID()]);
+    console.log(row.price, Date.now(), Math.random());
+    if (row.price > input.limit) throw new RangeError('too dear');
+    row.price`;
+
+  test.each([
+    ['javascript', { code: PRICE, env: ['KEY'] }],
+    ['javascript that fails', { code: PRICE, env: ['KEY'], input: { limit: 1 } }],
+    ['typescript', { code: `const at: number = Date.now(); [at, input.limit as number]`, language: 'typescript' }],
+    [
+      'javascript with modules',
+      {
+        code: `import { twice } from 'twice'; twice(input.limit)`,
+        dependencies: { twice: 'export const twice = (n) => [2 * n, Math.random()]' },
+      },
+    ],
+  ])('is replayed the same on a node that never saw it: %s', async (_what, request) => {
+    const id = await execute({ input: { limit: 100 }, ...request });
+    queries.length = 0;
+    const { summary, changed, engineChanged, recording } = await elsewhere.replay({ id });
+    expect(summary).toMatchObject({ same: true, end: 'finished' });
+    expect([changed, engineChanged, recording.functionName, queries]).toEqual([false, false, 'execute:key', []]);
+  });
+
+  test('is recorded where it asks for it and the policy allows it, and where it fails if that is what it asks', async () => {
+    const [good, bad] = ['1 + input', 'throw new Error(input)'];
+    expect(await isKept(await execute({ code: good, record: false }))).toBe(false);
+    expect(await isKept(await execute({ code: good, record: 'failures' }))).toBe(false);
+    expect(await isKept(await execute({ code: bad, record: 'failures' }))).toBe(true);
+    await expect(execute({ code: good }, { record: false })).rejects.toMatchObject({
+      code: 'POLICY_REFUSED',
+      details: { rule: 'record', given: true, allowed: false },
+    });
+    await expect(execute({ code: good, cache: true })).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
+  });
+
+  test('is shown as it came, without the variables that it had', async () => {
+    const input = { limit: 1.5, headers: { authorization: 'Bearer the.token-of-somebody' }, text: SECRET };
+    const { event, code, steps } = await replayer.show(
+      await execute({ code: `${PRICE} // ${SECRET}`, env: ['KEY'], input }),
+    );
+    expect(event).toBe('{"limit":1.5,"headers":{"authorization":"Bearer [redacted]"},"text":"[redacted]"}');
+    expect(code).toEqual({ language: 'javascript', code: `${PRICE} // [redacted]`, dependencies: {} });
+    expect(steps.find(({ kind }) => kind === 'call')?.text).toContain('"[redacted]"');
+    expect(JSON.stringify(steps)).not.toContain(SECRET);
+  });
+
+  test('with another input goes on where it departs, and there is no other version of it', async () => {
+    const id = await execute({ code: PRICE, env: ['KEY'], input: { limit: 1 } });
+    const { summary, changed } = await replayer.replay({ id, eventJson: '{"limit":100}' });
+    expect([changed, summary.same, summary.finish?.text]).toEqual([true, false, 'value 30']);
+    await expect(replayer.replay({ id, version: 2 })).rejects.toThrow('never deployed: there is no version of it');
+  });
+
+  test('in a session is replayed from the memory that it went on from', async () => {
+    const ids: string[] = [];
+    for (const code of ['var seen = [Math.random()]; 1', 'seen.push(Date.now()); seen', 'seen.length = 0; throw seen'])
+      ids.push(await execute({ code, session: 'new' }));
+    for (const id of ids) expect((await elsewhere.replay({ id })).summary).toMatchObject({ same: true });
+    expect((await store.get(ids[0]!)).input).toMatchObject({ session: {} });
+    const { summary } = await elsewhere.replay({ id: ids[1]!, eventJson: '1' });
+    expect(summary.same).toBe(true);
+    expect(node.lost).toEqual([]);
+  });
+
+  test('is the same after it was a file', async () => {
+    await execute({ code: 'var seen = 1', session: 'new' });
+    const id = await execute({ code: '++seen', session: 'new' });
+    const { recording } = await readRecordingFile(await replayer.save(id));
+    expect(recording).toEqual(await store.get(id));
+    await expect(readRecordingFile('{"postern_recording":2}')).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
+  });
+
+  test('is a file as well where the function has no limit of CPU', async () => {
+    const { version } = await readRecordingFile(await replayer.save(await run('hurried', {})));
+    expect(version).toMatchObject({ cpu: Number.POSITIVE_INFINITY });
+  });
+
+  test.each<[string, (header: Header) => void]>([
+    ['a length below zero', (header) => (header.event = -5)],
+    ['a length beyond its end', (header) => (header.meta = 1e15)],
+    ['a length that is text', (header) => Object.assign(header, { event: '7' })],
+    ['a language that there is not', (header) => (header.code.language = '__proto__')],
+    ['no modules', (header) => Object.assign(header.code, { dependencies: undefined })],
+    ['a module that is no text', (header) => (header.code.dependencies = { a: 5 })],
+    ['a timeout beyond any', (header) => (header.code.timeoutMs = 1e12)],
+    ['memory beyond any', (header) => (header.code.memoryBytes = 1e18)],
+    ['an input longer than the event', (header) => (header.code.inputBytes = 1e9)],
+    ['nothing to run', (header) => Object.assign(header, { code: undefined })],
+  ])('is refused as a file with %s', async (_what, change) => {
+    const file = await replayer.save(await execute({ code: '1' }));
+    await expect(readRecordingFile(withHeader(file, change))).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
+  });
+
+  test('says so where another engine has the session, or its memory is damaged', async () => {
+    await execute({ code: 'var seen = 1', session: 'new' });
+    const id = await execute({ code: '++seen', session: 'new' });
+    await expect(newer.replay({ id })).rejects.toMatchObject({
+      code: 'SESSION_OUTDATED',
+    });
+    const recording = (await store.get(id)) as Recording & { input: { session: { image: Buffer } } };
+    const { input } = recording;
+    const damaged = Buffer.from(input.session.image);
+    damaged.fill(0, damaged.length - 20);
+    const get = async () => ({ ...recording, input: { ...input, session: { image: damaged } } });
+    await expect(replayerOf({ get }).replay({ id })).rejects.toMatchObject({ code: 'SESSION_UNREADABLE' });
+    expect((await replayer.replay({ id })).summary.same).toBe(true);
+  });
+
+  test('without a session is replayed by another evaluator too, which says so', async () => {
+    const id = await execute({ code: 'Math.random() + input', input: 1 });
+    const { summary, engineChanged } = await newer.replay({ id });
+    expect([summary.same, engineChanged]).toEqual([true, true]);
+  });
+
+  test('whose session is too large to be kept says why there is none', async () => {
+    const code =
+      'var noise = []; for (let n = 0; n < 80; n++) noise.push(crypto.getRandomValues(new Uint8Array(65_536)))';
+    await execute({ code, session: 'new' });
+    const id = await execute({ code: 'noise.length', session: 'new' });
+    expect(image!.length).toBeGreaterThan(4 * 2 ** 20);
+    expect((await store.get(id)).input).toEqual({
+      lost: 'the session that it went on from is larger than a recording may be',
+    });
+  });
+});
+
+/** The file as somebody else may have written it. */
+function withHeader(file: string, change: (header: Header) => void): string {
+  const json = JSON.parse(file) as { recording: { input: string } };
+  const packed = zstdDecompressSync(Buffer.from(json.recording.input, 'base64'));
+  const end = 4 + packed.readUInt32LE(0);
+  const header = JSON.parse(packed.toString('utf8', 4, end)) as Header;
+  change(header);
+  const changed = Buffer.from(JSON.stringify(header));
+  const prefix = Buffer.alloc(4);
+  prefix.writeUInt32LE(changed.length);
+  json.recording.input = zstdCompressSync(Buffer.concat([prefix, changed, packed.subarray(end)])).toString('base64');
+  return JSON.stringify(json);
+}

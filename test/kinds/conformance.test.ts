@@ -8,6 +8,8 @@ import { KINDS, type Task } from './programs.ts';
 const TIMEOUT_MS = 1_000;
 const CALLS = 500;
 const AT_ONCE = 50;
+/** Of all that is deployed: for the same code and memory a compiler runs once. */
+const LIMITS = { memory: '64MB', timeout: '20s' };
 
 interface Answer {
   readonly status: number;
@@ -30,16 +32,16 @@ afterAll(async () => {
   await db?.drop();
 });
 
-async function invoke(name: string, event: unknown): Promise<Answer> {
+async function invoke(name: string, event: unknown, more: Record<string, string> = {}): Promise<Answer> {
   const response = await node.call(`/invoke/${name}`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json', authorization },
+    headers: { 'content-type': 'application/json', authorization, ...more },
     body: JSON.stringify(event),
   });
   return { status: response.status, body: await response.json() };
 }
 
-describe.each(KINDS)('a function in $name', ({ name, lacks, isSlowToBuild, deploy }) => {
+describe.each(KINDS)('a function in $name', ({ name, lacks, deploy }) => {
   const does = (task: Task, more: Record<string, unknown> = {}) => invoke(name, { do: task, ...more });
   /** With a short timeout: a slow machine may not be in time for what is not about it. */
   const inHaste = (task: Task) => invoke(`${name}-hasty`, { do: task });
@@ -51,11 +53,8 @@ describe.each(KINDS)('a function in $name', ({ name, lacks, isSlowToBuild, deplo
     test(what, { concurrent: true, skip: lacks.includes(task) }, check);
 
   beforeAll(async () => {
-    const limits = { memory: '64MB', cpu: 'unlimited', ...(await deploy()) };
-    for (const named of [
-      { name, timeout: '20s' },
-      { name: `${name}-hasty`, timeout: TIMEOUT_MS },
-    ]) {
+    const limits = { ...LIMITS, cpu: 'unlimited', ...(await deploy()) };
+    for (const named of [{ name }, { name: `${name}-hasty`, timeout: TIMEOUT_MS }]) {
       const { status, body } = await node.admin('POST', '/functions', { ...limits, ...named });
       expect(status, JSON.stringify(body)).toBe(201);
     }
@@ -82,9 +81,8 @@ describe.each(KINDS)('a function in $name', ({ name, lacks, isSlowToBuild, deplo
     expect(answers.filter((each) => each !== 1)).toEqual([]);
   });
 
-  // The others count as commands do, and as their own tests of limits show.
-  test.skipIf(isSlowToBuild)('that uses up its instructions is ended', async () => {
-    const fields = { ...(await deploy()), name: `${name}-cpu`, cpu: 1_000_000, timeout: '30s' };
+  test('CPU-01 that uses up its instructions ends as that, long before its timeout', async () => {
+    const fields = { ...LIMITS, ...(await deploy()), name: `${name}-cpu`, cpu: 1_000_000 };
     expect(await node.admin('POST', '/functions', fields)).toMatchObject({ status: 201 });
     expect(await invoke(`${name}-cpu`, { do: 'loop' })).toMatchObject({
       status: 504,
@@ -116,6 +114,25 @@ describe.each(KINDS)('a function in $name', ({ name, lacks, isSlowToBuild, deplo
 
   promise('query', 'calls host functions', async () => {
     expect(await does('query')).toEqual({ status: 200, body: 42 });
+  });
+
+  promise('query', 'that is recorded is replayed the same', async () => {
+    const recorded = {
+      'x-postern-record': 'true',
+      authorization: `Bearer ${await node.token({ role: 'service_role' })}`,
+    };
+    for (const task of ['query', 'log', 'throw']) await invoke(name, { do: task }, recorded);
+    const ids = async (): Promise<{ readonly id: string }[]> =>
+      (await db.pool.query('select invocation_id as id from postern.recordings where function_name = $1', [name])).rows;
+    await expect.poll(async () => (await ids()).length, { timeout: 10_000 }).toBe(3);
+    const replays = (await ids()).map(({ id }) => node.admin('POST', `/invocations/${id}/replay`));
+    const said = (await Promise.all(replays)).map(({ body }) => [
+      body.same,
+      body.lost,
+      body.difference,
+      body.host_calls,
+    ]);
+    expect(said.sort()).toEqual([0, 0, 1].map((calls) => [true, null, null, calls]));
   });
 
   promise('grow', 'MEM-01 that takes more than its memory ends as that, and no neighbour with it', async () => {

@@ -1,7 +1,8 @@
 import { hash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { run as runCli } from '../cli/support.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
-import { startTestPostern, type TestPostern } from './support.ts';
+import { ADMIN_KEY, startTestPostern, type TestPostern } from './support.ts';
 
 let db: TestDatabase;
 let node: TestPostern;
@@ -263,13 +264,48 @@ describe('a run that fails', () => {
     ],
     ['gives what JSON can not say', { code: '10n' }, 500, 'INVALID_RESULT', /BigInt/],
     ['is no JavaScript', { code: 'let = = 1' }, 422, 'INVALID_FUNCTION', /^SyntaxError/],
+    [
+      'is no Python',
+      { code: 'x = 1\nif x\n  1', language: 'python' },
+      422,
+      'INVALID_FUNCTION',
+      /^SyntaxError: expected ':'$/,
+    ],
+    [
+      'is no Python at a line',
+      { code: 'x = 1\n  y = 2', language: 'python' },
+      422,
+      'INVALID_FUNCTION',
+      /^IndentationError: unexpected indent$/,
+    ],
+    [
+      'raises what Python raises of other code',
+      { code: 'eval("1 +")', language: 'python' },
+      500,
+      'FUNCTION_ERROR',
+      /^SyntaxError: invalid syntax/,
+    ],
     ['is no TypeScript', { code: 'let a: = 1', language: 'ts' }, 422, 'INVALID_FUNCTION', /main\.ts:1/],
+    [
+      'is Python nested too deeply',
+      { code: '('.repeat(9_000), language: 'python' },
+      422,
+      'INVALID_FUNCTION',
+      /nested too deeply/,
+    ],
   ])('%s: the answer says so', async (_what, request, status, code, message) => {
     const ran = await execute(request);
     expect([ran.status, ran.body.code]).toEqual([status, code]);
     expect(ran.body.message).toMatch(message);
     expect(JSON.stringify(ran.body)).not.toMatch(/node_modules|\/work\/|evaluate\.ts|at handler/);
   });
+});
+
+test.each([
+  ['javascript', 'let a = 1;\na = = 1', { line: 2, column: 5, text: 'a = = 1' }],
+  ['python', 'a = 1\nb = = 1', { line: 2, column: 5, text: 'b = = 1' }],
+])('code that is no %s is refused with its place', async (language, code, details) => {
+  expect((await execute({ language, code })).body).toMatchObject({ code: 'INVALID_FUNCTION', details });
 });
 
 describe('a policy', () => {
@@ -279,6 +315,7 @@ describe('a policy', () => {
     ['cpu', { code: '1', cpu: 10_000_000_001 }, 10_000_000_001, 10_000_000_000],
     ['http.allow', { code: '1', http: { allow: ['example.com'] } }, ['example.com'], []],
     ['env', { code: '1', env: ['SECRET'] }, ['SECRET'], []],
+    ['record', { code: '1', record: 'failures' }, 'failures', false],
     ['code', { code: `/*${'x'.repeat(70_000)}*/` }, 70_004, 65_536],
     ['code', { code: '1', dependencies: { big: `/*${'x'.repeat(70_000)}*/` } }, 70_005, 65_536],
     ['input', { code: '1', input: 'x'.repeat(1_100_000) }, 1_100_002, 1_048_576],
@@ -307,16 +344,15 @@ describe('a policy', () => {
       languages: ['javascript'],
       roles: ['anon'],
       env: ['NAME'],
-      timeout: '1s',
-      cpu: 1e12,
       memory: '32MB',
     };
     const allowed = await keyWith('more', rules);
+    const hurried = await keyWith('hurried', { timeout: '200ms', cpu: 1e12 });
     expect((await execute({ code: "(await db.query('select 1 as one'))[0].one" }, allowed)).body.result).toBe(1);
     expect((await execute({ language: 'python', code: '1' }, allowed)).body.details).toMatchObject({
       rule: 'languages',
     });
-    expect((await execute({ code: 'for(;;);' }, allowed)).body.message).toMatch(/timeout of 1000 ms/);
+    expect((await execute({ code: 'for(;;);' }, hurried)).body.message).toMatch(/timeout of 200 ms/);
     expect((await execute({ code: '1', env: ['NAME', 'OTHER'] }, allowed)).body.details).toMatchObject({
       rule: 'env',
       given: ['OTHER'],
@@ -397,7 +433,28 @@ describe('code that is made to hold up others', () => {
   }, 20_000);
 });
 
+describe('a body', () => {
+  test('is no larger than what the policy of its key allows, announced or not', async () => {
+    const small = await keyWith('tiny', { code: '1KB', input: '1KB' });
+    const body = JSON.stringify({ code: '1', input: 'x'.repeat(100_000) });
+    const refused = { status: 413, body: { code: 'PAYLOAD_TOO_LARGE' } };
+    expect(await execute(body, small)).toMatchObject(refused);
+    expect(await execute({ code: 'x'.repeat(72_000) }, small)).toMatchObject(refused);
+    const headers = { 'content-type': 'application/json', authorization: `Bearer ${small}` };
+    const sent = new Blob([body]).stream();
+    const init = { method: 'POST', headers, body: sent, duplex: 'half' } as RequestInit;
+    expect((await node.call('/execute', init)).status).toBe(413);
+    expect((await execute({ code: '\n'.repeat(1_000), input: 'x'.repeat(900) }, small)).status).toBe(200);
+  });
+});
+
 describe('a request that is none', () => {
+  test('is one without a body', async () => {
+    const headers = { authorization: `Bearer ${key}` };
+    const answer = await node.call('/execute', { method: 'POST', headers });
+    expect([answer.status, ((await answer.json()) as { code: string }).code]).toEqual([400, 'INVALID_REQUEST']);
+  });
+
   test.each([
     ['no JSON', '{', 400, 'INVALID_BODY', /JSON/],
     ['no object', '[]', 400, 'INVALID_REQUEST', /has to be a JSON object/],
@@ -431,6 +488,13 @@ describe('a request that is none', () => {
       400,
       'INVALID_REQUEST',
       /no module can be called __proto__/,
+    ],
+    [
+      'thousands of values that nobody asked for',
+      { code: '1', dependencies: Array.from({ length: 5_001 }, () => []) },
+      400,
+      'INVALID_REQUEST',
+      /more than 5000 values beside its input/,
     ],
     [
       'a thousand modules',
@@ -521,6 +585,51 @@ describe('what is too large for an answer', () => {
   });
 });
 
+describe('a run that is recorded', () => {
+  const replay = (id: unknown, body: Record<string, unknown> = {}) =>
+    node.admin('POST', `/invocations/${id}/replay`, body);
+
+  test('is replayed by who has an admin key, in each language, from the memory that its session had', async () => {
+    const recorded = await keyWith('recorded', { record: true, sessions: 1 });
+    const ran = await execute(
+      {
+        language: 'assemblyscript',
+        code: 'export function handler(event: string): string { return event + "!"; }',
+        input: 21,
+        record: true,
+      },
+      recorded,
+    );
+    const id = ran.body.invocation_id;
+    expect((await replay(id)).body).toMatchObject({ same: true, engine_changed: false, replayed_version: 0 });
+    expect((await replay(id, { event: 4 })).body).toMatchObject({ same: false, result: 'value "4!"' });
+    expect(await replay(id, { version: 1 })).toMatchObject({ status: 400, body: { code: 'INVALID_REQUEST' } });
+    expect((await node.admin('GET', `/invocations/${id}/recording`)).body).toMatchObject({
+      event: '21',
+      code: { language: 'assemblyscript', dependencies: {} },
+    });
+
+    const language = 'python';
+    const begun = await execute({ language, code: 'import random\nxs = [random.random()]', session: 'new' }, recorded);
+    const { token } = begun.body.session as { token: string };
+    const code = 'import time\nxs.append(time.time())\nprint(xs)\nxs + [random.random()]';
+    const next = await execute({ language, code, session: token, record: true }, recorded);
+    expect((await replay(next.body.invocation_id)).body).toMatchObject({ same: true, changed: false, lost: null });
+  }, 30_000);
+
+  test('on the command line is told by its id', async () => {
+    const recorded = await keyWith('recorded', { record: true });
+    const env = { POSTERN_API_KEY: recorded, POSTERN_ADMIN_KEY: ADMIN_KEY };
+    const url = ['--url', node.url];
+    const { stderr } = await runCli(['execute', '--record', ...url], { env, stdin: 'Math.random()' });
+    const [, id = ''] = /recorded: postern replay (\S+)/.exec(stderr) ?? [];
+    const { code, stdout } = await runCli(['replay', id, ...url], { env });
+    expect([code, stdout]).toEqual([0, expect.stringMatching(/^same execute:[-\w]+: \d steps, 0 host calls\n$/)]);
+    const failed = await runCli(['execute', '--record-failures', ...url], { env, stdin: 'null.x' });
+    expect(failed.stderr).toContain('recorded: postern replay ');
+  });
+});
+
 describe('the cache of results', () => {
   const cached = (body: Record<string, unknown>, as = key) => execute({ cache: true, ...body }, as);
 
@@ -550,6 +659,23 @@ describe('the cache of results', () => {
     expect(await caches('import uuid\nlen(str(uuid.uuid4()))')).toBe('not cacheable: it drew randomness');
     expect(await caches('sorted({"b", "a"})')).toBe('stored');
     expect(await caches('sorted({"b", "a"})')).toBe('hit');
+  });
+
+  test('what is kept is told no deadline, and what asks how much time is left is not kept', async () => {
+    const looks = 'const parse = JSON.parse; let told; JSON.parse = (text) => (told = parse(text));';
+    const read = `${looks} const handler = (event, context) => [context.attempt, told.deadline]`;
+    expect((await cached({ code: read })).body).toMatchObject({ result: [1, null], cache: 'stored' });
+    const python = 'import postern\npostern._state.read_meta()["deadline"]';
+    expect((await cached({ code: python, language: 'python' })).body).toMatchObject({ result: null, cache: 'stored' });
+    for (const ask of [
+      { code: 'const handler = (event, context) => context.getRemainingTimeMs()' },
+      { code: 'def handler(event, context):\n    return context.remaining_time_ms()', language: 'python' },
+    ]) {
+      const { body } = await cached(ask);
+      expect(body.cache).toBe('not cacheable: it looked at a clock');
+      expect(body.result).toBeGreaterThan(1_000);
+      expect(body.result).toBeLessThanOrEqual(5_000);
+    }
   });
 
   test('keeps no failure', async () => {
@@ -645,6 +771,26 @@ describe('sessions', () => {
     expect([fork.body.result, sessionOf(fork).run, sessionOf(fork).token === token]).toEqual([3, 1, false]);
   });
 
+  test('the receipts of its runs say which memory each went on from: the one that an earlier run left', async () => {
+    const memoryOf = ({ body }: Ran) =>
+      (JSON.parse((body.receipt as { text: string }).text) as { session?: { from: string | null; to: string | null } })
+        .session;
+    const first = await inSession('new', 'let n = 0');
+    const { token } = sessionOf(first);
+    const second = await inSession(token, 'n += 1');
+    const fork = await inSession({ fork: token, run: 1 }, 'n');
+    expect(memoryOf(first)).toEqual({ from: null, to: expect.stringMatching(/^[0-9a-f]{64}$/) });
+    expect(memoryOf(second)?.from).toBe(memoryOf(first)?.to);
+    expect(memoryOf(second)?.to).not.toBe(memoryOf(first)?.to);
+    expect(memoryOf(fork)?.from).toBe(memoryOf(first)?.to);
+    const failed = await inSession(token, 'n = 100; throw new Error("no")');
+    expect(memoryOf(failed)).toEqual({
+      from: memoryOf(second)?.to,
+      to: null,
+    });
+    expect(memoryOf(await execute({ code: '1' }))).toBeUndefined();
+  });
+
   test('in Python too', async () => {
     const language = 'python';
     const first = await inSession('new', 'import math\nxs = [1]\ndef area(r):\n    return math.pi * r * r', {
@@ -693,6 +839,8 @@ describe('sessions', () => {
   test.each([
     [{ session: 'new', cache: true }, 'cache'],
     [{ session: 'new', language: 'assemblyscript' }, 'session'],
+    [{ record: true, cache: true }, 'record'],
+    [{ record: 'all' }, 'record'],
     [{ session: 7 }, 'session'],
     [{ session: { rewind: 'x' } }, 'session'],
   ])('what makes no sense is refused: %j', async (wanted, field) => {

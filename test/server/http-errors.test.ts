@@ -19,3 +19,14 @@ test('a 401 asks for a token, but not where a signature is wrong', () => {
   expect(challenge('UNAUTHORIZED')).toBe('Bearer');
   expect(challenge('INVALID_SIGNATURE')).toBe('Signature');
 });
+
+test('a caller is told to try again where nothing has run, and never where something may have', () => {
+  const told = (code: 'OVERLOADED' | 'EXECUTOR_LOST' | 'STORAGE_UNAVAILABLE', details: Record<string, unknown>) =>
+    errorAnswer(new PosternError(code, 'no', { details }), 'id').headers;
+  expect(told('OVERLOADED', { retryAfterMs: 2_000 })).toEqual({ 'retry-after': '2', 'x-relay-error': 'true' });
+  expect(told('OVERLOADED', { retryAfterMs: 2_000, hasRun: true })).toEqual({});
+  expect(told('STORAGE_UNAVAILABLE', { hasRun: true })).toEqual({});
+  const { body } = errorAnswer(new PosternError('STORAGE_UNAVAILABLE', 'no', { details: { hasRun: true } }), 'id');
+  expect(body.message).toMatch(/^the run has begun, and what it did is done: large outputs can not be stored/);
+  expect(told('EXECUTOR_LOST', {})).toEqual({});
+});

@@ -1,6 +1,9 @@
 /** One node end to end: control API, functions in real sandboxes, records, stop. */
 
 import { createHash, randomUUID } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type PublicJwk, verifyReceipts } from '../../invoker/receipts/index.ts';
 import { ANONYMOUS } from '../../runtime/index.ts';
@@ -514,6 +517,19 @@ describe('a recorded invocation', () => {
     expect(await replay(id)).toEqual({ code: 0, stdout: 'same pay v1: 6 steps, 1 host call\n', stderr: '' });
     const edited = await replay(id, '--edit', '-', '--json');
     expect(edited.code).toBe(2);
+    const folder = mkdtempSync(join(tmpdir(), 'postern-replay-'));
+    const file = join(folder, 'pay.json');
+    expect((await replay(id, '--save', file)).stderr).toContain(`saved: postern replay ${file}`);
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect((await replay(id, '--save', file)).code).toBe(2);
+    const nowhere = { env: { POSTERN_URL: 'http://127.0.0.1:9' } };
+    const alone = await runCli(['replay', file], nowhere);
+    expect(alone).toEqual({ code: 0, stdout: 'same pay v1: 6 steps, 1 host call\n', stderr: '' });
+    writeFileSync(file, readFileSync(file, 'utf8').replace(/"engine_id":"./, '"engine_id":"-'));
+    expect((await runCli(['replay', file], nowhere)).stderr).toContain('another release of Postern');
+    writeFileSync(file, '{}');
+    expect((await runCli(['replay', file], nowhere)).stderr).toContain('no recording that this release');
+    rmSync(folder, { recursive: true });
     await postern.deploy('pay', PAY.replace('> 130', '> 1000'), {
       ...{ auth: 'none', db: { role: 'service_role' }, env: ['GREETING'], record: 'failures' },
     });

@@ -78,3 +78,24 @@ test('concurrent deploys through two nodes take turns, and both nodes end with t
   expect(deployed.map(({ body }) => body.version).sort()).toEqual([1, 2, 3, 4, 5, 6]);
   expect(await read(nodes[0]!, 'raced')).toBe(await read(nodes[1]!, 'raced'));
 });
+
+/** The last test: it ends the first node. */
+test('a session goes on through either node, one run at a time, and after the node that began it has ended', async () => {
+  await nodes[0]!.admin('PUT', '/policies/sessions', { sessions: 1 });
+  const { body } = await nodes[0]!.admin('POST', '/api-keys', { name: 'sessions', policy: 'sessions' });
+  const headers = { 'content-type': 'application/json', authorization: `Bearer ${body.key}` };
+  const run = async (node: TestPostern, code: string, session: unknown) => {
+    const response = await node.call('/execute', {
+      method: 'POST',
+      headers,
+      body: JSON.stringify({ language: 'javascript', code, session, timeout: '10s' }),
+    });
+    return (await response.json()) as { result: unknown; session: { token: string; run: number } };
+  };
+  const { token } = (await run(nodes[0]!, 'let n = 0; const add = () => ++n', 'new')).session;
+  const [one, two] = await Promise.all([run(nodes[0]!, 'add()', token), run(nodes[1]!, 'add()', token)]);
+  expect([one.result, two.result].toSorted()).toEqual([1, 2]);
+  expect([one.session.run, two.session.run].toSorted()).toEqual([2, 3]);
+  await nodes.shift()!.stop();
+  expect((await run(nodes[0]!, 'add()', token)).result).toBe(3);
+});

@@ -1,7 +1,7 @@
 /** What `POST /execute` answers; results and printed text that are too large for it are kept by reference. */
 
 import type { InvocationResult, PreparedCode, ReceiptReference } from '../../invoker/index.ts';
-import type { LogLine } from '../../runtime/index.ts';
+import { jsonShapeOf, type LogLine } from '../../runtime/index.ts';
 import type { OutputRef } from './outputs/index.ts';
 
 export const MAX_RESULT_BYTES = 256 * 2 ** 10;
@@ -103,12 +103,7 @@ export async function resultOf(
 
 /** Code may write its answer by itself, past what its language's runtime would: fields of ours behind a comma. */
 function isJson(text: string): boolean {
-  try {
-    JSON.parse(text);
-    return true;
-  } catch {
-    return false;
-  }
+  return jsonShapeOf(Buffer.from(text)) !== null;
 }
 
 export function withResult(answer: ExecuteAnswer, given: GivenResult): string {

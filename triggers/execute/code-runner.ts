@@ -9,7 +9,7 @@ import {
   type PreparedCode,
   parseFunctionConfig,
 } from '../../invoker/index.ts';
-import { type Identity, PosternError } from '../../runtime/index.ts';
+import { type ErrorCode, type Identity, MAX_SESSION_BYTES, PosternError } from '../../runtime/index.ts';
 import { answerOf, type CacheStanding, type ExecuteAnswer, type KeepOutput, resultOf, withResult } from './answer.ts';
 import type { ExecuteRequest } from './execute-request.ts';
 import type { Outputs } from './outputs/index.ts';
@@ -91,7 +91,7 @@ export class CodeRunner {
     const code = await evaluators.prepare(request, id, owner.keyId, context.signal);
     const inline = versionOf(run, code);
     const held = await this.#begin(run, code);
-    const result = await invoker.invoke({
+    const invoked = invoker.invoke({
       functionName: inline.name,
       inline,
       trigger: 'execute',
@@ -101,21 +101,31 @@ export class CodeRunner {
       depth: context.depth,
       // A `statusCode` is a value: nobody waits for a response.
       answered: false,
+      ...(request.record === undefined ? {} : { record: request.record }),
       ...(held === undefined ? {} : { session: held.start }),
       ...(context.signal === undefined ? {} : { signal: context.signal }),
     });
+    const result = await invoked.catch(async (defect: unknown) => {
+      await held?.release();
+      throw defect;
+    });
     const keep: KeepOutput = (contentType, content) =>
       outputs.keep({ keyId: owner.keyId, room: owner.policy.rules.outputs, contentType, content });
-    const number = held === undefined ? undefined : await leave(held, result);
-    const session = held === undefined || number === undefined ? {} : { session: { token: held.token, run: number } };
+    const left = held === undefined ? undefined : await leave(held, result).catch((error: unknown) => ({ error }));
+    const session = typeof left === 'number' && held !== undefined ? { session: { token: held.token, run: left } } : {};
     const answer = { ...(await answerOf(code, result, keep)), ...session };
+    if (typeof left === 'object') throw afterRun(left.error, 'DATABASE_UNAVAILABLE', answer);
     if (result.error !== undefined) {
+      const refusal = code.refusal?.(result.error);
+      if (refusal !== undefined) throw afterRun(refusal, 'INVALID_FUNCTION', answer);
       const standing = cacheKey === undefined ? 'off' : notKept('it did not end well');
       throw failure(result.error, { ...answer, cache: standing }, code, inline.name);
     }
     if (result.session !== undefined && 'tooLargeBytes' in result.session)
       throw tooLarge(result.session.tooLargeBytes, answer);
-    const given = await resultOf(result, keep);
+    const given = await resultOf(result, keep).catch((error: unknown) => {
+      throw afterRun(error, 'STORAGE_UNAVAILABLE', answer);
+    });
     if (given === 'no room') throw noRoom(owner.policy, answer);
     if (given === 'no JSON')
       throw new PosternError('INVALID_RESULT', 'the result of the code is no JSON', { details: { run: answer } });
@@ -144,6 +154,7 @@ export class CodeRunner {
         engineId: code.versionId,
         timeoutMs: limits.timeoutMs,
         maxSessions: policy.rules.sessions,
+        maxWaiting: policy.rules.concurrency,
         ...(context.signal === undefined ? {} : { signal: context.signal }),
       },
     );
@@ -177,6 +188,8 @@ function versionOf({ request, owner, limits, env, id }: Run, { versionId }: Prep
     version: 0,
     versionId,
     codeId: id,
+    code: { language: request.language, code: request.code, dependencies: request.dependencies },
+    inputBytes: Buffer.byteLength(request.inputJson),
     config: {
       ...DEFAULTS,
       name,
@@ -220,9 +233,11 @@ async function leave(held: HeldSession, { session, invocationId }: InvocationRes
 }
 
 function tooLarge(bytes: number, run: ExecuteAnswer): PosternError {
-  const { maxImageBytes } = SESSION_LIMITS;
-  const text = `the run is over and its session is as it was: what it holds has ${bytes} bytes, and ${maxImageBytes} are allowed`;
-  return new PosternError('SESSION_TOO_LARGE', text, { details: { given: bytes, allowed: maxImageBytes, run } });
+  // What has more before is not compressed.
+  const [form, allowed] =
+    bytes > MAX_SESSION_BYTES ? ['', MAX_SESSION_BYTES] : [', compressed', SESSION_LIMITS.maxImageBytes];
+  const text = `the run is over and its session is as it was: what it holds has ${bytes} bytes${form}, and ${allowed} are allowed`;
+  return new PosternError('SESSION_TOO_LARGE', text, { details: { given: bytes, allowed, run } });
 }
 
 /** The run is over, and has done what it did. */
@@ -231,6 +246,12 @@ function noRoom({ name, rules }: Policy, run: ExecuteAnswer): PosternError {
   return new PosternError('POLICY_REFUSED', text, {
     details: { policy: name, rule: 'outputs', allowed: rules.outputs, run },
   });
+}
+
+/** What it gave is lost, but it has run: who tries again does it all for a second time. `code`: where it is no error of ours. */
+function afterRun(cause: unknown, code: ErrorCode, run: ExecuteAnswer): PosternError {
+  const known = cause instanceof PosternError ? cause : new PosternError(code, (cause as Error).message, { cause });
+  return new PosternError(known.code, known.message, { cause, details: { ...known.details, hasRun: true, run } });
 }
 
 function failure(

@@ -1,9 +1,15 @@
 /** The body of `POST /execute`, checked: a field that nobody reads would be a limit that does not hold. */
 
 import { z } from 'zod';
-import { duration, EVALUATED_LANGUAGES, type EvaluatedLanguage, languageNamed, size } from '../../invoker/index.ts';
+import {
+  duration,
+  EVALUATED_LANGUAGES,
+  type EvaluatedLanguage,
+  languageNamed,
+  type RecordMode,
+  size,
+} from '../../invoker/index.ts';
 import { PosternError } from '../../runtime/index.ts';
-import { memberText } from '../http/body.ts';
 import { type SessionRequest, sessionSchema } from './sessions/index.ts';
 
 const MB = 2 ** 20;
@@ -29,6 +35,7 @@ const schema = z.strictObject({
   env: z.array(z.string().max(128)).max(100).default([]),
   cache: z.boolean().default(false),
   session: sessionSchema.optional(),
+  record: z.union([z.boolean(), z.literal('failures')], { error: "true, false or 'failures'" }).default(false),
   dependencies: z
     .record(
       z.string().regex(MODULE_NAME),
@@ -48,18 +55,20 @@ export interface ExecuteRequest {
   readonly env: readonly string[];
   readonly cache: boolean;
   readonly session: SessionRequest | undefined;
+  readonly record: RecordMode | undefined;
   readonly dependencies: Readonly<Record<string, string>>;
   readonly inputJson: string;
 }
 
-/** A body that is JSON, and its bytes. */
+/** A body that is JSON. */
 export interface ExecuteBody {
+  /** Without the input, of which the node makes no values: it is the guest's to parse. */
   readonly value: unknown;
-  readonly bytes: Buffer;
+  readonly inputJson: string;
 }
 
 /** Throws INVALID_REQUEST that names the field and what it may be. The input is handed on as it came. */
-export function readExecuteRequest({ value: body, bytes }: ExecuteBody): ExecuteRequest {
+export function readExecuteRequest({ value: body, inputJson }: ExecuteBody): ExecuteRequest {
   // zod passes over it.
   const { dependencies } = (body ?? {}) as { dependencies?: unknown };
   if (typeof dependencies === 'object' && dependencies !== null && Object.hasOwn(dependencies, '__proto__'))
@@ -67,14 +76,16 @@ export function readExecuteRequest({ value: body, bytes }: ExecuteBody): Execute
   const parsed = schema.safeParse(body);
   if (!parsed.success) {
     const problems = parsed.error.issues.map((issue) => {
-      if (issue.code === 'unrecognized_keys')
-        return `${issue.keys.join(', ')}: unknown; there are ${Object.keys(schema.shape).join(', ')}`;
       const field = issue.path.join('.');
+      if (issue.code === 'unrecognized_keys') {
+        if (field !== '') return `${issue.keys.map((key) => `${field}.${key}`).join(', ')}: unknown`;
+        return `${issue.keys.join(', ')}: unknown; there are ${Object.keys(schema.shape).join(', ')}`;
+      }
       return field === '' ? 'the body has to be a JSON object' : `${field}: ${issue.message}`;
     });
     throw new PosternError('INVALID_REQUEST', problems.join('; ').slice(0, 1_000));
   }
-  const { input: _, timeout, memory, cpu, session, ...rest } = parsed.data;
+  const { input: _, timeout, memory, cpu, session, record, ...rest } = parsed.data;
   if (session !== undefined && rest.cache)
     throw new PosternError('INVALID_REQUEST', 'cache: a run in a session depends on what the session holds');
   if (session !== undefined && rest.language === 'assemblyscript')
@@ -82,6 +93,18 @@ export function readExecuteRequest({ value: body, bytes }: ExecuteBody): Execute
       'INVALID_REQUEST',
       'session: assemblyscript has none; javascript, typescript and python have',
     );
-  const inputJson = memberText(bytes, 'input') ?? 'null';
-  return { ...rest, timeoutMs: timeout, memoryBytes: memory, cpu, session, inputJson };
+  if (record !== false && rest.cache)
+    throw new PosternError(
+      'INVALID_REQUEST',
+      'record: a result that was kept comes from no run that could be recorded',
+    );
+  return {
+    ...rest,
+    timeoutMs: timeout,
+    memoryBytes: memory,
+    cpu,
+    session,
+    record: record === false ? undefined : record,
+    inputJson,
+  };
 }

@@ -39,6 +39,8 @@ export const rulesSchema = z.strictObject({
   /** Runs at once, of a key, on a node; others wait. */
   concurrency: z.int().min(1).max(1_000).default(4),
   cache: z.boolean().default(true),
+  /** Whether runs may be recorded: what they were given is kept for the operator. */
+  record: z.boolean().default(false),
   /** Bytes of large results and printed text that are kept for a key at a time. */
   outputs: size(0, 10 * 2 ** 30).default(100 * MB),
 });
@@ -57,6 +59,21 @@ function isHost(entry: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** What JSON may make of a byte of code: `\u000a`. */
+const MAX_ESCAPED_BYTES = 6;
+/** Names, hosts and a session at their longest. */
+const OTHER_BYTES = 64 * KB;
+
+/** Of a request's body without its input. */
+export function maxCodeBytes({ rules }: Policy): number {
+  return MAX_ESCAPED_BYTES * rules.code + OTHER_BYTES;
+}
+
+/** Of a request's body. */
+export function maxBodyBytes(policy: Policy): number {
+  return maxCodeBytes(policy) + policy.rules.input;
 }
 
 type StoredPolicy = { readonly name: string; readonly rules: unknown };
@@ -101,6 +118,7 @@ export function checkPolicy({ name, rules }: Policy, request: ExecuteRequest, in
   within('env', request.env, rules.env);
   if (request.session !== undefined) atMost('sessions', 1, rules.sessions);
   if (request.cache && !rules.cache) refuse('cache', true, false);
+  if (request.record !== undefined && !rules.record) refuse('record', request.record, false);
 }
 
 function spell(value: unknown): string {

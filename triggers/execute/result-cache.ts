@@ -1,12 +1,14 @@
 /**
  * Results of runs that were seen to depend on nothing but code, input, limits and engine: no host call, no look at a clock, no
- * randomness, metered CPU, a normal end. In memory for this node, in Postgres for the others. Both are bounded and forget.
+ * randomness, metered CPU, a normal end. In memory for this node, in Postgres, sealed, for the others. Both are bounded and
+ * forget.
  */
 
 import { hash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { Pool } from 'pg';
 import { type RetentionRule, timedQuery } from '../../database/index.ts';
+import { type SealedSecret, SecretCiphers } from '../../host-functions/index.ts';
 import type { InvocationResult } from '../../invoker/index.ts';
 
 export const DEFAULT_TTL_MS = 5 * 60_000;
@@ -29,11 +31,15 @@ export const EXECUTE_RESULTS_RETENTION: RetentionRule = {
 
 export interface ResultCacheOptions {
   readonly pool: Pool;
+  readonly masterKey: Buffer;
+  /** Opens what it has sealed; nothing is sealed with it any more. */
+  readonly previousKey?: Buffer;
   readonly onError: (error: Error) => void;
 }
 
 export class ResultCache {
   readonly #options: ResultCacheOptions;
+  readonly #ciphers: SecretCiphers;
   readonly #memory = new LRUCache<string, string>({
     max: MAX_ENTRIES,
     maxSize: MAX_MEMORY_BYTES,
@@ -46,21 +52,23 @@ export class ResultCache {
 
   constructor(options: ResultCacheOptions) {
     this.#options = options;
+    this.#ciphers = new SecretCiphers(options.masterKey, options.previousKey);
   }
 
-  /** Undefined where nothing is kept, or Postgres does not answer. */
+  /** Undefined where nothing is kept that this node can open, or Postgres does not answer. */
   async find(key: string): Promise<string | undefined> {
     const known = this.#memory.get(key);
     if (known !== undefined) return known;
     try {
-      const { rows } = await timedQuery<{ answer: string; left_ms: number }>(this.#options.pool, QUERY_TIMEOUT_MS, {
+      const { rows } = await timedQuery<Row>(this.#options.pool, QUERY_TIMEOUT_MS, {
         text: FIND,
         values: [Buffer.from(key, 'hex')],
       });
       const [row] = rows;
-      if (row === undefined) return undefined;
-      this.#memory.set(key, row.answer, { ttl: Math.max(1, row.left_ms) });
-      return row.answer;
+      const answer = row === undefined ? undefined : this.#ciphers.of(row.keyId)?.open(nameOf(key), row);
+      if (row === undefined || answer === undefined) return undefined;
+      this.#memory.set(key, answer, { ttl: Math.max(1, row.left_ms) });
+      return answer;
     } catch (error) {
       this.#options.onError(error as Error);
       return undefined;
@@ -72,7 +80,8 @@ export class ResultCache {
     if (answer.length > MAX_ANSWER_BYTES) return 'its answer is too large';
     if (!this.#hasRoom(owner, answer.length)) return 'the API key keeps as much as it may';
     this.#memory.set(key, answer, { ttl: DEFAULT_TTL_MS });
-    const query = { text: KEEP, values: [Buffer.from(key, 'hex'), answer, DEFAULT_TTL_MS] };
+    const { ciphertext, nonce, keyId } = this.#ciphers.current.seal(nameOf(key), answer);
+    const query = { text: KEEP, values: [Buffer.from(key, 'hex'), ciphertext, nonce, keyId, DEFAULT_TTL_MS] };
     void timedQuery(this.#options.pool, QUERY_TIMEOUT_MS, query).catch(this.#options.onError);
     return undefined;
   }
@@ -106,6 +115,15 @@ export class ResultCache {
   }
 }
 
+interface Row extends SealedSecret {
+  readonly left_ms: number;
+}
+
+/** No secret has such a name. The owner is part of the key. */
+function nameOf(key: string): string {
+  return `result ${key}`;
+}
+
 function ignore(): void {}
 
 export function keyOf(parts: readonly (string | number)[]): string {
@@ -122,9 +140,11 @@ export function uncacheable({ outcome, usage }: InvocationResult): string | unde
 }
 
 const FIND = `
-  select answer, (extract(epoch from expires_at - now()) * 1000)::float8 as left_ms
+  select sealed as ciphertext, nonce, key_id as "keyId",
+         (extract(epoch from expires_at - now()) * 1000)::float8 as left_ms
     from postern.execute_results where key = $1 and expires_at > now()`;
 const KEEP = `
-  insert into postern.execute_results (key, answer, expires_at)
-  values ($1, $2, now() + $3 * interval '1 millisecond')
-  on conflict (key) do update set answer = excluded.answer, expires_at = excluded.expires_at`;
+  insert into postern.execute_results (key, sealed, nonce, key_id, expires_at)
+  values ($1, $2, $3, $4, now() + $5 * interval '1 millisecond')
+  on conflict (key) do update
+    set sealed = excluded.sealed, nonce = excluded.nonce, key_id = excluded.key_id, expires_at = excluded.expires_at`;

@@ -56,30 +56,19 @@ function byKey(apiKey: ApiKey): Caller {
   return { identity: apiKey.identity, apiKey };
 }
 
-/** As `authenticate`, for those who bring code: they need an API key with a policy. */
-export function authenticateForCode(
-  headers: IncomingHttpHeaders,
-  keys: Pick<ApiKeys, 'admit'>,
-  announce: (headers: Readonly<Record<string, string>>) => void,
-): ApiKey | Promise<ApiKey> {
-  const token = tokenOf(headers);
-  if (token === undefined || !ApiKeys.looksLikeKey(token))
-    throw unauthorized(
-      'running code needs an API key with a policy: send the header "Authorization: Bearer <API key>"',
-    );
-  return keys.admit(token, OWN_CODE, announce);
-}
+const NEEDS = { [OWN_CODE]: 'running code needs an API key with a policy', [ITSELF]: 'this needs an API key' } as const;
 
-/** As `authenticate`, for those who ask what their API key is good for. */
+/** As `authenticate`, where nothing but an API key will do: for who brings code, or asks what the key is good for. */
 export function authenticateKey(
+  target: keyof typeof NEEDS,
   headers: IncomingHttpHeaders,
   keys: Pick<ApiKeys, 'admit'>,
   announce: (headers: Readonly<Record<string, string>>) => void,
 ): ApiKey | Promise<ApiKey> {
   const token = tokenOf(headers);
   if (token === undefined || !ApiKeys.looksLikeKey(token))
-    throw unauthorized('this needs an API key: send the header "Authorization: Bearer <API key>"');
-  return keys.admit(token, ITSELF, announce);
+    throw unauthorized(`${NEEDS[target]}: send the header "Authorization: Bearer <API key>"`);
+  return keys.admit(token, target, announce);
 }
 
 /** `Authorization: Bearer`, else `apikey` as Supabase's clients send it. */

@@ -8,7 +8,7 @@ export {
 } from './api-key-store.ts';
 export { type ApiKey, ApiKeys, ITSELF } from './api-keys.ts';
 export { authenticateKey } from './authenticate.ts';
-export { parsedJson } from './body.ts';
+export { hasMoreValuesThan, parsedJson } from './body.ts';
 export type { CorsPolicy } from './cors.ts';
 export { DEPTH_HEADER } from './function-call.ts';
 export { httpOnly } from './http-only.ts';

@@ -26,3 +26,13 @@ test('one of a name is under way at a time, in order, and names do not wait for 
   for (const one of [a3, b1]) one.resolve();
   await Promise.all([a3.done, b1.done]);
 });
+
+test('of a name so many wait, the next is refused, and another name is not', async () => {
+  const turns = new Turns({ maxWaiting: 2 });
+  const over = Promise.withResolvers<void>();
+  const taken = ['a', 'a', 'a', 'b'].map((name) => turns.take(name, () => over.promise));
+  await expect(turns.take('a', () => over.promise)).rejects.toMatchObject({ code: 'OVERLOADED' });
+  over.resolve();
+  await Promise.all(taken);
+  await turns.take('a', () => over.promise);
+});

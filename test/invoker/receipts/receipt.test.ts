@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import type { SessionEnd, SessionStart } from '../../../invoker/invocation.ts';
 import { HostCallDigests } from '../../../invoker/receipts/host-call-digests.ts';
 import { merklePath, merkleRoot, rootFrom } from '../../../invoker/receipts/merkle.ts';
 import { configHash, InvocationFields, receiptText } from '../../../invoker/receipts/receipt.ts';
@@ -8,7 +9,7 @@ import { facts } from './support.ts';
 
 const sha256 = (text: string | Uint8Array): string => createHash('sha256').update(text).digest('hex');
 const fieldsOf = (part: Parameters<typeof facts>[0]) =>
-  JSON.parse(JSON.stringify(new InvocationFields('e'.repeat(64)).of(facts(part)))) as Record<string, unknown>;
+  JSON.parse(`{${new InvocationFields('e'.repeat(64)).of(facts(part))}}`) as Record<string, unknown>;
 const { request, result } = facts();
 
 describe('a receipt', () => {
@@ -23,12 +24,12 @@ describe('a receipt', () => {
       new InvocationFields('e'.repeat(64)).of(given),
     );
     expect(text).toBe(
-      '{"v":1,"chain":"7b0c9c1e-5a51-4d8e-9f0e-3f1d6a2b4c5d","seq":7,"prev":"abababababababababababababababababababababababababababababababab","at":"2026-01-02T03:04:06.000Z","type":"invocation","invocation":"0190d3f2-7d5c-7000-8000-2f6a7c1b9d10","trigger":"manual","role":"anon","function":"add-one","version":3,"code":"cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc","engine":"eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee","config":"CONFIG","limits":{"timeoutMs":5000,"memoryBytes":67108864,"cpu":null},"started":"2026-01-02T03:04:05.678Z","input":"INPUT","body":null,"outcome":"ok","error":null,"status":null,"output":"OUTPUT","cached":false,"usage":{"durationMs":1.235,"cpuMs":0.5,"fuel":1234,"peakMemoryBytes":65536,"hostCalls":0,"clockReads":0,"randomBytes":0},"calls":[],"more":null,"tape":null}'
+      '{"v":1,"chain":"7b0c9c1e-5a51-4d8e-9f0e-3f1d6a2b4c5d","seq":7,"prev":"abababababababababababababababababababababababababababababababab","at":"2026-01-02T03:04:06.000Z","type":"invocation","invocation":"0190d3f2-7d5c-7000-8000-2f6a7c1b9d10","trigger":"manual","role":"anon","function":"add-one","version":3,"code":"cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc","engine":"eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee","config":"CONFIG","limits":{"timeoutMs":5000,"memoryBytes":67108864,"cpu":null},"started":"2026-01-02T03:04:05.678Z","input":"INPUT","outcome":"ok","output":"OUTPUT","usage":{"durationMs":1.235,"cpuMs":0.5,"fuel":1234,"peakMemoryBytes":65536,"hostCalls":0,"clockReads":0,"randomBytes":0}}'
         .replace('CONFIG', sha256('{"cpu":null,"memoryBytes":67108864,"name":"add-one","timeoutMs":5000}'))
         .replace('INPUT', sha256('{"n":1}'))
         .replace('OUTPUT', sha256('2')),
     );
-    expect(sha256(text)).toBe('1bfb00da1aa457dca8c31d62b378eb62064447c2b51a2071e386cb91c6c12f11');
+    expect(sha256(text)).toBe('c51bc95ecd528019ac1c87aed793e83213881fc03c3066d989c5ef39744b1eed');
   });
 
   test('has the hash of a JSON body by itself, as the caller can make it, and of the event before it', () => {
@@ -39,7 +40,7 @@ describe('a receipt', () => {
   });
 
   test.each([
-    ['the text of a value', { kind: 'value', json: '{"ä":1}' } as const, null, '{"ä":1}'],
+    ['the text of a value', { kind: 'value', json: '{"ä":1}' } as const, undefined, '{"ä":1}'],
     ['the body of a response', { kind: 'http', status: 201, headers: [], body: 'made' } as const, 201, 'made'],
     [
       'the bytes of a response',
@@ -48,7 +49,8 @@ describe('a receipt', () => {
       Uint8Array.of(0, 255),
     ],
   ])('has the hash of what came out: %s', (_, response, status, output) => {
-    expect(fieldsOf({ result: { ...result, response } })).toMatchObject({ status, output: sha256(output) });
+    const fields = fieldsOf({ result: { ...result, response } });
+    expect([fields.status, fields.output]).toEqual([status, sha256(output)]);
   });
 
   test('of a failure has its code, and the hash of code and message', () => {
@@ -63,7 +65,52 @@ describe('a receipt', () => {
 
   test('is JSON whatever a guest calls a status', () => {
     const response = { kind: 'http', status: Number.POSITIVE_INFINITY, headers: [], body: '' } as const;
-    expect(fieldsOf({ result: { ...result, response } })).toMatchObject({ status: null });
+    expect(fieldsOf({ result: { ...result, response } })).not.toHaveProperty('status');
+  });
+
+  test('of a run in a session has the hashes of the memory that it went on from and that it left', () => {
+    const [from, to] = [Uint8Array.of(1, 2), Uint8Array.of(3)];
+    const memory = (start: SessionStart, end?: SessionEnd) =>
+      fieldsOf({
+        request: { ...request, session: start },
+        result: end === undefined ? result : { ...result, session: end },
+      }).session;
+    const room = { maxImageBytes: 9 };
+    expect(memory({ ...room, image: from }, { image: to })).toEqual({ from: sha256(from), to: sha256(to) });
+    expect(memory(room, { image: to })).toEqual({ from: null, to: sha256(to) });
+    expect(memory({ ...room, image: from }, { tooLargeBytes: 10 })).toEqual({ from: sha256(from), to: null });
+    expect(memory({ ...room, image: from })).toEqual({ from: sha256(from), to: null });
+    expect(fieldsOf({})).not.toHaveProperty('session');
+  });
+
+  test('is what JSON.stringify makes of what it says, whatever that is', () => {
+    const count = fc.double({ min: 0, max: 2 ** 53, noNaN: true });
+    const made = fc.record({
+      role: fc.string({ unit: 'binary' }),
+      usage: fc.record({ durationMs: count, cpuMs: count, fuel: count, peakMemoryBytes: count, hostCalls: fc.nat() }),
+      status: fc.option(fc.integer({ min: 200, max: 599 })),
+      calls: fc.array(fc.string(), { maxLength: 102 }),
+      tapeHash: fc.option(fc.constant('f'.repeat(64)), { nil: undefined }),
+    });
+    fc.assert(
+      fc.property(made, ({ role, usage, status, calls, tapeHash }) => {
+        const hostCalls = new HostCallDigests();
+        for (const op of calls) hostCalls.begin(op, '{}');
+        const response =
+          status === null
+            ? ({ kind: 'value', json: '1' } as const)
+            : ({ kind: 'http', status, headers: [], body: '' } as const);
+        const given = facts({
+          request: { ...request, identity: { role, claims: null, userId: null } },
+          result: { ...result, response, usage: { ...result.usage, ...usage } },
+          hostCalls,
+          ...(tapeHash === undefined ? {} : { tapeHash }),
+        });
+        const text = receiptText('c', 3, 'p', 4, 'invocation', new InvocationFields('e').of(given));
+        expect(JSON.stringify(JSON.parse(text))).toBe(text);
+      }),
+      { numRuns: 60 },
+    );
   });
 
   test('has the same hash of a configuration however its fields are ordered', () => {

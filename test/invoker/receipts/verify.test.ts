@@ -32,7 +32,7 @@ function chainOf(lengths: readonly number[], by: Signer = signer, chain: string 
       prev,
       Date.UTC(2026, 0, 1) + seq,
       type,
-      seq === 0 ? {} : new InvocationFields('e').of(facts()),
+      seq === 0 ? '' : new InvocationFields('e').of(facts()),
     );
     const entry = { seq, prev, text, hash: sha256(text) };
     seq++;

@@ -38,6 +38,8 @@ export interface TestNodeOptions {
   readonly onQuery?: (payload: string, scope: InvocationScope) => string | Promise<string>;
   /** What goes before an image that an executor asks for. */
   readonly beforeImage?: (versionId: string) => Promise<void>;
+  /** What executors are given under ids that are no function's. */
+  readonly otherImage?: (versionId: string) => Uint8Array | undefined;
   readonly executors?: number;
   readonly admission?: Partial<AdmissionLimits>;
   readonly command?: readonly [string, ...string[]];
@@ -49,6 +51,11 @@ export interface TestNodeOptions {
   readonly recordings?: Pick<RecordingStore, 'push'>;
 }
 
+/** For replays of functions. */
+export const NO_EVALUATORS = {
+  idOf: (): string => 'none',
+  prepare: (): Promise<never> => Promise.reject(new Error('there is no code to be evaluated')),
+};
 export const MIB = 1024 * 1024;
 export const NO_ROWS = '{"rows":[],"fields":[]}';
 
@@ -80,7 +87,7 @@ export class TestNode {
     this.catalog = {
       active: (name) => this.#version(name),
       version: async (name, version) => this.#version(version === 1 ? name : `${name}@${version}`),
-      image: (versionId) => images.get(versionId) as Uint8Array,
+      image: (versionId) => (images.get(versionId) ?? options.otherImage?.(versionId)) as Uint8Array,
     };
     this.invoker = new FunctionInvoker({
       catalog: this.catalog,
@@ -114,7 +121,8 @@ export class TestNode {
       maxGrownBytes: options.maxGrownBytes ?? 1024 * MIB,
       loadImage: async (versionId) => {
         await options.beforeImage?.(versionId);
-        return images.get(versionId) ?? Promise.reject(new Error('no such image'));
+        const image = images.get(versionId) ?? options.otherImage?.(versionId);
+        return image ?? Promise.reject(new Error('no such image'));
       },
       log: {
         executorStarted: () => node?.onStarted(),

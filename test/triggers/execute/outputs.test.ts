@@ -9,6 +9,7 @@ let db: TestDatabase;
 let s3: S3Server;
 const stops: (() => Promise<void>)[] = [];
 const ROOM = 4_000_000;
+const KEY = randomBytes(32);
 
 beforeAll(async () => {
   db = await createTestDatabase();
@@ -24,10 +25,20 @@ beforeEach(() => {
   s3.requests.length = 0;
 });
 
-function store(kind: string, wanted: { secretAccessKey?: string; ttlMs?: number } = {}): Outputs {
-  const { secretAccessKey = s3.secretAccessKey, ttlMs = 60_000 } = wanted;
+function store(
+  kind: string,
+  wanted: { secretAccessKey?: string; ttlMs?: number; masterKey?: Buffer; previousKey?: Buffer } = {},
+): Outputs {
+  const { secretAccessKey = s3.secretAccessKey, ...rest } = wanted;
   const bucket = kind === 'Postgres' ? {} : { bucket: new S3Bucket({ ...s3, secretAccessKey, retryAfterMs: 1 }) };
-  const outputs = new Outputs({ pool: db.pool, ttlMs, ...bucket, onError: () => {} });
+  const outputs = new Outputs({
+    pool: db.pool,
+    masterKey: KEY,
+    ttlMs: 60_000,
+    ...rest,
+    ...bucket,
+    onError: () => {},
+  });
   stops.push(() => outputs.stop());
   return outputs;
 }
@@ -58,6 +69,42 @@ describe.each(['Postgres', 'S3-compatible storage'])('outputs in %s', (kind) => 
     expect((await readAll(outputs, id, keyId)).equals(content)).toBe(true);
     const part = await readAll(outputs, id, keyId, 524_280, 1_100_000);
     expect(part.equals(content.subarray(524_280, 1_100_000))).toBe(true);
+  });
+
+  test('are sealed: what is stored says nothing, and opens for its id and its key alone', async () => {
+    const outputs = store(kind);
+    const [mine, theirs] = [randomUUID(), randomUUID()];
+    const text = Buffer.from('nobody else reads it '.repeat(10_000));
+    const [one, other] = [(await outputs.keep(given(text, mine)))!.id, (await outputs.keep(given(text, mine)))!.id];
+    const { rows } = await db.pool.query('select sealed from postern.outputs where id = $1', [one]);
+    const stored: Buffer = rows[0].sealed ?? s3.objects.get(`outputs/${one}.sealed`)!.body;
+    expect(stored.length).toBeGreaterThan(text.length);
+    expect(stored.includes('nobody')).toBe(false);
+
+    const moved = { code: 'STORAGE_UNAVAILABLE', message: `output ${other} was changed where it is stored` };
+    if (kind === 'Postgres')
+      await db.pool.query('update postern.outputs set sealed = $1 where id = $2', [stored, other]);
+    else s3.objects.set(`outputs/${other}.sealed`, { body: stored, contentType: '' });
+    await expect(readAll(outputs, other, mine)).rejects.toMatchObject(moved);
+    await db.pool.query('update postern.outputs set api_key_id = $1 where id = $2', [theirs, other]);
+    await expect(readAll(outputs, other, theirs, 70_000, 70_001)).rejects.toMatchObject(moved);
+
+    const masterKey = randomBytes(32);
+    expect((await readAll(store(kind, { masterKey, previousKey: KEY }), one, mine)).equals(text)).toBe(true);
+    await expect(store(kind, { masterKey }).find(one, mine)).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' });
+  });
+
+  test('are read from any byte to any byte', async () => {
+    const outputs = store(kind);
+    const keyId = randomUUID();
+    for (const length of [1, 65_536, 131_073]) {
+      const content = randomBytes(length);
+      const { id } = (await outputs.keep(given(content, keyId)))!;
+      const ends = [0, 1, 65_535, 65_536, 65_537, 131_072, length].filter((at) => at <= length);
+      for (const start of ends)
+        for (const end of ends.filter((at) => at > start))
+          expect((await readAll(outputs, id, keyId, start, end)).equals(content.subarray(start, end))).toBe(true);
+    }
   });
 
   test('are found by the key that they belong to, while they are kept', async () => {

@@ -50,7 +50,7 @@ afterAll(() => db.drop());
 beforeEach(() => db.pool.query('truncate postern.sessions cascade'));
 afterEach(() => expect(failures.splice(0)).toEqual([]));
 
-const OPTIONS = { language: 'javascript', engineId: 'engine-1', timeoutMs: 5_000, maxSessions: 5 };
+const OPTIONS = { language: 'javascript', engineId: 'engine-1', timeoutMs: 5_000, maxSessions: 5, maxWaiting: 5 };
 const begin = (
   request: unknown,
   sessions = here,
@@ -246,6 +246,20 @@ describe('SES-04 one run at a time', () => {
     expect([...((await held(token)) ?? '')].sort().join('')).toBe('abcdefgh');
   });
 
+  test('so many runs of a key wait for its sessions on a node, and the next one is refused by the rule', async () => {
+    const token = await sessionWith('one');
+    const first = await begin(token);
+    const narrow = { maxWaiting: 2, timeoutMs: 200 };
+    const three = await Promise.allSettled(Array.from({ length: 3 }, () => begin(token, here, narrow)));
+    const refusals = three.map((one) => (one.status === 'rejected' ? one.reason : one));
+    expect(refusals.map(({ code }) => code).sort()).toEqual(['POLICY_REFUSED', 'SESSION_BUSY', 'SESSION_BUSY']);
+    const refused = refusals.find(({ code }) => code === 'POLICY_REFUSED');
+    expect(refused.details).toEqual({ policy: 'default', rule: 'concurrency', given: 3, allowed: 2 });
+    const next = begin(token, here, { maxWaiting: 1 });
+    await first.release();
+    await (await next).release();
+  });
+
   test('a node that died has it until its lease is over, and what it writes then is refused', async () => {
     const brief = store({ leaseGraceMs: 0 });
     const token = await sessionWith('one');
@@ -331,6 +345,12 @@ describe('SES-02 an image is refused', () => {
     await db.pool.query(`update postern.session_images i set image = o.image, nonce = o.nonce
       from postern.session_images o where o.session_id <> i.session_id and o.run = 1 and i.run = 1`);
     await expect(begin(other)).rejects.toMatchObject(unreadable);
+  });
+
+  test('of a session that was given to another key in the table', async () => {
+    const token = await sessionWith('one');
+    await db.pool.query('update postern.sessions set api_key_id = $1', [theirs]);
+    await expect(begin(token, here, {}, { apiKeyId: theirs, policy: 'default' })).rejects.toMatchObject(unreadable);
   });
 
   test('whose master key is not there; with the previous one it is read, and a rotation writes no image', async () => {

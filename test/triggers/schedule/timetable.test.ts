@@ -357,10 +357,10 @@ describe('beside cron-parser', () => {
   const DAY_MS = 24 * 3_600_000;
 
   /** Where clocks change the two do different things, and ours are in the table above. */
-  const isQuiet = (at: number, timezone: string): boolean => {
+  const isQuiet = (at: number, timezone: string, until = at): boolean => {
     const before = Temporal.Instant.fromEpochMilliseconds(at - 2 * DAY_MS).toZonedDateTimeISO(timezone);
     const change = before.getTimeZoneTransition('next');
-    return change === null || change.epochMilliseconds > at + 2 * DAY_MS;
+    return change === null || change.epochMilliseconds > until + 2 * DAY_MS;
   };
 
   test('random expressions in random zones fire at the same times, but for the days on which clocks change', () => {
@@ -379,7 +379,14 @@ describe('beside cron-parser', () => {
         if (end === undefined) return;
         const parser = CronExpressionParser.parse(cron, { currentDate: new Date(from), tz: timezone });
         const theirs: number[] = [];
-        for (let next = parser.next().getTime(); next <= end; next = parser.next().getTime()) theirs.push(next);
+        try {
+          for (let next = parser.next().getTime(); next <= end; next = parser.next().getTime()) theirs.push(next);
+        } catch (error) {
+          // It loses its way where clocks change by half an hour: then up to there.
+          const last = theirs.at(-1) ?? from;
+          if (isQuiet(last, timezone, table.next(last) ?? last)) throw error;
+          ours.splice(theirs.length);
+        }
         const quiet = (times: readonly number[]) => times.filter((time) => isQuiet(time, timezone)).map(iso);
         expect(quiet(ours)).toEqual(quiet(theirs));
       }),

@@ -3,8 +3,8 @@
 import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { PosternError } from '../../../runtime/index.ts';
-import type { ApiKey, ApiKeys } from '../../http/api-keys.ts';
-import { authenticateForCode } from '../../http/authenticate.ts';
+import type { ApiKeys } from '../../http/api-keys.ts';
+import { admitCaller, callerOf } from '../code-caller.ts';
 import { byteRange } from './byte-range.ts';
 import type { Output, Outputs } from './outputs.ts';
 
@@ -13,19 +13,14 @@ export interface OutputRouteOptions {
   readonly keys: Pick<ApiKeys, 'admit'>;
 }
 
-const reader = Symbol('reader');
-type OutputRequest = FastifyRequest & { [reader]?: ApiKey };
-
 export function outputRoute(app: FastifyInstance, { outputs, keys }: OutputRouteOptions): void {
   app.route({
     method: 'GET',
     url: '/outputs/:id',
-    onRequest: async (request: OutputRequest, reply) => {
-      request[reader] = await authenticateForCode(request.headers, keys, (rate) => reply.headers(rate));
-    },
-    handler: async (request: OutputRequest, reply) => {
+    onRequest: admitCaller(keys),
+    handler: async (request, reply) => {
       const { id } = request.params as { id: string };
-      const output = await outputs.find(id, (request[reader] as ApiKey).id);
+      const output = await outputs.find(id, callerOf(request).id);
       if (output === undefined)
         throw new PosternError('NOT_FOUND', `this API key has no output ${id.slice(0, 100)}; it may be over`);
       return answer(request, reply, outputs, output);

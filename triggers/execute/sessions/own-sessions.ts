@@ -1,10 +1,10 @@
 /** `GET /execute/sessions`, `DELETE /execute/sessions/{id}`: the sessions of the API key that asks. */
 
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import { isUuid } from '../../../database/index.ts';
 import { PosternError } from '../../../runtime/index.ts';
-import type { ApiKey, ApiKeys } from '../../http/api-keys.ts';
-import { authenticateForCode } from '../../http/authenticate.ts';
+import type { ApiKeys } from '../../http/api-keys.ts';
+import { admitCaller, callerOf } from '../code-caller.ts';
 import type { SessionInfo, Sessions } from './sessions.ts';
 
 export interface OwnSessionsOptions {
@@ -12,21 +12,15 @@ export interface OwnSessionsOptions {
   readonly keys: Pick<ApiKeys, 'admit'>;
 }
 
-const owner = Symbol('owner');
-type OwnedRequest = FastifyRequest & { [owner]?: ApiKey };
-
 export function ownSessions(app: FastifyInstance, { sessions, keys }: OwnSessionsOptions): void {
-  const onRequest = async (request: OwnedRequest, reply: { headers(values: object): unknown }): Promise<void> => {
-    request[owner] = await authenticateForCode(request.headers, keys, (rate) => reply.headers(rate));
-  };
-  const keyOf = (request: OwnedRequest): string => (request[owner] as ApiKey).id;
+  const onRequest = admitCaller(keys);
 
   app.route({
     method: 'GET',
     url: '/execute/sessions',
     onRequest,
-    handler: async (request: OwnedRequest) => ({
-      sessions: (await sessions.list(keyOf(request))).map(sessionSummaryOf),
+    handler: async (request) => ({
+      sessions: (await sessions.list(callerOf(request).id)).map(sessionSummaryOf),
     }),
   });
 
@@ -34,9 +28,9 @@ export function ownSessions(app: FastifyInstance, { sessions, keys }: OwnSession
     method: 'DELETE',
     url: '/execute/sessions/:id',
     onRequest,
-    handler: async (request: OwnedRequest, reply) => {
+    handler: async (request, reply) => {
       const { id } = request.params as { id: string };
-      if (!isUuid(id) || !(await sessions.delete(id, keyOf(request)))) throw noSession(id);
+      if (!isUuid(id) || !(await sessions.delete(id, callerOf(request).id))) throw noSession(id);
       return reply.code(204).send();
     },
   });

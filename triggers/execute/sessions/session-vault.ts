@@ -53,15 +53,28 @@ export class SessionVault {
   }
 }
 
-export function sealImage(key: Buffer, sessionId: string, run: number, image: Uint8Array): SealedImage {
-  const { nonce, ciphertext } = sealBytes(key, contextOf(sessionId, run), image);
+/** apiKeyId: of whose code the session is. */
+export function sealImage(
+  key: Buffer,
+  apiKeyId: string,
+  sessionId: string,
+  run: number,
+  image: Uint8Array,
+): SealedImage {
+  const { nonce, ciphertext } = sealBytes(key, contextOf(apiKeyId, sessionId, run), image);
   return { nonce, image: ciphertext };
 }
 
-/** Throws SESSION_UNREADABLE where the row was changed, or is another session's or run's. */
-export function openImage(key: Buffer, sessionId: string, run: number, { nonce, image }: SealedImage): Buffer {
+/** Throws SESSION_UNREADABLE where the row was changed, or is another API key's, session's or run's. */
+export function openImage(
+  key: Buffer,
+  apiKeyId: string,
+  sessionId: string,
+  run: number,
+  { nonce, image }: SealedImage,
+): Buffer {
   try {
-    return openBytes(key, contextOf(sessionId, run), { nonce, ciphertext: image });
+    return openBytes(key, contextOf(apiKeyId, sessionId, run), { nonce, ciphertext: image });
   } catch (cause) {
     throw unreadable(sessionId, cause);
   }
@@ -72,8 +85,8 @@ function nameOf(sessionId: string): string {
   return `session ${sessionId}`;
 }
 
-function contextOf(sessionId: string, run: number): string {
-  return `postern session ${sessionId} ${run}`;
+function contextOf(apiKeyId: string, sessionId: string, run: number): string {
+  return `postern session ${sessionId} of ${apiKeyId}, run ${run}`;
 }
 
 function unreadable(sessionId: string, cause: unknown): PosternError {

@@ -18,7 +18,7 @@ import { hash, randomBytes, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Pool, QueryConfig, QueryResultRow } from 'pg';
 import { type RetentionRule, timedQuery, withTransaction } from '../../../database/index.ts';
-import type { SessionStart } from '../../../invoker/index.ts';
+import { Counts, type SessionStart } from '../../../invoker/index.ts';
 import { PosternError } from '../../../runtime/index.ts';
 import type { SessionRequest } from './session-request.ts';
 import { openImage, SessionVault, sealImage } from './session-vault.ts';
@@ -37,6 +37,8 @@ export interface SessionRunOptions {
   readonly timeoutMs: number;
   /** How many sessions the owner may have. */
   readonly maxSessions: number;
+  /** How many runs of the owner may wait for a session, on this node. */
+  readonly maxWaiting: number;
   readonly signal?: AbortSignal;
 }
 
@@ -135,6 +137,7 @@ interface SessionRow extends KeyRow {
 
 interface Hold {
   readonly id: string;
+  readonly apiKeyId: string;
   readonly holder: string;
   readonly key: Buffer;
   /** Its number, if it ends well. */
@@ -153,6 +156,8 @@ export class Sessions {
   readonly #vault: SessionVault;
   readonly #limits: SessionLimits;
   readonly #onError: SessionsOptions['onError'];
+  /** By API key: runs that wait for a session. */
+  readonly #waiting = new Counts();
 
   constructor({ pool, masterKey, previousKey, onError, limits }: SessionsOptions) {
     this.#pool = pool;
@@ -163,14 +168,15 @@ export class Sessions {
 
   /**
    * Waits while another run has the session, as long as this one may take. Rejects with SESSION_NOT_FOUND, SESSION_BUSY,
-   * SESSION_OUTDATED, SESSION_UNREADABLE, INVALID_REQUEST for another language, POLICY_REFUSED over `maxSessions`.
+   * SESSION_OUTDATED, SESSION_UNREADABLE, INVALID_REQUEST for another language, POLICY_REFUSED over `maxSessions` and
+   * `maxWaiting`.
    */
   async begin(request: SessionRequest, owner: SessionOwner, options: SessionRunOptions): Promise<HeldSession> {
     if (request.kind === 'continue') return this.#continue(request, owner, options);
     await this.#checkCount(owner, options.maxSessions);
     if (request.kind === 'new') return this.#unwritten(owner, options, undefined);
     const row = await this.#read(request, owner, options);
-    return this.#unwritten(owner, options, this.#open(row));
+    return this.#unwritten(owner, options, this.#open(row, owner));
   }
 
   /** Newest first, a thousand at most; those of one owner, or all. */
@@ -229,11 +235,11 @@ export class Sessions {
     const row = await this.#claim(request, owner, options, holder);
     const release = () => this.#release(row.id, holder);
     try {
-      const image = this.#open(row.image === null ? await this.#read(request, owner, options) : row);
+      const image = this.#open(row.image === null ? await this.#read(request, owner, options) : row, owner);
       const key = this.#keyOf(row);
       // Only who holds it changes the number.
       const keep = (left: Uint8Array, invocationId: string) =>
-        this.#keep({ id: row.id, holder, key, run: row.last_run + 1 }, left, invocationId);
+        this.#keep({ id: row.id, apiKeyId: owner.apiKeyId, holder, key, run: row.last_run + 1 }, left, invocationId);
       return { token: request.token, start: this.#start(image), keep, release };
     } catch (error) {
       await release();
@@ -251,15 +257,45 @@ export class Sessions {
     const { idleMs, leaseGraceMs } = this.#limits;
     const seconds = [(options.timeoutMs + leaseGraceMs) / 1_000, idleMs / 1_000];
     const giveUpAt = performance.now() + options.timeoutMs;
-    const values = [...scope(request.token, owner), options.language, options.engineId];
+    const standing = [...scope(request.token, owner), options.language, options.engineId];
+    const values = [...standing, request.run ?? null, holder, ...seconds];
+    const claim = async (): Promise<SessionRow | undefined> => {
+      const { rows } = await this.#query<SessionRow>(CLAIM, values);
+      if (rows[0] === undefined) await this.#explain(request, owner, options);
+      return rows[0];
+    };
+    return (await claim()) ?? this.#wait(claim, giveUpAt, owner, options);
+  }
+
+  /** Asks again and again. Who waits has no place among the runs at once, so waiting has its own bound. */
+  async #wait(
+    claim: () => Promise<SessionRow | undefined>,
+    giveUpAt: number,
+    { apiKeyId, policy }: SessionOwner,
+    options: SessionRunOptions,
+  ): Promise<SessionRow> {
+    const waiting = this.#waiting.of(apiKeyId);
+    if (waiting >= options.maxWaiting) throw tooManyWait(policy, waiting + 1, options.maxWaiting);
+    this.#waiting.add(apiKeyId);
+    try {
+      return await this.#poll(claim, giveUpAt, options);
+    } finally {
+      this.#waiting.remove(apiKeyId);
+    }
+  }
+
+  async #poll(
+    claim: () => Promise<SessionRow | undefined>,
+    giveUpAt: number,
+    options: SessionRunOptions,
+  ): Promise<SessionRow> {
     for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(waitMs * 2, MAX_WAIT_MS)) {
-      const { rows } = await this.#query<SessionRow>(CLAIM, [...values, request.run ?? null, holder, ...seconds]);
-      if (rows[0] !== undefined) return rows[0];
-      await this.#explain(request, owner, options);
       if (performance.now() + waitMs > giveUpAt) throw busy();
       await sleep(waitMs, undefined, options.signal === undefined ? {} : { signal: options.signal }).catch(() => {
         throw new PosternError('CANCELED', 'the caller went away');
       });
+      const row = await claim();
+      if (row !== undefined) return row;
     }
   }
 
@@ -293,10 +329,10 @@ export class Sessions {
     return image === undefined ? { maxImageBytes } : { image, maxImageBytes };
   }
 
-  #open(row: SessionRow): Uint8Array {
+  #open(row: SessionRow, { apiKeyId }: SessionOwner): Uint8Array {
     const { run, nonce, image } = row;
     if (run === null || nonce === null || image === null) throw notFound();
-    return openImage(this.#keyOf(row), row.id, run, { nonce, image });
+    return openImage(this.#keyOf(row), apiKeyId, row.id, run, { nonce, image });
   }
 
   #keyOf({ id, sealed_key, key_nonce, key_id }: KeyRow): Buffer {
@@ -312,7 +348,7 @@ export class Sessions {
         const id = randomUUID();
         const key = this.#vault.newKey();
         const sealed = this.#vault.sealKey(id, key);
-        const { nonce, image: ciphertext } = sealImage(key, id, FIRST_RUN, left);
+        const { nonce, image: ciphertext } = sealImage(key, owner.apiKeyId, id, FIRST_RUN, left);
         const { idleMs, lifetimeMs } = this.#limits;
         const values = [
           ...[id, tokenHash(token), owner.apiKeyId, owner.policy, options.language, options.engineId],
@@ -342,12 +378,12 @@ export class Sessions {
     });
   }
 
-  async #keep({ id, holder, key, run }: Hold, left: Uint8Array, invocationId: string): Promise<number> {
+  async #keep({ id, apiKeyId, holder, key, run }: Hold, left: Uint8Array, invocationId: string): Promise<number> {
     const { runsKept, maxBytes, idleMs } = this.#limits;
-    const { nonce, image } = sealImage(key, id, run, left);
+    const { nonce, image } = sealImage(key, apiKeyId, id, run, left);
     const values = [id, holder, run, nonce, image, invocationId, idleMs / 1_000, runsKept, maxBytes];
-    const { rowCount } = await this.#query(KEEP, values);
-    if (rowCount === 1) return run;
+    const { rows } = await this.#query<{ kept: boolean }>(KEEP, values);
+    if (rows[0]?.kept === true) return run;
     throw new PosternError(
       'CONFLICT',
       'the run is over and not kept: meanwhile its session was given to another one, since it took so long, or deleted',
@@ -396,6 +432,11 @@ function tooMany(policy: string, allowed: number, given: number, what: string): 
   return new PosternError('POLICY_REFUSED', text, { details: { policy, rule: 'sessions', given, allowed } });
 }
 
+function tooManyWait(policy: string, given: number, allowed: number): PosternError {
+  const text = `the policy '${policy}' refuses the run: as many of the API key's runs wait for a session as its concurrency of ${allowed} allows`;
+  return new PosternError('POLICY_REFUSED', text, { details: { policy, rule: 'concurrency', given, allowed } });
+}
+
 function busy(): PosternError {
   return new PosternError('SESSION_BUSY', 'another run has the session, and has not ended in time', {
     details: { retryAfterMs: 1_000 },
@@ -408,18 +449,8 @@ function outdated(): PosternError {
 
 const VISIBLE = 's.token_hash = $1 and s.api_key_id = $2 and s.policy = $3 and s.expires_at > clock_timestamp()';
 
-/** Nobody waits for its commit to be on disk: where the server forgets a hold, who had it writes nothing. */
-const CLAIM = `
-  with quick as materialized (select set_config('synchronous_commit', 'off', true)), mine as (
-    update postern.sessions s
-    set holder = $7, lease_expires_at = clock_timestamp() + make_interval(secs => $8), last_used_at = clock_timestamp(),
-        expires_at = least(s.ends_at, clock_timestamp() + make_interval(secs => $9))
-    where ${VISIBLE} and s.language = $4 and s.engine_id = $5
-      and (s.holder is null or s.lease_expires_at <= clock_timestamp())
-      and ($6::integer is null or exists (select from postern.session_images i where i.session_id = s.id and i.run = $6))
-    returning s.id, s.sealed_key, s.key_nonce, s.key_id, s.last_run, coalesce($6, s.last_run) as wanted)
-  select mine.*, i.run, i.nonce, i.image
-  from quick, mine left join postern.session_images i on i.session_id = mine.id and i.run = mine.wanted`;
+/** See migration 0029. */
+const CLAIM = 'select * from postern.claim_session($1, $2, $3, $4, $5, $6, $7, $8, $9)';
 
 const READ = `
   select s.id, s.sealed_key, s.key_nonce, s.key_id, s.last_run, i.run, i.nonce, i.image
@@ -445,23 +476,8 @@ const CREATE = `
   insert into postern.session_images (session_id, run, nonce, image, invocation_id)
   select id, ${FIRST_RUN}, $12::bytea, $13::bytea, $14::uuid from made`;
 
-/** Of earlier images those stay that are few enough, and together with the new one small enough. */
-const KEEP = `
-  with mine as (
-    update postern.sessions s
-    set last_run = $3, holder = null, lease_expires_at = null, last_used_at = clock_timestamp(),
-        expires_at = least(s.ends_at, clock_timestamp() + make_interval(secs => $7))
-    where s.id = $1 and s.holder = $2
-    returning s.id),
-  sized as (
-    select run, count(*) over newest as runs, sum(octet_length(image)) over newest as bytes
-    from postern.session_images where session_id = $1 window newest as (order by run desc)),
-  gone as (
-    delete from postern.session_images i using mine, sized
-    where i.session_id = mine.id and i.run = sized.run
-      and (sized.runs >= $8 or sized.bytes + octet_length($5::bytea) > $9))
-  insert into postern.session_images (session_id, run, nonce, image, invocation_id)
-  select id, $3, $4, $5, $6 from mine`;
+/** See migration 0029. */
+const KEEP = 'select postern.keep_session($1, $2, $3, $4, $5, $6, $7, $8, $9) as kept';
 
 const RELEASE = 'update postern.sessions set holder = null, lease_expires_at = null where id = $1 and holder = $2';
 
