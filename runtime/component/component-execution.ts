@@ -73,6 +73,8 @@ export class ComponentExecution implements BorderHost, RunningExecution {
   #isEntered = false;
   #isRunning = false;
   #isFreed = false;
+  /** Its entry has, and nothing ended it before. */
+  #hasReturned = false;
   #ended = false;
   #exitCode: number | undefined;
   #refusedForOthers = false;
@@ -242,6 +244,7 @@ export class ComponentExecution implements BorderHost, RunningExecution {
       const offered = offerImports(this.#host(event, meta));
       const exports = this.#border.instantiate(offered.imports, event.length);
       const finish = await this.#call(exports, offered, event, meta);
+      this.#hasReturned = !this.#ended;
       if (!this.#ended) this.#conclude({ reason: 'finished', finish });
     } catch (error) {
       this.onThrown(error);
@@ -415,7 +418,7 @@ export class ComponentExecution implements BorderHost, RunningExecution {
   #freeWhenIdle(): void {
     if (!this.#ended || !this.#isEntered || !this.#border.isIdle || this.#isFreed) return;
     this.#isFreed = true;
-    this.#border.letGo();
+    this.#border.letGo(this.#hasReturned);
     this.#listener.onFree(this.#heldBytes + this.#reservedBytes);
   }
 }

@@ -3,6 +3,7 @@
 import { GIVEN_GLOBALS, SHADOWED_GLOBALS } from './glue-check.ts';
 import type { GlueFuel } from './glue-fuel.ts';
 import { GLUE_METER } from './glue-meter.ts';
+import { GuestMemories } from './guest-memory.ts';
 import { type ComponentWorld, unpackComponent } from './stored-component.ts';
 
 export type GlueExports = Readonly<Record<string, unknown>>;
@@ -26,6 +27,8 @@ export interface CoreModule {
   readonly module: WebAssembly.Module;
   readonly minPages: number;
   readonly isMetered: boolean;
+  /** Where it imports its memory. */
+  readonly memories?: GuestMemories | undefined;
 }
 
 /** Bytes of memory that a module's code takes once it is compiled, for one of its own. */
@@ -60,14 +63,16 @@ export async function loadComponent(stored: Uint8Array): Promise<ComponentProgra
   // A copy: the compiler reads while the frame that these came in is given back.
   const { world, entry, glue, modules } = unpackComponent(Uint8Array.from(stored));
   const compiled = await Promise.all(
-    modules.map(
-      async ({ name, bytes, ...facts }) => [name, { module: await WebAssembly.compile(bytes), ...facts }] as const,
-    ),
+    modules.map(async ({ name, bytes, memory, ...facts }): Promise<[string, CoreModule]> => {
+      const memories = memory === undefined ? undefined : new GuestMemories(memory);
+      return [name, { module: await WebAssembly.compile(bytes), memories, ...facts }];
+    }),
   );
   const coreModules: ReadonlyMap<string, CoreModule> = new Map(compiled);
-  const residentBytes = modules.reduce((sum, { bytes }) => sum + bytes.length * COMPILED_FACTOR, glue.length);
+  const codeBytes = modules.reduce((sum, { bytes }) => sum + bytes.length * COMPILED_FACTOR, glue.length);
+  const memoryBytes = compiled.reduce((sum, [, { memories }]) => sum + (memories?.residentBytes ?? 0), 0);
   return {
-    residentBytes,
+    residentBytes: codeBytes + memoryBytes,
     world,
     entry,
     isAsynchronous: compiled.some(([, { module }]) => isAsynchronous(module)),

@@ -11,7 +11,8 @@ import { Op } from '../wasm/opcodes.ts';
 /** Zeros between two segments that cost less than another segment. */
 const MAX_GAP_BYTES = 512;
 
-interface Segment {
+/** Bytes that are written into a memory before anything runs. */
+export interface DataSegment {
   readonly at: number;
   readonly content: Uint8Array;
 }
@@ -40,8 +41,8 @@ export function mergeDataSegments(bytes: Uint8Array): Uint8Array {
 }
 
 /** In the order of their places, none over another; undefined where they are anything else. */
-function plainSegments(reader: ByteReader): Segment[] | undefined {
-  const segments: Segment[] = [];
+export function plainSegments(reader: ByteReader): DataSegment[] | undefined {
+  const segments: DataSegment[] = [];
   let end = 0;
   for (let left = reader.count(); left > 0; left--) {
     if (reader.u32() !== 0 || reader.u8() !== Op.i32Const) return undefined;
@@ -54,8 +55,8 @@ function plainSegments(reader: ByteReader): Segment[] | undefined {
   return segments;
 }
 
-function mergedSegments(segments: readonly Segment[]): Segment[] {
-  const groups: Segment[][] = [];
+function mergedSegments(segments: readonly DataSegment[]): DataSegment[] {
+  const groups: DataSegment[][] = [];
   let end = Number.NEGATIVE_INFINITY;
   for (const segment of segments) {
     if (segment.at - end > MAX_GAP_BYTES) groups.push([]);
@@ -63,14 +64,14 @@ function mergedSegments(segments: readonly Segment[]): Segment[] {
     end = segment.at + segment.content.length;
   }
   return groups.map((group) => {
-    const [first, last] = [group[0], group.at(-1)] as [Segment, Segment];
+    const [first, last] = [group[0], group.at(-1)] as [DataSegment, DataSegment];
     const content = new Uint8Array(last.at + last.content.length - first.at);
     for (const segment of group) content.set(segment.content, segment.at - first.at);
     return { at: first.at, content };
   });
 }
 
-function writeSegments(out: ByteWriter, segments: readonly Segment[]): void {
+function writeSegments(out: ByteWriter, segments: readonly DataSegment[]): void {
   out.u8(SECTION.data);
   const length = out.hole();
   out.u32(segments.length);

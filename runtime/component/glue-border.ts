@@ -9,6 +9,7 @@ import { Meter, type MeterHooks } from '../metering/index.ts';
 import type { ComponentProgram, CoreModule, GlueExports } from './component-program.ts';
 import { GlueFuel } from './glue-fuel.ts';
 import { glueGlobals } from './glue-globals.ts';
+import { type GuestMemories, MEMORY_IMPORT } from './guest-memory.ts';
 import { START_FUEL } from './stored-component.ts';
 import { type ImportedInterfaces, MISTYPED, Unwind } from './wasi/host.ts';
 
@@ -64,6 +65,7 @@ export class GlueBorder implements MeterHooks {
    * collection, and would keep, and copy, all of the glue with them.
    */
   #imported: Callable[] = [];
+  readonly #memories: { readonly from: GuestMemories; readonly memory: WebAssembly.Memory }[] = [];
   #instances = 0;
   /** Guest stacks that were entered and have not returned, suspended ones too. */
   #stacks = 0;
@@ -142,9 +144,15 @@ export class GlueBorder implements MeterHooks {
     for (const reject of this.#suspensions) reject(new Unwind());
   }
 
-  /** Once it is idle for good. */
-  letGo(): void {
+  /**
+   * Once it is idle for good. Its memories are for others only where nobody is left who could call into it: its entry has
+   * returned, and the glue has put nothing off.
+   */
+  letGo(hasReturned: boolean): void {
     this.#imported = [];
+    this.#meter.end();
+    if (!hasReturned || this.#program.isAsynchronous) return;
+    for (const { from, memory } of this.#memories) from.giveBack(memory);
   }
 
   // What the meter asks.
@@ -175,13 +183,22 @@ export class GlueBorder implements MeterHooks {
 
   // Instances.
 
-  #newCoreInstance({ module, minPages, isMetered }: CoreModule, imports: WebAssembly.Imports): WebAssembly.Instance {
+  #newCoreInstance(
+    { module, minPages, isMetered, memories }: CoreModule,
+    imports: WebAssembly.Imports,
+  ): WebAssembly.Instance {
     if (!this.#host.mayGoOn()) throw new Unwind();
     if (this.#meter.fuelUsed > MAX_PIECE_FUEL) this.#host.unwind('panic', PIECE_TOO_LONG);
     if (!this.#host.hold(minPages)) this.#host.onNoRoom();
-    const instance = this.#newInstance(module, imports);
+    const instance = this.#newInstance(module, memories === undefined ? imports : this.#withMemory(imports, memories));
     if (isMetered) this.#meter.attach(instance, START_FUEL);
     return instance;
+  }
+
+  #withMemory(imports: WebAssembly.Imports, from: GuestMemories): WebAssembly.Imports {
+    const memory = from.take();
+    this.#memories.push({ from, memory });
+    return { ...imports, [MEMORY_IMPORT.module]: { [MEMORY_IMPORT.name]: memory } };
   }
 
   #newInstance(module: WebAssembly.Module, imports: WebAssembly.Imports): WebAssembly.Instance {

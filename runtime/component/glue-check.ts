@@ -19,6 +19,7 @@ export interface GlueFacts {
 
 /** Given to the glue in place of the process's own. */
 export const GIVEN_GLOBALS = [
+  'FinalizationRegistry',
   'WebAssembly',
   'clearInterval',
   'clearTimeout',
@@ -49,7 +50,6 @@ const LANGUAGE: ReadonlySet<string> = new Set([
   'WeakMap',
   'WeakSet',
   'WeakRef',
-  'FinalizationRegistry',
   'Promise',
   'Error',
   'TypeError',

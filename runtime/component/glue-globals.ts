@@ -20,6 +20,12 @@ export interface GlueHooks {
 
 const QUIET = Object.freeze({ debug: () => {}, error: () => {}, log: () => {}, trace: () => {}, warn: () => {} });
 
+/** The glue would have the guest destroy what became garbage, at a time that is nobody's. All of it goes with the guest. */
+class Unregistered {
+  register(): void {}
+  unregister(): void {}
+}
+
 /** timers: those that the glue has started, to be cleared at the end. */
 export function glueGlobals(
   { helperModules }: ComponentProgram,
@@ -65,6 +71,7 @@ export function glueGlobals(
   };
   return {
     [GLUE_METER]: fuel,
+    FinalizationRegistry: Unregistered,
     WebAssembly: assembly,
     clearInterval: stopped,
     clearTimeout: stopped,

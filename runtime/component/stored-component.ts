@@ -3,6 +3,8 @@
  * The same upload gives the same bytes.
  */
 
+import type { OwnMemory } from './guest-memory.ts';
+
 /** What the component's one entry is. */
 export type ComponentWorld = 'handler' | 'http' | 'command';
 
@@ -18,8 +20,10 @@ export interface StoredModule {
   readonly bytes: Uint8Array;
   /** Not where nothing in it could take long. */
   readonly isMetered: boolean;
-  /** Of the memory that it defines; 0 without one. */
+  /** Of the memory that it came with; 0 without one. */
   readonly minPages: number;
+  /** That memory, where it was taken out of the module. */
+  readonly memory?: OwnMemory | undefined;
 }
 
 export interface StoredComponent {
@@ -32,14 +36,20 @@ export interface StoredComponent {
 }
 
 interface Header {
-  readonly format: typeof FORMAT;
+  readonly format: number;
   readonly world: ComponentWorld;
   readonly entry: string;
   readonly glueBytes: number;
-  readonly modules: readonly (Omit<StoredModule, 'bytes'> & { readonly length: number })[];
+  readonly modules: readonly StoredModuleHeader[];
+}
+interface StoredModuleHeader extends Omit<StoredModule, 'bytes' | 'memory'> {
+  readonly length: number;
+  readonly memory?: { readonly maxPages: number; readonly length: number };
 }
 
-const FORMAT = 2;
+const FORMAT = 3;
+/** The one before took no memories out of their modules. */
+const OLDEST_FORMAT = 2;
 const LENGTH_BYTES = 4;
 const MAGIC = Buffer.from('PSTNCMP1');
 
@@ -54,12 +64,23 @@ export function packComponent({ world, entry, glue, modules }: StoredComponent):
     world,
     entry,
     glueBytes: glueBytes.length,
-    modules: modules.map(({ bytes, ...rest }) => ({ ...rest, length: bytes.length })),
+    modules: modules.map(headerOf),
   };
   const headerBytes = Buffer.from(JSON.stringify(header));
   const length = Buffer.alloc(LENGTH_BYTES);
   length.writeUInt32LE(headerBytes.length);
-  return Buffer.concat([MAGIC, length, headerBytes, glueBytes, ...modules.map(({ bytes }) => bytes)]);
+  return Buffer.concat([MAGIC, length, headerBytes, glueBytes, ...modules.flatMap(contentOf)]);
+}
+
+function headerOf({ bytes, memory, ...rest }: StoredModule): StoredModuleHeader {
+  const header = { ...rest, length: bytes.length };
+  return memory === undefined
+    ? header
+    : { ...header, memory: { maxPages: memory.maxPages, length: memory.data.length } };
+}
+
+function contentOf({ bytes, memory }: StoredModule): Uint8Array[] {
+  return memory === undefined ? [bytes] : [bytes, memory.data];
 }
 
 /** Throws where the bytes are no component of this format. */
@@ -68,13 +89,18 @@ export function unpackComponent(bytes: Uint8Array): StoredComponent {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).subarray(MAGIC.length);
   let at = LENGTH_BYTES + buffer.readUInt32LE(0);
   const header = JSON.parse(buffer.toString('utf8', LENGTH_BYTES, at)) as Header;
-  if (header.format !== FORMAT) throw new Error(`a stored component of format ${header.format}, not ${FORMAT}`);
+  if (!(header.format >= OLDEST_FORMAT && header.format <= FORMAT))
+    throw new Error(`a stored component of format ${header.format}, not ${OLDEST_FORMAT} to ${FORMAT}`);
   const take = (length: number): Buffer => {
     at += length;
     return buffer.subarray(at - length, at);
   };
   const glue = take(header.glueBytes).toString();
-  const modules = header.modules.map(({ length, ...rest }) => ({ ...rest, bytes: take(length) }));
+  const modules = header.modules.map(({ length, memory, ...rest }) => {
+    const module = { ...rest, bytes: take(length) };
+    if (memory === undefined) return module;
+    return { ...module, memory: { minPages: rest.minPages, maxPages: memory.maxPages, data: take(memory.length) } };
+  });
   if (at !== buffer.length) throw new Error('a stored component is cut or too long');
   return { world: header.world, entry: header.entry, glue, modules };
 }

@@ -16,6 +16,7 @@ import { mergeDataSegments } from './data-segments.ts';
 import { checkGlue, type GlueFacts } from './glue-check.ts';
 import { GlueError, lexGlue } from './glue-lexer.ts';
 import { meterGlue } from './glue-meter.ts';
+import { detachMemory } from './guest-memory.ts';
 import { canNotLoop } from './loopless-module.ts';
 import { problemOfCall, problemOfImport, problemOfNames, SUSPENDING_IMPORTS } from './offered-imports.ts';
 import { type ComponentWorld, packComponent, START_FUEL, type StoredModule } from './stored-component.ts';
@@ -105,14 +106,17 @@ function checkedGlue(written: string): { glue: string; facts: GlueFacts } {
 /** What the glue does not reach for is not exported: an instance is made for each invocation, and each export costs. */
 function meterModule(name: string, bytes: Uint8Array, keepExports: ReadonlySet<string>): StoredModule {
   if (canNotLoop(bytes)) return { name, bytes, minPages: 0, isMetered: false };
-  const metered: MeteredModule = meter(mergeDataSegments(bytes), {
+  const merged = mergeDataSegments(bytes);
+  const detached = detachMemory(merged, MAX_MEMORY_PAGES);
+  const metered: MeteredModule = meter(detached?.bytes ?? merged, {
     maxMemoryPages: MAX_MEMORY_PAGES,
     keepExports,
     startFuel: START_FUEL,
   });
   const { memory } = metered;
-  const minPages = memory === null || memory.imported ? 0 : memory.minPages;
-  return { name, bytes: metered.bytes, minPages, isMetered: true };
+  const ownPages = memory === null || memory.imported ? 0 : memory.minPages;
+  const minPages = detached?.memory.minPages ?? ownPages;
+  return { name, bytes: metered.bytes, minPages, isMetered: true, memory: detached?.memory };
 }
 
 function refuseWhere(problem: string | undefined): void {

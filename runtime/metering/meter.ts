@@ -99,6 +99,11 @@ export class Meter {
     for (const attached of this.#attached) attached.reset();
   }
 
+  /** The guest is not to be entered again: each later charge kills. */
+  end(): void {
+    this.#kill();
+  }
+
   #ask(attached: AttachedInstance): number {
     // Asked again while it should wait: the suspension failed (no JSPI, or a JavaScript frame between) and the
     // guest caught the error.
