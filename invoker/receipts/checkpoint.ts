@@ -18,6 +18,7 @@
  */
 
 import { merklePath, merkleRoot } from './merkle.ts';
+import type { ReceiptRun } from './receipt-queue.ts';
 import type { Signer } from './signing-keys.ts';
 import { sha256 } from './text.ts';
 
@@ -40,24 +41,22 @@ export interface SignedCheckpoint {
   readonly publicKey: string;
 }
 
-/** Of entries in a row, one at least. Returns the checkpoint's line. */
+/** Returns the checkpoint's line. */
 export function signCheckpoint(
   chain: string,
-  receipts: readonly { readonly seq: number; readonly prev: string; readonly hash: string }[],
+  { first, last, prev, hashes }: Omit<ReceiptRun, 'lines'>,
   dropped: number,
   signer: Signer,
 ): string {
-  const [first, last] = [receipts[0], receipts.at(-1)];
-  if (first === undefined || last === undefined) throw new RangeError('a segment has one receipt at least');
   const text = checkpointText({
     v: 1,
     chain,
-    first: first.seq,
-    last: last.seq,
+    first,
+    last,
     dropped,
-    prev: first.prev,
-    hash: last.hash,
-    root: merkleRoot(receipts.map((receipt) => receipt.hash)),
+    prev,
+    hash: hashes.at(-1) as string,
+    root: merkleRoot(hashes),
     at: new Date().toISOString(),
     key: signer.kid,
   });

@@ -10,8 +10,8 @@ import { timedQuery } from '../../database/index.ts';
 import type { ReceiptReference } from '../invocation.ts';
 import { WriteBehind } from '../write-behind.ts';
 import { signCheckpoint } from './checkpoint.ts';
-import { type Entry, EntryQueue, type Room } from './entry-queue.ts';
 import { type InvocationFacts, InvocationFields, NO_RECEIPT, type ReceiptType, receiptText } from './receipt.ts';
+import { ReceiptQueue, type Room } from './receipt-queue.ts';
 import type { Signer } from './signing-keys.ts';
 import { sha256 } from './text.ts';
 
@@ -38,10 +38,10 @@ interface Segment {
 }
 
 /** As a rule a thousand are one megabyte. */
-const SEGMENT: Room = { receipts: 1_000, chars: 2 * 1024 * 1024 };
+const SEGMENT: Room = { receipts: 1_000, bytes: 2 * 1024 * 1024 };
 const SEAL_EVERY_MS = 1_000;
 const RETRY_MS = 1_000;
-const WAITING: Room = { receipts: 20_000, chars: 32 * 1024 * 1024 };
+const WAITING: Room = { receipts: 20_000, bytes: 32 * 1024 * 1024 };
 const WRITE_TIMEOUT_MS = 30_000;
 
 /** Half of the default's time, and a tenth more bytes. */
@@ -49,14 +49,14 @@ const COMPRESSION: ZstdOptions = { params: { [constants.ZSTD_c_compressionLevel]
 /** Each chunk of output is a turn of this thread: with the default of 16 KB a thousand receipts took 1.1 ms of it, so they take 0.2. */
 const MIN_CHUNK_BYTES = 4_096;
 
-const compress = promisify<string, ZstdOptions, Buffer>(zstdCompress);
+const compress = promisify<Uint8Array, ZstdOptions, Buffer>(zstdCompress);
 
 export class ReceiptLedger {
   readonly #options: ReceiptLedgerOptions;
   readonly #fields: InvocationFields;
   #seq = 0;
   #head = NO_RECEIPT;
-  readonly #waiting = new EntryQueue();
+  readonly #waiting = new ReceiptQueue(NO_RECEIPT);
   /** Right before what waits. */
   #dropped = 0;
   /** Tried once: it may be in the database, with only the answer lost. So it is tried again as it is. */
@@ -96,17 +96,16 @@ export class ReceiptLedger {
 
   #append(type: ReceiptType, fields?: string): ReceiptReference {
     const { chain } = this.#options;
-    const [seq, prev] = [this.#seq, this.#head];
-    const text = receiptText(chain, seq, prev, Date.now(), type, fields);
-    const entry: Entry = { chain, seq, prev, text, hash: sha256(text) };
-    this.#seq++;
-    this.#head = entry.hash;
+    const seq = this.#seq++;
+    const text = receiptText(chain, seq, this.#head, Date.now(), type, fields);
+    const hash = sha256(text);
+    this.#head = hash;
     const wasFull = this.#waiting.fills(SEGMENT);
-    this.#waiting.push(entry);
+    this.#waiting.push(text, hash);
     // Of what is full already, and of a write that is under way or failed, somebody takes care.
     const isDue = !wasFull && this.#waiting.fills(SEGMENT) && this.#sealed === undefined;
     this.#behind.soon(isDue ? 0 : (this.#options.sealEveryMs ?? SEAL_EVERY_MS));
-    return entry;
+    return { chain, seq, hash, text };
   }
 
   async #writeAll(): Promise<void> {
@@ -128,17 +127,15 @@ export class ReceiptLedger {
 
   /** What waits, as far as it fits one segment. Its checkpoint says what was dropped right before it. */
   async #seal(): Promise<Segment | undefined> {
-    const entries = this.#waiting.take(SEGMENT);
-    const [first, last] = [entries[0], entries.at(-1)];
-    if (first === undefined || last === undefined) return undefined;
+    const run = this.#waiting.take(SEGMENT);
+    if (run === undefined) return undefined;
     const { chain, signer } = this.#options;
     const dropped = this.#dropped;
     this.#dropped = 0;
-    const checkpoint = signCheckpoint(chain, entries, dropped, signer);
-    const lines = entries.map(({ text }) => `${text}\n`).join('');
-    const chunkSize = Math.max(MIN_CHUNK_BYTES, lines.length >> 1);
-    const receipts = await compress(lines, { ...COMPRESSION, chunkSize });
-    return { first: first.seq, last: last.seq, dropped, checkpoint, receipts };
+    const checkpoint = signCheckpoint(chain, run, dropped, signer);
+    const chunkSize = Math.max(MIN_CHUNK_BYTES, run.lines.length >> 1);
+    const receipts = await compress(run.lines, { ...COMPRESSION, chunkSize });
+    return { first: run.first, last: run.last, dropped, checkpoint, receipts };
   }
 
   async #write({ first, last, checkpoint, receipts }: Segment): Promise<void> {

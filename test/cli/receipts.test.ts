@@ -4,6 +4,7 @@ import { proofLine, signCheckpoint } from '../../invoker/receipts/checkpoint.ts'
 import { signerOf } from '../../invoker/receipts/index.ts';
 import { NO_RECEIPT, receiptText } from '../../invoker/receipts/receipt.ts';
 import { sha256 } from '../../invoker/receipts/text.ts';
+import { runOf } from '../invoker/receipts/support.ts';
 import { Folder, run, StandIn } from './support.ts';
 
 const CHAIN = '7b0c9c1e-5a51-4d8e-9f0e-3f1d6a2b4c5d';
@@ -33,7 +34,7 @@ function chain() {
     return entry;
   });
   const texts = entries.map(({ text }) => text);
-  const checkpoint = signCheckpoint(CHAIN, entries, 0, signer);
+  const checkpoint = signCheckpoint(CHAIN, runOf(entries), 0, signer);
   return { lines: [...texts, checkpoint], proof: proofLine(texts, 1, checkpoint) };
 }
 

@@ -120,7 +120,7 @@ describe('a node’s receipts', () => {
 
   test('that wait too long for the database are given up, oldest first, and the next checkpoint says how many', async () => {
     const how: Parameters<typeof breaking>[0] = { fails: 'before' };
-    const { ledger, errors } = ledgerOn(breaking(how), { maxWaiting: { receipts: 10, chars: 1e6 } });
+    const { ledger, errors } = ledgerOn(breaking(how), { maxWaiting: { receipts: 10, bytes: 1e6 } });
     run(ledger, 3);
     await ledger.flush();
     run(ledger, 25);
@@ -138,7 +138,7 @@ describe('a node’s receipts', () => {
   test('with many host calls fill segments sooner, and wait in less number', async () => {
     const calls = Array.from({ length: 100 }, () => ({ op: 'db.query', args: 'a'.repeat(64) })) as never;
     const how: Parameters<typeof breaking>[0] = { fails: 'not' };
-    const { ledger, errors } = ledgerOn(breaking(how), { maxWaiting: { receipts: 1_000, chars: 100_000 } });
+    const { ledger, errors } = ledgerOn(breaking(how), { maxWaiting: { receipts: 1_000, bytes: 100_000 } });
     const runMany = (count: number) => {
       for (let n = 0; n < count; n++) ledger.invocation(facts({ hostCalls: { calls, more: null } }));
     };

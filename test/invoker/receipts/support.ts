@@ -4,6 +4,12 @@ import { type InvocationFacts, type Signer, signerOf } from '../../../invoker/re
 
 export const newSigner = (): Signer => signerOf(generateKeyPairSync('ed25519').privateKey);
 
+/** What a checkpoint says of receipts in a row. */
+export function runOf(receipts: readonly { seq: number; prev: string; hash: string }[]) {
+  const [first, last] = [receipts[0]!, receipts.at(-1)!];
+  return { first: first.seq, last: last.seq, prev: first.prev, hashes: receipts.map(({ hash }) => hash) };
+}
+
 /** A day in the life of a function, with what a test wants otherwise. */
 export function facts(part: Partial<InvocationFacts> = {}): InvocationFacts {
   return {

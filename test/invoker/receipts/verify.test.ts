@@ -5,7 +5,7 @@ import { proofLine, signCheckpoint } from '../../../invoker/receipts/checkpoint.
 import { ReceiptDefect, type Signer, verifyReceipts } from '../../../invoker/receipts/index.ts';
 import { InvocationFields, NO_RECEIPT, receiptText } from '../../../invoker/receipts/receipt.ts';
 import { sha256 } from '../../../invoker/receipts/text.ts';
-import { facts, newSigner } from './support.ts';
+import { facts, newSigner, runOf } from './support.ts';
 
 const signer = newSigner();
 const keys = [{ kid: signer.kid, x: signer.publicKey }];
@@ -45,7 +45,7 @@ function chainOf(lengths: readonly number[], by: Signer = signer, chain: string 
       dropped += entries.length;
       continue;
     }
-    const checkpoint = signCheckpoint(chain, entries, dropped, by);
+    const checkpoint = signCheckpoint(chain, runOf(entries), dropped, by);
     dropped = 0;
     segments.push({ entries, checkpoint });
     lines.push(...entries.map(({ text }) => text), checkpoint);
@@ -185,7 +185,7 @@ describe('a chain', () => {
     const { segments, chain } = chainOf([2]);
     const { entries } = segments[0]!;
     const other = { ...entries[0]!, hash: sha256('another receipt') };
-    const twofold = signCheckpoint(chain, [other, entries[1]!], 0, signer);
+    const twofold = signCheckpoint(chain, runOf([other, entries[1]!]), 0, signer);
     expect(await defectOf([...entries.map(({ text }) => text), twofold])).toMatchObject({ problem: 'bad signature' });
   });
 });
