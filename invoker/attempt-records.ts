@@ -7,6 +7,7 @@ import type { InvocationRequest, InvocationResult } from './invocation.ts';
 import type { InvocationRecorder } from './invocation-recorder.ts';
 import { HostCallDigests, NO_HOST_CALLS } from './receipts/host-call-digests.ts';
 import type { ReceiptLedger } from './receipts/receipt-ledger.ts';
+import { SessionHashes } from './receipts/session-hashes.ts';
 import type { RecordMode } from './recordings/record-mode.ts';
 import { type Beside, besideOf, bytesBeside, MAX_RECORDING_BYTES, type Recording } from './recordings/recording.ts';
 import type { RecordingStore } from './recordings/recording-store.ts';
@@ -50,6 +51,7 @@ export class AttemptRecords {
   readonly #options: AttemptRecordsOptions;
   #log: InvocationLog | undefined;
   #digests: HostCallDigests | undefined;
+  readonly #session: SessionHashes | undefined;
   /** Where it is to be recorded, until it has ended. */
   readonly #recordMode: RecordMode | undefined;
   #recorded: Recording['input'] = { lost: 'the executor ended' };
@@ -68,6 +70,8 @@ export class AttemptRecords {
     this.#request = request;
     this.#version = version;
     this.#options = options;
+    if (options.receipts !== undefined && request.session !== undefined)
+      this.#session = new SessionHashes(request.session.image);
     if (options.recordings !== undefined) this.#recordMode = request.record ?? version.config.record;
   }
 
@@ -106,6 +110,16 @@ export class AttemptRecords {
     return this.#digests?.begin(operation, payload);
   }
 
+  /** A run in a session has left this memory. */
+  leftMemory(image: Uint8Array): void {
+    this.#session?.left(image);
+  }
+
+  /** `end` is to wait for it. */
+  get pending(): Promise<void> | undefined {
+    return this.#session?.pending;
+  }
+
   recorded({ lost, meta, tape }: { readonly lost: string; readonly meta: Buffer; readonly tape: Buffer }): void {
     if (tape.length === 0) this.#recorded = { lost: lost.slice(0, MAX_REASON_CHARACTERS) };
     else {
@@ -133,6 +147,7 @@ export class AttemptRecords {
       result,
       startedAtMs: this.#startedAtMs,
       hostCalls: this.#digests ?? NO_HOST_CALLS,
+      ...(this.#session === undefined ? {} : { session: this.#session }),
       ...('tape' in this.#recorded ? { tapeHash: hash('sha256', this.#recorded.tape, 'hex') } : {}),
     });
     return receipt === undefined ? result : { ...result, receipt };

@@ -102,8 +102,11 @@ export class Attempt {
         onHostCall: (callId, operation, payload) => this.#onHostCall(callId, operation, payload),
         onCast: (operation, payload) => this.#onCast(operation, payload),
         onSessionImage: ({ image, imageBytes }) => {
-          this.#session =
-            image.length > 0 ? { image: Uint8Array.from(image) } : { tooLargeBytes: countable(imageBytes) };
+          if (image.length === 0) this.#session = { tooLargeBytes: countable(imageBytes) };
+          else {
+            this.#session = { image: Uint8Array.from(image) };
+            this.#records.leftMemory(this.#session.image);
+          }
         },
         onAnswered: (message) => this.#onAnswered(readEnding(message.kind, message.meta, message.body)),
         onRecorded: (message) => this.#records.recorded(message),
@@ -257,6 +260,12 @@ export class Attempt {
     this.#ignoreSignal();
     this.#options.admission.leave(this.#version.name);
     this.#hostCalls.close();
+    const { pending } = this.#records;
+    if (pending === undefined) this.#finish(ended);
+    else void pending.then(() => this.#finish(ended));
+  }
+
+  #finish(ended: InvocationResult): void {
     const result = this.#records.end(ended);
     this.#settled.resolve(result);
     this.#options.onResult?.(result, this.#request);

@@ -40,8 +40,9 @@
 
 import type { FunctionVersion } from '../catalog.ts';
 import type { FunctionConfig } from '../function-config.ts';
-import type { InvocationRequest, InvocationResult, SessionEnd, SessionStart, Usage } from '../invocation.ts';
+import type { InvocationRequest, InvocationResult, Usage } from '../invocation.ts';
 import type { HostCallDigests } from './host-call-digests.ts';
+import type { SessionHashes } from './session-hashes.ts';
 import { isoTime, sha256, toMicros } from './text.ts';
 
 /** `v`. */
@@ -53,13 +54,15 @@ export type ReceiptType = 'start' | 'invocation' | 'stop';
 
 /** What a receipt of an invocation is made from. */
 export interface InvocationFacts {
-  readonly request: Pick<InvocationRequest, 'trigger' | 'identity' | 'eventJson' | 'bodyAt' | 'session'>;
+  readonly request: Pick<InvocationRequest, 'trigger' | 'identity' | 'eventJson' | 'bodyAt'>;
   readonly version: FunctionVersion;
   readonly result: InvocationResult;
   /** Milliseconds since the epoch. */
   readonly startedAtMs: number;
   readonly hostCalls: Pick<HostCallDigests, 'calls' | 'more'>;
   readonly tapeHash?: string;
+  /** Of a run in a session; all there. */
+  readonly session?: SessionHashes;
 }
 
 /** `fields`: what follows the type, in order, as the text of an object's inside. */
@@ -89,7 +92,15 @@ export class InvocationFields {
    * On the hot path: three hashes here, and a fourth of the receipt's text, which is put together from its parts in a third of what
    * `JSON.stringify` takes for it. What is put in as it is needs no escape.
    */
-  of({ request, version, result, startedAtMs, hostCalls: { calls, more }, tapeHash }: InvocationFacts): string {
+  of({
+    request,
+    version,
+    result,
+    startedAtMs,
+    hostCalls: { calls, more },
+    tapeHash,
+    session,
+  }: InvocationFacts): string {
     const { response, error, usage } = result;
     const hasStatus = response?.kind === 'http' && Number.isFinite(response.status);
     return (
@@ -102,7 +113,7 @@ export class InvocationFields {
       (calls.length === 0 ? '' : `,"calls":${JSON.stringify(calls)}`) +
       (more === null ? '' : `,"more":${JSON.stringify(more)}`) +
       (tapeHash === undefined ? '' : `,"tape":"${tapeHash}"`) +
-      (request.session === undefined ? '' : `,"session":${sessionText(request.session, result.session)}`)
+      (session === undefined ? '' : `,"session":${session.text(isKept(result))}`)
     );
   }
 
@@ -130,10 +141,8 @@ function usageField(usage: Usage): string {
   return `"usage":{"durationMs":${toMicros(durationMs)},"cpuMs":${toMicros(cpuMs)},"fuel":${Math.round(fuel)},"peakMemoryBytes":${peakMemoryBytes},"hostCalls":${hostCalls},"clockReads":${clockReads},"randomBytes":${randomBytes}}`;
 }
 
-function sessionText({ image }: SessionStart, end: SessionEnd | undefined): string {
-  const left = end !== undefined && 'image' in end ? end.image : undefined;
-  const hashOf = (memory: Uint8Array | undefined) => (memory === undefined ? null : sha256(memory));
-  return JSON.stringify({ from: hashOf(image), to: hashOf(left) });
+function isKept({ session }: InvocationResult): boolean {
+  return session !== undefined && 'image' in session;
 }
 
 function inputFields({ eventJson, bodyAt }: InvocationFacts['request']): string {

@@ -117,6 +117,18 @@ describe('an invocation in a session', () => {
     });
   });
 
+  it('has a receipt with the hashes of its memory before and after, however large', async () => {
+    const code =
+      'globalThis.more = []; for (let i = 0; i < 8; i++) more.push(crypto.getRandomValues(new Uint8Array(60_000))); 1';
+    const large = await leftBy(code);
+    expect(large.length).toBeGreaterThan(MIB / 4);
+    expect(receipts.at(-1)).toMatchObject({ session: { from: null, to: sha256(large) } });
+    const next = await leftBy('1', large);
+    expect(receipts.at(-1)).toMatchObject({ session: { from: sha256(large), to: sha256(next) } });
+    await run('throw 1', large);
+    expect(receipts.at(-1)).toMatchObject({ session: { from: sha256(large), to: null } });
+  });
+
   it('says how large it is where it is too large to be kept', async () => {
     const code =
       'globalThis.more = []; for (let i = 0; i < 30; i++) more.push(crypto.getRandomValues(new Uint8Array(60_000))); 1';

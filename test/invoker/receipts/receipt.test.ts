@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { SessionEnd, SessionStart } from '../../../invoker/invocation.ts';
 import { HostCallDigests } from '../../../invoker/receipts/host-call-digests.ts';
 import { merklePath, merkleRoot, rootFrom } from '../../../invoker/receipts/merkle.ts';
 import { configHash, InvocationFields, receiptText } from '../../../invoker/receipts/receipt.ts';
+import { SessionHashes } from '../../../invoker/receipts/session-hashes.ts';
 import { facts } from './support.ts';
 
 const sha256 = (text: string | Uint8Array): string => createHash('sha256').update(text).digest('hex');
@@ -70,17 +70,26 @@ describe('a receipt', () => {
 
   test('of a run in a session has the hashes of the memory that it went on from and that it left', () => {
     const [from, to] = [Uint8Array.of(1, 2), Uint8Array.of(3)];
-    const memory = (start: SessionStart, end?: SessionEnd) =>
-      fieldsOf({
-        request: { ...request, session: start },
-        result: end === undefined ? result : { ...result, session: end },
-      }).session;
-    const room = { maxImageBytes: 9 };
-    expect(memory({ ...room, image: from }, { image: to })).toEqual({ from: sha256(from), to: sha256(to) });
-    expect(memory(room, { image: to })).toEqual({ from: null, to: sha256(to) });
-    expect(memory({ ...room, image: from }, { tooLargeBytes: 10 })).toEqual({ from: sha256(from), to: null });
-    expect(memory({ ...room, image: from })).toEqual({ from: sha256(from), to: null });
+    const memory = (start: Uint8Array | undefined, end?: Uint8Array) => {
+      const session = new SessionHashes(start);
+      if (end !== undefined) session.left(end);
+      expect(session.pending).toBeUndefined();
+      return fieldsOf({ session, result: end === undefined ? result : { ...result, session: { image: end } } }).session;
+    };
+    expect(memory(from, to)).toEqual({ from: sha256(from), to: sha256(to) });
+    expect(memory(undefined, to)).toEqual({ from: null, to: sha256(to) });
+    expect(memory(from)).toEqual({ from: sha256(from), to: null });
     expect(fieldsOf({})).not.toHaveProperty('session');
+  });
+
+  test('CPU-12 of a run in a large session waits for hashes that another thread makes', async () => {
+    const [from, to] = [new Uint8Array(2 ** 20).fill(1), new Uint8Array(2 ** 21).fill(2)];
+    const session = new SessionHashes(from);
+    session.left(to);
+    expect(JSON.parse(session.text(true))).toEqual({ from: null, to: null });
+    await session.pending;
+    expect(JSON.parse(session.text(true))).toEqual({ from: sha256(from), to: sha256(to) });
+    expect(JSON.parse(session.text(false))).toEqual({ from: sha256(from), to: null });
   });
 
   test('is what JSON.stringify makes of what it says, whatever that is', () => {
