@@ -553,6 +553,11 @@ describe('what is too large for an answer', () => {
     for (const headers of [{ 'if-range': '"other"' }, { range: 'bytes=5-2' }, { range: 'bytes=0-1,4-5' }])
       expect(await ask('bytes=0-0', headers)).toEqual([200, null, bytes]);
     for (const range of [`bytes=${bytes}-`, 'bytes=-0']) expect(await ask(range)).toEqual([416, `bytes */${bytes}`, 0]);
+    const head = await node.call(url, {
+      method: 'HEAD',
+      headers: { authorization: `Bearer ${key}`, range: 'bytes=2-9' },
+    });
+    expect([head.status, head.headers.get('content-length'), await head.text()]).toEqual([200, String(bytes), '']);
     const other = await makeKey({ policy: 'default' });
     const [theirs, none] = [await get(url, {}, other), await get(`/outputs/${crypto.randomUUID()}`)];
     expect([theirs.status, none.status, (await get(url, {}, await makeKey())).status]).toEqual([404, 404, 403]);

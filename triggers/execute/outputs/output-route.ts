@@ -1,4 +1,4 @@
-/** `GET /outputs/{id}`: what a run gave and was too large for its answer, to the API key whose code it was. */
+/** `GET /outputs/{id}`, and `HEAD`: what a run gave and was too large for its answer, to the API key whose code it was. */
 
 import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
@@ -15,7 +15,7 @@ export interface OutputRouteOptions {
 
 export function outputRoute(app: FastifyInstance, { outputs, keys }: OutputRouteOptions): void {
   app.route({
-    method: 'GET',
+    method: ['GET', 'HEAD'],
     url: '/outputs/:id',
     onRequest: admitCaller(keys),
     handler: async (request, reply) => {
@@ -29,7 +29,12 @@ export function outputRoute(app: FastifyInstance, { outputs, keys }: OutputRoute
 }
 
 /** What an id stands for never changes, so it is the ETag too. */
-function answer({ headers }: FastifyRequest, reply: FastifyReply, outputs: Outputs, output: Output): FastifyReply {
+function answer(
+  { headers, method }: FastifyRequest,
+  reply: FastifyReply,
+  outputs: Outputs,
+  output: Output,
+): FastifyReply {
   const { id, bytes, contentType } = output;
   const etag = `"${id}"`;
   reply.headers({
@@ -39,13 +44,14 @@ function answer({ headers }: FastifyRequest, reply: FastifyReply, outputs: Outpu
     // It is the guest's text, whatever a browser would like to see in it.
     'x-content-type-options': 'nosniff',
   });
+  reply.header('content-type', contentType);
+  if (method === 'HEAD') return reply.header('content-length', bytes).send();
   const ifRange = headers['if-range'];
   const range = ifRange === undefined || ifRange === etag ? byteRange(headers.range, bytes) : 'all';
   if (range === 'unsatisfiable') return reply.code(416).header('content-range', `bytes */${bytes}`).send();
   const { start, end } = range === 'all' ? { start: 0, end: bytes } : range;
   if (range !== 'all') reply.code(206).header('content-range', `bytes ${start}-${end - 1}/${bytes}`);
   return reply
-    .header('content-type', contentType)
     .header('content-length', end - start)
     .send(Readable.from(outputs.read(output, start, end), { objectMode: false, highWaterMark: 1 }));
 }
