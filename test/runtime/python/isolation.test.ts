@@ -161,8 +161,8 @@ def handler(event):
       'import time, datetime\nstarted = time.monotonic()\ndef handler(event):\n    return [time.time(), datetime.datetime.now(datetime.UTC).timestamp(), time.monotonic() - started]',
     );
     const [seconds, now, monotonic] = (await python.value(image)) as [number, number, number];
-    expect(Math.abs(seconds - Date.now() / 1000)).toBeLessThan(2);
-    expect(Math.abs(now - Date.now() / 1000)).toBeLessThan(2);
+    expect(Math.abs(seconds - Date.now() / 1000)).toBeLessThan(60);
+    expect(Math.abs(now - Date.now() / 1000)).toBeLessThan(60);
     expect(monotonic).toBeGreaterThanOrEqual(0);
     expect(monotonic).toBeLessThan(60);
   });
