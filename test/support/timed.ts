@@ -37,3 +37,19 @@ export class Stopwatch {
     expect(wallMs, 'by the clock').toBeLessThan(ms + MUCH_LATER_MS);
   }
 }
+
+/** The most work, in milliseconds of CPU, that this thread did meanwhile without a look at the event loop: other processes have no part in it. */
+export async function longestStall(during: () => Promise<unknown>): Promise<number> {
+  let longest = 0;
+  let last = threadCpuMs();
+  const look = (): void => {
+    const now = threadCpuMs();
+    longest = Math.max(longest, now - last);
+    last = now;
+  };
+  const watch = setInterval(look, 1);
+  await during();
+  clearInterval(watch);
+  look();
+  return longest;
+}
