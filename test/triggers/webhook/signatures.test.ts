@@ -399,12 +399,15 @@ describe('what a stranger can make the node do', () => {
     const body = Buffer.alloc(MAX_WEBHOOK_BYTES, ' ');
     const key = Buffer.from(SECRET);
     const claim = { prefix: '', signatures: [Buffer.alloc(32)] };
+    /** The least of some: what else the machine does takes its time, too. */
     const timeOf = (work: () => boolean): number => {
-      const startedAt = performance.now();
-      for (let index = 0; index < 20; index++) expect(work()).toBe(false);
-      return performance.now() - startedAt;
+      const times = Array.from({ length: 20 }, () => {
+        const startedAt = performance.now();
+        expect(work()).toBe(false);
+        return performance.now() - startedAt;
+      });
+      return Math.min(...times);
     };
-    timeOf(() => isSigned(claim, [key], body));
     const known = timeOf(() => isSigned(claim, [key], body));
     const unknown = timeOf(() => isSigned(undefined, [], body));
     expect(unknown).toBeGreaterThan(known / 4);
