@@ -396,7 +396,7 @@ describe('a guest that is over can not go on', () => {
         raw: { 11: data(0, '{"op":"db.query"}') },
         code: (fn) => forever(...caught(i32(0), i32(17), fn('call'), DROP)),
       },
-      { limits: { timeoutMs: 50 } },
+      { limits: { timeoutMs: 500 } },
     );
     expect(ran).toMatchObject({ how: 'time', ends: 1, frees: 1, afterEnd: [] });
     expect(ran.hostCalls).toHaveLength(1);
