@@ -39,6 +39,8 @@ export default defineConfig({
     ],
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    // A second is what another process may take the core for.
+    expect: { poll: { timeout: 20_000 } },
     // Of two cores: tests wait for timeouts, processes and the database for a sixth of their time.
     maxWorkers: 3,
     pool: 'forks',

@@ -32,10 +32,13 @@ function remove(path: string): Promise<void> {
 }
 
 async function kill(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const ended = new Promise((resolve) => child.once('exit', resolve));
   child.kill('SIGKILL');
-  await ended;
+  await exited(child);
+}
+
+async function exited(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  await new Promise((resolve) => child.once('exit', resolve));
 }
 
 /** A process of its own that starts the server, prints its URL, and waits. */
@@ -99,7 +102,8 @@ describe('the embedded Postgres', () => {
     await query(url, 'create table kept_on_exit ()');
     const closed = gone(url);
     child.stdin?.end();
-    await closed;
+    // The one that owned the folder may outlive the server's connections.
+    await Promise.all([closed, exited(child)]);
     const again = await startEmbeddedPostgres({ dataDir, settings: SETTINGS });
     expect(await query(again.url, 'select from kept_on_exit')).toEqual([]);
     await again.stop();
@@ -154,7 +158,8 @@ describe('the embedded Postgres', () => {
     expect((await stat(join(folder, 'postgres/data'))).uid).toBe(uid);
     const closed = gone(url);
     child.stdin?.end();
-    await closed;
+    // The one that owned the folder may outlive the server's connections.
+    await Promise.all([closed, exited(child)]);
     await remove(folder);
   });
 

@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { createHttpHostFunction, type HttpHostFunctionOptions } from '../../host-functions/index.ts';
 import { parseFunctionConfig } from '../../invoker/index.ts';
 import type { HostFunctionProvider } from '../../runtime/host-function.ts';
+import { MUCH_LATER_MS } from '../support/timed.ts';
 import { Invocation, recordingLog, type ScopeOptions } from './support.ts';
 
 interface Answer {
@@ -561,13 +562,14 @@ test('a request ends with its invocation, and within its time', async () => {
   const guest = local();
   const call = fetchFrom(guest, `http://localhost:${port}/never`).catch((error) => error);
   await new Promise((resolve) => setTimeout(resolve, 50));
+  // Each by itself: a request of its own has 20 s.
   const startMs = performance.now();
   await guest.end();
   expect(await call).toMatchObject({ code: 'HTTP_TIMEOUT' });
   expect(
     await fetchFrom(local({ remainingMs: 100 }), `http://localhost:${port}/never`).catch((error) => error),
   ).toMatchObject({ code: 'HTTP_TIMEOUT' });
-  expect(performance.now() - startMs).toBeLessThan(1_000);
+  expect(performance.now() - startMs).toBeLessThan(MUCH_LATER_MS);
 });
 
 test('a server that is not there, or breaks off, is an error with a code and no address', async () => {

@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { InvocationFields } from '../../invoker/receipts/receipt.ts';
 import { sha256 } from '../../invoker/receipts/text.ts';
 import type { InvocationScope } from '../../runtime/index.ts';
+import { MUCH_LATER_MS, TIMED } from '../support/timed.ts';
 import { MIB, NO_ROWS, TestNode } from './support/node.ts';
 
 // As nodes have them: what a guest's stack can hold hangs on the compiler.
@@ -13,6 +14,7 @@ const WAIT = `export const handler = async (event) => (await db.query('wait', [e
 const FUNCTIONS = {
   calm: 'export const handler = (event) => event.n + 1;',
   spin: { source: 'export const handler = () => { for (;;); }', config: { timeoutMs: 1_000 } },
+  endless: { source: 'export const handler = () => { for (;;); }', config: { timeoutMs: 20_000 } },
   wait: WAIT,
   patient: { source: WAIT, config: { timeoutMs: 25_000 } },
   evaluate: 'export const handler = async (event) => await (0, eval)(event.code);',
@@ -197,9 +199,7 @@ describe('an executor that is ended from outside', () => {
     await whenWaiting(1);
     const { pid } = node;
     process.kill(pid, 'SIGSTOP');
-    const startedAt = performance.now();
     expect((await running).outcome).toBe('executor_lost');
-    expect(performance.now() - startedAt).toBeLessThan(8_000);
     await node.whenLost(lost + 1);
     expect(node.lost.at(-1)).toContain('did not answer');
     expect(() => process.kill(pid, 0)).toThrow();
@@ -262,7 +262,7 @@ describe('an executor that is ended from outside', () => {
     const pids = [...spinning.pool.pids];
     const startedAt = performance.now();
     await spinning.stop();
-    expect(performance.now() - startedAt).toBeLessThan(2_000);
+    expect(performance.now() - startedAt).toBeLessThan(MUCH_LATER_MS);
     for (const { outcome } of await Promise.all(running)) expect(outcome).toBe('executor_lost');
     for (const pid of pids) expect(() => process.kill(pid, 0)).toThrow();
     await spinning.stop();
@@ -408,14 +408,10 @@ describe('an invocation', () => {
     }
   });
 
-  it('CPU-01 that spins is over within the limit and 250 ms', async () => {
-    const took: number[] = [];
-    for (let n = 0; n < 2 && (took.length === 0 || Math.min(...took) > 1_250); n++) {
-      const startedAt = performance.now();
-      await node.invoke('spin');
-      took.push(performance.now() - startedAt);
-    }
-    expect(Math.min(...took)).toBeLessThan(1_250);
+  it('CPU-01 that spins is over within the limit and 250 ms', TIMED, async () => {
+    const startedAt = performance.now();
+    await node.invoke('spin');
+    expect(performance.now() - startedAt).toBeLessThan(1_250);
   });
 
   it('ISO-11 says what it threw, without host paths', async () => {
@@ -480,11 +476,10 @@ describe('an invocation', () => {
 
   it('is canceled when its caller goes away while it spins', async () => {
     const abort = new AbortController();
-    const startedAt = performance.now();
-    const running = node.invoke('spin', {}, { signal: abort.signal });
+    const running = node.invoke('endless', {}, { signal: abort.signal });
     setImmediate(() => setImmediate(() => abort.abort()));
+    // And not exceeded_time, when its twenty seconds are over.
     expect((await running).outcome).toBe('canceled');
-    expect(performance.now() - startedAt).toBeLessThan(900);
   });
 });
 
@@ -681,6 +676,7 @@ describe('an event', () => {
 describe('a node under load', () => {
   it('CPU-12 two hundred invocations that spin slow the short calls of another function no more than by slices', {
     timeout: 30_000,
+    ...TIMED,
   }, async () => {
     const median = async (): Promise<number> => {
       const took: number[] = [];

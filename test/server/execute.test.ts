@@ -822,7 +822,7 @@ describe('sessions', () => {
     const add = 'await new Promise((r) => setTimeout(r, 30)); n += 1';
     const ran = await Promise.all([1, 2, 3].map(() => inSession(token, add)));
     expect(ran.map(({ body }) => body.result).sort()).toEqual([1, 2, 3]);
-    const slow = inSession(token, 'await new Promise((r) => setTimeout(r, 400)); n');
+    const slow = inSession(token, 'await new Promise((r) => setTimeout(r, 1_500)); n');
     await expect.poll(async () => (await inSession(token, 'n', { timeout: '1ms' })).body.code).toBe('SESSION_BUSY');
     expect((await slow).body.result).toBe(3);
   });

@@ -53,7 +53,7 @@ describe('a WASI preview 1 command', () => {
     db = await createTestDatabase();
     node = await startTestPostern(db);
     module = Buffer.from(await compileC(PROGRAM)).toString('base64');
-    const limits = { timeout: '1s', memory: '16MB', env: ['GREETING'] };
+    const limits = { timeout: '1s', cpu: 'unlimited', memory: '16MB', env: ['GREETING'] };
     expect(await deploy({ module, fileName: 'program.wasm', ...limits })).toMatchObject({
       status: 201,
       body: { name: 'program', created: true },
@@ -102,7 +102,14 @@ describe('a WASI preview 1 command', () => {
   });
 
   test('the same module is the same version, another engine builds it from what was stored', async () => {
-    const again = await deploy({ module, fileName: 'program.wasm', timeout: '1s', memory: '16MB', env: ['GREETING'] });
+    const again = await deploy({
+      module,
+      fileName: 'program.wasm',
+      timeout: '1s',
+      cpu: 'unlimited',
+      memory: '16MB',
+      env: ['GREETING'],
+    });
     expect(again).toMatchObject({ status: 201, body: { created: false } });
     await db.pool.query('delete from postern.images');
     const other = await startTestPostern(db);

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { placeInCode, ScriptError, toScript } from '../../../invoker/evaluator/script.ts';
 import { ScriptReader } from '../../../invoker/evaluator/script-reader.ts';
+import { Stopwatch } from '../../support/timed.ts';
 
 /** What the evaluator in the sandbox does, as far as a script can tell. */
 async function evaluate(code: string, scope: Record<string, unknown> = {}) {
@@ -203,9 +204,9 @@ describe('a script that can not be', () => {
     const code = `${'\n'.repeat(60_000)}throw 1`;
     const script = toScript(code);
     expect(placeInCode(script, code, 60_001, 2)).toEqual({ line: 60_001, column: 2 });
-    const startedAt = performance.now();
+    const watch = new Stopwatch();
     for (let times = 0; times < 10_000; times++) if (placeInCode(script, code, 60_002, 1) !== null) throw new Error();
-    expect(performance.now() - startedAt).toBeLessThan(1_000);
+    watch.expectBelow(1_000);
   });
 });
 
@@ -229,7 +230,7 @@ describe('long code', () => {
   });
 
   test('that takes too long is refused while others go on, and the next is read', async () => {
-    const reader = new ScriptReader({ timeoutMs: 100 });
+    const reader = new ScriptReader({ timeoutMs: 500 });
     try {
       const names = Array.from({ length: 50_000 }, (_, i) => `a${i}`).join();
       let turns = 0;
@@ -237,7 +238,7 @@ describe('long code', () => {
       const hostile = reader.read(`let {${names}} = 1`);
       await expect(hostile).rejects.toMatchObject({
         code: 'INVALID_FUNCTION',
-        message: 'the code can not be read within 0.2 s: it is too complex',
+        message: 'the code can not be read within 1 s: it is too complex',
       });
       clearInterval(turning);
       expect(turns).toBeGreaterThan(3);

@@ -137,7 +137,7 @@ describe('a rejection that nobody handled', () => {
       const ran = await run(
         `addEventListener('unhandledrejection', () => { ${listener} }); Promise.reject(0); return 'done';`,
         '',
-        { timeoutMs: 300 },
+        { timeoutMs: 1_500 },
       );
       expect(ran).toMatchObject({ how: 'value', text: '"done"', afterEnd: [] });
     }

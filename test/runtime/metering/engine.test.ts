@@ -3,6 +3,7 @@ import { Ambient } from '../../../runtime/ambient.ts';
 import { buildEngineModule, createEngine } from '../../../runtime/javascript/engine.ts';
 import { EngineInstance } from '../../../runtime/javascript/engine-instance.ts';
 import type { MeterHooks } from '../../../runtime/metering/index.ts';
+import { Stopwatch } from '../../support/timed.ts';
 
 const engine = createEngine({ id: 'test', module: buildEngineModule(), prelude: '', parts: {} });
 
@@ -48,14 +49,27 @@ const NATIVE_LOOPS = [
   'for (;;) try { for (;;); } finally { continue; }',
 ];
 
+/** So many slices into its run each is in the middle of its loop. */
+const LAST_QUESTION = 60;
+
 for (const code of NATIVE_LOOPS) {
-  test(`the JavaScript engine is killed in the middle of ${code}`, async () => {
-    let end = Number.POSITIVE_INFINITY;
-    const { run, meter } = boot({ onOutOfFuel: () => (performance.now() > end ? 'kill' : 'continue') });
-    end = performance.now() + 50;
+  test(`the JavaScript engine is killed at the first question after its deadline in the middle of ${code}`, async () => {
+    let [asked, usedBefore, most] = [Number.NEGATIVE_INFINITY, 0, 0];
+    const { run, meter } = boot({
+      onOutOfFuel: () => {
+        most = Math.max(most, meter.fuelUsed - usedBefore);
+        usedBefore = meter.fuelUsed;
+        return ++asked >= LAST_QUESTION ? 'kill' : 'continue';
+      },
+    });
+    [asked, usedBefore, most] = [0, meter.fuelUsed, 0];
+    const watch = new Stopwatch();
     await expect(run(code)).rejects.toThrow(WebAssembly.RuntimeError);
     expect(meter.killed).toBe(true);
-    expect(performance.now() - end).toBeLessThan(250);
+    expect(asked).toBe(LAST_QUESTION);
+    expect(most).toBeLessThan(5_000_000);
+    // Half a millisecond each.
+    watch.expectBelow(LAST_QUESTION * 20);
   });
 }
 

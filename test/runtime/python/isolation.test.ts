@@ -1,6 +1,7 @@
 /** Nothing of one invocation is there in the next one, and nothing of the host is there in any. */
 
 import { beforeAll, describe, expect, it } from 'vitest';
+import type { PythonExecution } from '../../../runtime/index.ts';
 import { PythonSandbox } from '../../../runtime/python/python-sandbox.ts';
 import { type RunOptions, TestPython } from './support/python.ts';
 
@@ -98,15 +99,15 @@ left_dumps = json.dumps
     const image = await python.program(
       'import os, time, sys\nstate = []\ndef handler(event):\n    if state: return "dirty"\n    state.append(1)\n    exec(event["code"])\n    return "clean"',
     );
-    const limits = { timeoutMs: 300 };
-    const idleAfter = async (code: string) => {
+    const idleAfter = async (code: string, limits = {}) => {
       const { how } = await python.run(image, { event: { code }, limits });
       return how;
     };
+    const short = { timeoutMs: 300 };
     expect(await idleAfter('os._exit(0)')).toBe('exception');
     expect(await idleAfter('os.abort()')).toMatch(/panic|exception/);
-    expect(await idleAfter('while True: pass')).toBe('time');
-    expect(await idleAfter('time.sleep(5)')).toBe('time');
+    expect(await idleAfter('while True: pass', short)).toBe('time');
+    expect(await idleAfter('time.sleep(3600)', short)).toBe('time');
     expect(await idleAfter('import faulthandler; faulthandler._sigabrt()')).toMatch(/panic|exception/);
     expect(await idleAfter('import _testcapi; _testcapi.crash_no_current_thread()')).toMatch(/panic|exception/);
     for (let round = 0; round < 3; round++) expect(await python.value(image, { event: { code: '' } })).toBe('clean');
@@ -161,8 +162,8 @@ def handler(event):
       'import time, datetime\nstarted = time.monotonic()\ndef handler(event):\n    return [time.time(), datetime.datetime.now(datetime.UTC).timestamp(), time.monotonic() - started]',
     );
     const [seconds, now, monotonic] = (await python.value(image)) as [number, number, number];
-    expect(Math.abs(seconds - Date.now() / 1000)).toBeLessThan(2);
-    expect(Math.abs(now - Date.now() / 1000)).toBeLessThan(2);
+    expect(Math.abs(seconds - Date.now() / 1000)).toBeLessThan(60);
+    expect(Math.abs(now - Date.now() / 1000)).toBeLessThan(60);
     expect(monotonic).toBeGreaterThanOrEqual(0);
     expect(monotonic).toBeLessThan(60);
   });
@@ -294,12 +295,18 @@ def handler(event):
       'from postern import db\ndef handler(event):\n    if event.get("ask"): db.query("select 1")\n    return "done"',
     );
     const { promise, resolve } = Promise.withResolvers<() => void>();
+    let running: PythonExecution | undefined;
     const first = await python.run(image, {
       event: { ask: true },
-      limits: { timeoutMs: 100 },
-      onHostCall: ({ answer }) => resolve(() => answer(true, '{"late":1}')),
+      onStart: (execution) => {
+        running = execution;
+      },
+      onHostCall: ({ answer }) => {
+        resolve(() => answer(true, '{"late":1}'));
+        setImmediate(() => running!.end('canceled', ''));
+      },
     });
-    expect(first.how).toBe('time');
+    expect(first.how).toBe('canceled');
     (await promise)();
     expect(await python.value(image)).toBe('done');
   });

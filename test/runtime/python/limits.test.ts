@@ -1,6 +1,7 @@
 /** What a Python function may use: time, CPU, memory, log, host calls. */
 
 import { beforeAll, describe, expect, it } from 'vitest';
+import { Stopwatch } from '../../support/timed.ts';
 import { type RunOptions, TestPython } from './support/python.ts';
 
 let python: TestPython;
@@ -46,17 +47,17 @@ describe('time', () => {
     ['a host call that is not answered', 'from postern import db\ndb.query("select pg_sleep(100)")'],
     ['a read that nothing answers', 'import os\nfor _ in range(10**9): os.read(0, 10)'],
   ])('%s ends within 250 ms of the deadline', async (_name, body) => {
+    const watch = new Stopwatch();
     const { how, usage } = await run(body, { limits: { timeoutMs: 400 } });
+    watch.expectBelow(650);
     expect(how).toBe('time');
     expect(usage.durationMs).toBeGreaterThanOrEqual(399);
-    expect(usage.durationMs).toBeLessThan(650);
   });
 
   it('a sleep costs no CPU', async () => {
     const { how, usage } = await run('import time\ntime.sleep(0.3)');
     expect(how).toBe('value');
-    expect(usage.durationMs).toBeGreaterThanOrEqual(299);
-    expect(usage.cpuMs).toBeLessThan(200);
+    expect(usage.durationMs - usage.cpuMs).toBeGreaterThanOrEqual(299);
   });
 
   it('the limit of CPU ends a function with reason cpu', async () => {
@@ -68,11 +69,12 @@ describe('time', () => {
 
   it('an end from outside comes at once, whether the guest runs, sleeps or waits', async () => {
     for (const body of ['while True: pass', 'import time\ntime.sleep(100)', 'from postern import db\ndb.query("")']) {
+      const watch = new Stopwatch();
       const ran = await run(body, {
         onStart: (execution) => setTimeout(() => execution.end('canceled', 'gone away'), 50),
       });
+      watch.expectBelow(300);
       expect(ran).toMatchObject({ how: 'canceled', text: 'gone away' });
-      expect(ran.usage.durationMs).toBeLessThan(300);
     }
   });
 });
@@ -210,9 +212,10 @@ return os.read(0, 1000).decode()`,
   it('ABI-05 lines by the thousand that nobody reads answers of cost no more than the invocation', async () => {
     for (const line of ['x', '{"op":"log","level":"info","message":"m"}', '{"op":"db.query","sql":""}']) {
       const flood = `import os\nwhile True: os.write(0, b'${line}\\n' * 1000)`;
+      const watch = new Stopwatch();
       const ran = await run(flood, { limits: { timeoutMs: 500 }, onHostCall: ({ answer }) => answer(true, '1') });
+      watch.expectBelow(750);
       expect(['time', 'exception'], line).toContain(ran.how);
-      expect(ran.usage.durationMs).toBeLessThan(750);
       expect(ran.log.length).toBeLessThanOrEqual(1_100);
     }
   });

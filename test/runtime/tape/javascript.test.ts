@@ -144,7 +144,7 @@ describe('the replay of a recorded invocation', () => {
 
   test('needs no time for timers, and ends where a recording of one that was stopped ends', async () => {
     const image = await runtime.handler(`console.log('before'); await new Promise((go) => setTimeout(go, 1e9));`);
-    const { ran, tape } = await record(image, { limits: { timeoutMs: 30 } });
+    const { ran, tape } = await record(image, { limits: { timeoutMs: 500 } });
     expect(ran.how).toBe('time');
     expect((await replay(image, tape)).report).toEqual({ same: true, steps: 2, hostCalls: 0 });
   });
@@ -269,7 +269,7 @@ describe('a changed run', () => {
 
   test('goes on behind a recording that was stopped', async () => {
     const image = await runtime.handler(`await new Promise((go) => setTimeout(go, event.ms)); return Date.now() > 0;`);
-    const { tape } = await record(image, { event: { ms: 1e9 }, limits: { timeoutMs: 20 } });
+    const { tape } = await record(image, { event: { ms: 1e9 }, limits: { timeoutMs: 500 } });
     const { report } = await replay(image, tape, { event: { ms: 1 } }, true);
     expect(report).toMatchObject({ end: 'finished', finish: { kind: 'value' } });
   });

@@ -104,7 +104,7 @@ def handler(event):
     const image = await program(
       `import time\ndef handler(event):\n  print('half', end='', flush=True)\n  time.sleep(60)`,
     );
-    const { ran, tape } = await record(image, { limits: { timeoutMs: 100 } });
+    const { ran, tape } = await record(image, { limits: { timeoutMs: 500 } });
     expect(ran.how).toBe('time');
     expect((await replay(image, tape)).report).toMatchObject({ same: true });
   });

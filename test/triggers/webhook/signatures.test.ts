@@ -9,6 +9,7 @@ import { MAX_WEBHOOK_BYTES } from '../../../triggers/index.ts';
 import { SCHEMES } from '../../../triggers/webhook/schemes.ts';
 import { isSigned } from '../../../triggers/webhook/verify.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/postgres.ts';
+import { Stopwatch } from '../../support/timed.ts';
 import { sendRaw } from '../http/support.ts';
 import { SECRET, seconds, secretOf, sign, startNode, TestFunctions, value, type WebhookNode } from './support.ts';
 
@@ -365,11 +366,10 @@ describe('what a stranger can make the node do', () => {
     const body = Buffer.alloc(MAX_WEBHOOK_BYTES, '[');
     const headers = { 'x-webhook-signature': `sha256=${'0'.repeat(64)}` };
     await node.post(targets['hmac-sha256'].path, body, headers);
-    const before = process.cpuUsage();
+    const watch = new Stopwatch();
     const count = 20;
     for (let index = 0; index < count; index++) await node.post(targets['hmac-sha256'].path, body, headers);
-    const { user, system } = process.cpuUsage(before);
-    expect((user + system) / 1_000 / count).toBeLessThan(200);
+    watch.expectBelow(count * 200);
   });
 
   test('WH-11 an unknown name, a function without webhooks and a wrong signature are answered alike', async () => {
@@ -399,12 +399,15 @@ describe('what a stranger can make the node do', () => {
     const body = Buffer.alloc(MAX_WEBHOOK_BYTES, ' ');
     const key = Buffer.from(SECRET);
     const claim = { prefix: '', signatures: [Buffer.alloc(32)] };
+    /** The least of some: what else the machine does takes its time, too. */
     const timeOf = (work: () => boolean): number => {
-      const startedAt = performance.now();
-      for (let index = 0; index < 20; index++) expect(work()).toBe(false);
-      return performance.now() - startedAt;
+      const times = Array.from({ length: 20 }, () => {
+        const startedAt = performance.now();
+        expect(work()).toBe(false);
+        return performance.now() - startedAt;
+      });
+      return Math.min(...times);
     };
-    timeOf(() => isSigned(claim, [key], body));
     const known = timeOf(() => isSigned(claim, [key], body));
     const unknown = timeOf(() => isSigned(undefined, [], body));
     expect(unknown).toBeGreaterThan(known / 4);
