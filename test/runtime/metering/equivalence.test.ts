@@ -1,10 +1,9 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Meter, meter } from '../../../runtime/metering/index.ts';
+import { check, TIMEOUT } from '../../support/fuzz.ts';
 import { randomModule } from './random-module.ts';
 
-/** Of each property; the seed is printed. */
-const TIME_BUDGET_MS = Number(process.env.POSTERN_FUZZ_MS ?? 2_000);
 const seeds = fc.integer({ min: 1, max: 2 ** 31 - 1 });
 const argument = fc.integer({ min: -3, max: 40 });
 
@@ -52,25 +51,10 @@ function metered(module: WebAssembly.Module, quantum: number): { instance: WebAs
   return { instance, sandbox };
 }
 
-function check<Ts extends [unknown, ...unknown[]]>(property: fc.IPropertyWithHooks<Ts>): void {
-  const details = fc.check(property, {
-    numRuns: 100_000,
-    interruptAfterTimeLimit: TIME_BUDGET_MS,
-    endOnFailure: true,
-  });
-  console.log(`seed ${details.seed}, ${details.numRuns} runs`);
-  if (details.failed) {
-    throw new Error(`seed ${details.seed}: ${JSON.stringify(details.counterexample)}`, {
-      cause: details.errorInstance,
-    });
-  }
-  expect(details.numRuns).toBeGreaterThan(20);
-}
-
 const options = { maxMemoryPages: 100, maxTableElements: 100 };
 
-test('a metered module gives the results, traps, memory and globals of the module as it came', () => {
-  check(
+test('a metered module gives the results, traps, memory and globals of the module as it came', TIMEOUT, () => {
+  return check(
     fc.property(seeds, argument, argument, (seed, a, b) => {
       const original = randomModule(seed);
       expect(WebAssembly.validate(original)).toBe(true);
@@ -87,8 +71,8 @@ test('a metered module gives the results, traps, memory and globals of the modul
   );
 });
 
-test('fuel covers every executed instruction, repeats exactly, and does not depend on the slices', () => {
-  check(
+test('fuel covers every executed instruction, repeats exactly, and does not depend on the slices', TIMEOUT, () => {
+  return check(
     fc.property(seeds, argument, fc.integer({ min: 1, max: 5_000 }), (seed, a, quantum) => {
       const module = new WebAssembly.Module(meter(randomModule(seed), options).bytes as Uint8Array<ArrayBuffer>);
       const outcomes = [2_000_000, 2_000_000, quantum].map((units) => {

@@ -250,7 +250,7 @@ interface Run {
   endedAt: number;
 }
 
-const BUDGET_MS = 6_000;
+const BUDGET_MS = 4_000;
 const LEASE_MS = 100;
 const EVENTS = 12;
 
