@@ -30,6 +30,8 @@ export interface StoredComponent {
   readonly world: ComponentWorld;
   /** The name of the exported interface, as the glue has it; of a `handler`, its own. */
   readonly entry: string;
+  /** It takes part in the asynchronous ABI, whatever its core modules call that. */
+  readonly isAsynchronous: boolean;
   /** Metered. */
   readonly glue: string;
   readonly modules: readonly StoredModule[];
@@ -39,6 +41,7 @@ interface Header {
   readonly format: number;
   readonly world: ComponentWorld;
   readonly entry: string;
+  readonly isAsynchronous?: true;
   readonly glueBytes: number;
   readonly modules: readonly StoredModuleHeader[];
 }
@@ -57,12 +60,13 @@ export function isStoredComponent(stored: Uint8Array): boolean {
   return MAGIC.equals(stored.subarray(0, MAGIC.length));
 }
 
-export function packComponent({ world, entry, glue, modules }: StoredComponent): Uint8Array {
+export function packComponent({ world, entry, isAsynchronous, glue, modules }: StoredComponent): Uint8Array {
   const glueBytes = Buffer.from(glue);
   const header: Header = {
     format: FORMAT,
     world,
     entry,
+    ...(isAsynchronous ? { isAsynchronous } : {}),
     glueBytes: glueBytes.length,
     modules: modules.map(headerOf),
   };
@@ -102,5 +106,6 @@ export function unpackComponent(bytes: Uint8Array): StoredComponent {
     return { ...module, memory: { minPages: rest.minPages, maxPages: memory.maxPages, data: take(memory.length) } };
   });
   if (at !== buffer.length) throw new Error('a stored component is cut or too long');
-  return { world: header.world, entry: header.entry, glue, modules };
+  const { world, entry } = header;
+  return { world, entry, isAsynchronous: header.isAsynchronous === true, glue, modules };
 }

@@ -48,7 +48,8 @@ export async function transpileComponent(bytes: Uint8Array): Promise<Uint8Array>
   const modules = Object.entries(files)
     .filter(([name]) => name.endsWith('.wasm'))
     .map(([name, module]) => meterModule(name, module, facts.coreExports));
-  return packComponent({ world: entry.world, entry: entry.exported, glue, modules });
+  const { isAsynchronous } = binary;
+  return packComponent({ world: entry.world, entry: entry.exported, isAsynchronous, glue, modules });
 }
 
 function entryOf({ exports }: ComponentBinary): { world: ComponentWorld; exported: string; asyncName: string } {

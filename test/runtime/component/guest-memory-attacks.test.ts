@@ -1,0 +1,83 @@
+/** Components that try to be in a memory that another invocation has by then, or to leave more than is counted. */
+
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { GuestMemories } from '../../../runtime/component/guest-memory.ts';
+import { TapeRecorder } from '../../../runtime/tape/index.ts';
+import { componentFromText } from '../../support/component-new.ts';
+import { wasm } from '../metering/wasm-builder.ts';
+import { component, core } from './support/component-builder.ts';
+import { program, TestComponents } from './support/components.ts';
+
+const PAGE_BYTES = 65_536;
+const components = new TestComponents();
+
+afterEach(() => vi.restoreAllMocks());
+
+describe('a component of the asynchronous ABI that calls it by no name', () => {
+  // It answers, and would go on; another component is around it.
+  const nested = `(component
+    (component $inner
+      (core module $own
+        (memory (export "memory") 1)
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 4096))
+      (core instance $own (instantiate $own))
+      (core func $answer (canon task.return (result (result string (error string)))
+        (memory (core memory $own "memory")) string-encoding=utf8))
+      (core module $main
+        (import "own" "memory" (memory 1))
+        (import "own" "answer" (func $answer (param i32 i32 i32)))
+        (data (i32.const 32) "true")
+        (func (export "run") (param i32 i32) (result i32)
+          (call $answer (i32.const 0) (i32.const 32) (i32.const 4))
+          (i32.const 1))
+        (func (export "again") (param i32 i32 i32) (result i32)
+          (i32.store (i32.const 100) (i32.const 77))
+          (i32.const 1)))
+      (core instance $main (instantiate $main
+        (with "own" (instance (export "memory" (memory $own "memory")) (export "answer" (func $answer))))))
+      (func (export "handler") async (param "event" string) (result (result string (error string)))
+        (canon lift (core func $main "run") async (callback (core func $main "again"))
+          (memory (core memory $own "memory")) (realloc (core func $own "realloc")) string-encoding=utf8)))
+    (instance $inner (instantiate $inner))
+    (export "handler" (func $inner "handler")))`;
+
+  test('ISO-02 gives its memory to nobody, and is not recorded', async () => {
+    const guest = await program(await componentFromText(nested));
+    const giveBack = vi.spyOn(GuestMemories.prototype, 'giveBack');
+    const recorder = new TapeRecorder(10_000);
+    expect(await components.run(guest, { ambient: recorder })).toMatchObject({ how: 'value', text: 'true' });
+    expect(giveBack).not.toHaveBeenCalled();
+    expect(recorder.recording).toHaveProperty('lost');
+  });
+});
+
+describe('what a component leaves behind', () => {
+  test.each([
+    ['large memories', 40, 64],
+    ['empty memories, each of which takes addresses', 60, 0],
+  ])('MEM-08 is little and counted, with many %s', async (_, modules, min) => {
+    const one = wasm({ memory: { min }, functions: [] });
+    const guest = await program(component({ modules: [...Array(modules).fill(one), core()] }));
+    const giveBack = vi.spyOn(GuestMemories.prototype, 'giveBack');
+    const limits = { memoryPages: 8_192 };
+    await Promise.all([components.run(guest, { limits }), components.run(guest, { limits })]);
+    expect(giveBack).toHaveBeenCalledTimes(2 * (modules + 1));
+    const left = new Set(giveBack.mock.calls.map(([memory]) => memory));
+    const take = vi.spyOn(GuestMemories.prototype, 'take');
+    await Promise.all([components.run(guest, { limits }), components.run(guest, { limits })]);
+    const found = take.mock.results.filter(({ value }) => left.has(value)).map(({ value }) => value.buffer.byteLength);
+    const pages = found.map((bytes) => Math.max(1, bytes / PAGE_BYTES));
+    const keptBytes = pages.reduce((sum, some) => sum + some, 0) * PAGE_BYTES;
+    expect(keptBytes).toBeLessThanOrEqual(2 * 64 * PAGE_BYTES);
+    expect(guest.residentBytes).toBeGreaterThan(keptBytes);
+    expect(guest.residentBytes).toBeLessThan(keptBytes + 4 * 1024 * 1024);
+  });
+
+  test('MEM-08 and where the process has no addresses for another memory, that is not the guest’s fault', async () => {
+    const guest = await program(component({ modules: [core()] }));
+    vi.spyOn(GuestMemories.prototype, 'take').mockImplementation(() => {
+      throw new RangeError('WebAssembly.Memory(): could not allocate memory');
+    });
+    expect(await components.run(guest)).toMatchObject({ how: 'overloaded' });
+  });
+});
