@@ -26,6 +26,7 @@ export type Instantiate = (
 export interface CoreModule {
   readonly module: WebAssembly.Module;
   readonly minPages: number;
+  readonly tableBytes: number;
   readonly isMetered: boolean;
   /** Where it imports its memory. */
   readonly memories?: GuestMemories | undefined;
@@ -86,6 +87,7 @@ export async function loadComponent(stored: Uint8Array): Promise<ComponentProgra
   };
 }
 
+/** By names that compilers give: components that were stored before that was looked up at the deploy say it in no other way. */
 function isAsynchronous(module: WebAssembly.Module): boolean {
   const names = [...WebAssembly.Module.exports(module), ...WebAssembly.Module.imports(module)];
   return names.some(({ name }) => ASYNCHRONOUS.test(name));

@@ -23,7 +23,8 @@ const MAX_PIECE_FUEL = 300 * QUANTUM_FUEL;
 const MAX_PIECE_CALLS = 10_000;
 /** CPU of the thread, in calls from such a stretch: what the host does in them is not metered. */
 const MAX_PIECE_CALL_MS = 300;
-const PIECE_TOO_LONG = 'a start function, cabi_realloc or post-return runs for too long';
+const PIECE_TOO_LONG = 'an instantiation, start function, cabi_realloc or post-return runs for too long';
+const WASM_PAGE_BYTES = 65_536;
 const TOO_MUCH_AT_ONCE =
   'the component passes or takes more in one call than can be converted: 32 MB, or about 100,000 elements';
 
@@ -184,12 +185,13 @@ export class GlueBorder implements MeterHooks {
   // Instances.
 
   #newCoreInstance(
-    { module, minPages, isMetered, memories }: CoreModule,
+    { module, minPages, tableBytes, isMetered, memories }: CoreModule,
     imports: WebAssembly.Imports,
   ): WebAssembly.Instance {
-    if (!this.#host.mayGoOn()) throw new Unwind();
+    // One component may have a thousand instances, and none of them can be suspended.
+    this.#countPieceCall();
     if (this.#meter.fuelUsed > MAX_PIECE_FUEL) this.#host.unwind('panic', PIECE_TOO_LONG);
-    if (!this.#host.hold(minPages)) this.#host.onNoRoom();
+    if (!this.#host.hold(minPages + tableBytes / WASM_PAGE_BYTES)) this.#host.onNoRoom();
     const instance = this.#newInstance(module, memories === undefined ? imports : this.#withMemory(imports, memories));
     if (isMetered) this.#meter.attach(instance, START_FUEL);
     return instance;

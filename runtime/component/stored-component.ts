@@ -22,6 +22,8 @@ export interface StoredModule {
   readonly isMetered: boolean;
   /** Of the memory that it came with; 0 without one. */
   readonly minPages: number;
+  /** What an instance's tables hold. */
+  readonly tableBytes: number;
   /** That memory, where it was taken out of the module. */
   readonly memory?: OwnMemory | undefined;
 }
@@ -45,8 +47,10 @@ interface Header {
   readonly glueBytes: number;
   readonly modules: readonly StoredModuleHeader[];
 }
-interface StoredModuleHeader extends Omit<StoredModule, 'bytes' | 'memory'> {
+interface StoredModuleHeader extends Omit<StoredModule, 'bytes' | 'memory' | 'tableBytes'> {
   readonly length: number;
+  /** There was none before it was counted. */
+  readonly tableBytes?: number;
   readonly memory?: { readonly maxPages: number; readonly length: number };
 }
 
@@ -100,8 +104,8 @@ export function unpackComponent(bytes: Uint8Array): StoredComponent {
     return buffer.subarray(at - length, at);
   };
   const glue = take(header.glueBytes).toString();
-  const modules = header.modules.map(({ length, memory, ...rest }) => {
-    const module = { ...rest, bytes: take(length) };
+  const modules = header.modules.map(({ length, memory, tableBytes = 0, ...rest }) => {
+    const module = { ...rest, tableBytes, bytes: take(length) };
     if (memory === undefined) return module;
     return { ...module, memory: { minPages: rest.minPages, maxPages: memory.maxPages, data: take(memory.length) } };
   });

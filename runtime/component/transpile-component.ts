@@ -6,9 +6,11 @@
  * `.core2.wasm`) and `@bytecodealliance/preview2-shim/dist/browser`, with their `package.json`, and nothing else.
  */
 
+import { tableBytes, tooCostly } from '../command/instance-limits.ts';
 import { PosternError } from '../errors.ts';
 import { MAX_MEMORY_PAGES } from '../javascript/engine.ts';
 import { type MeteredModule, meter } from '../metering/index.ts';
+import { parseModule } from '../wasm/module-parser.ts';
 import { withBrowserShim } from './browser-shim.ts';
 import { type ComponentBinary, readComponent } from './component-binary.ts';
 import { checkCoreNames } from './core-names.ts';
@@ -61,8 +63,10 @@ function entryOf({ exports }: ComponentBinary): { world: ComponentWorld; exporte
   throw refusal(`the component exports none of ${wanted}; it exports ${exports.join(', ') || 'nothing'}`);
 }
 
+/** Shared libraries import thousands: what that costs is bounded by the glue, which names each of them. */
 function checkUploaded(module: Uint8Array): void {
   meter(module, { maxMemoryPages: MAX_MEMORY_PAGES });
+  refuseWhere(tooCostly(parseModule(module), Number.POSITIVE_INFINITY));
 }
 
 async function transpile(bytes: Uint8Array, asyncExport: string): Promise<Record<string, Uint8Array>> {
@@ -106,18 +110,21 @@ function checkedGlue(written: string): { glue: string; facts: GlueFacts } {
 
 /** What the glue does not reach for is not exported: an instance is made for each invocation, and each export costs. */
 function meterModule(name: string, bytes: Uint8Array, keepExports: ReadonlySet<string>): StoredModule {
-  if (canNotLoop(bytes)) return { name, bytes, minPages: 0, isMetered: false };
+  if (canNotLoop(bytes)) return { name, bytes, minPages: 0, tableBytes: 0, isMetered: false };
   const merged = mergeDataSegments(bytes);
   const detached = detachMemory(merged, MAX_MEMORY_PAGES);
   const metered: MeteredModule = meter(detached?.bytes ?? merged, {
     maxMemoryPages: MAX_MEMORY_PAGES,
     keepExports,
     startFuel: START_FUEL,
+    // What grows then grows uncounted, and it need not be a memory that the host can see.
+    growsAtStart: false,
   });
   const { memory } = metered;
   const ownPages = memory === null || memory.imported ? 0 : memory.minPages;
   const minPages = detached?.memory.minPages ?? ownPages;
-  return { name, bytes: metered.bytes, minPages, isMetered: true, memory: detached?.memory };
+  const tables = tableBytes(parseModule(bytes));
+  return { name, bytes: metered.bytes, minPages, tableBytes: tables, isMetered: true, memory: detached?.memory };
 }
 
 function refuseWhere(problem: string | undefined): void {

@@ -64,6 +64,11 @@ export interface MeterOptions {
   readonly unmeteredExports?: ReadonlySet<string>;
   /** Units for the start function, before a meter is attached. Default START_FUEL. */
   readonly startFuel?: number;
+  /**
+   * Whether a memory may grow before a meter is attached, for a host that looks at its size then. Default true. Where it may
+   * not, a start function finds that there is no more memory.
+   */
+  readonly growsAtStart?: boolean;
 }
 
 export type GlobalType = 'i32' | 'i64' | 'f32' | 'f64' | 'v128' | 'ref';
@@ -134,7 +139,7 @@ class ModuleRewriter {
       growFailedGlobal: fuelGlobal + 2,
       hooksTable: module.importedTables + module.tables.length,
     };
-    this.#appended = new AppendedCode(this.#indices);
+    this.#appended = new AppendedCode(this.#indices, options.growsAtStart ?? true);
     this.#out = new ByteWriter(Math.ceil(module.bytes.length * 1.3) + 1024);
   }
 

@@ -1,10 +1,11 @@
-/** Components that try to be in a memory that another invocation has by then, or to leave more than is counted. */
+/** Components that try to be in a memory that another invocation has by then, or to hold more than is counted. */
 
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { GuestMemories } from '../../../runtime/component/guest-memory.ts';
+import { transpileComponent } from '../../../runtime/component/index.ts';
 import { TapeRecorder } from '../../../runtime/tape/index.ts';
 import { componentFromText } from '../../support/component-new.ts';
-import { wasm } from '../metering/wasm-builder.ts';
+import { FUNCREF, u32, wasm } from '../metering/wasm-builder.ts';
 import { component, core } from './support/component-builder.ts';
 import { program, TestComponents } from './support/components.ts';
 
@@ -81,3 +82,74 @@ describe('what a component leaves behind', () => {
     expect(await components.run(guest)).toMatchObject({ how: 'overloaded' });
   });
 });
+
+describe('what a component holds', () => {
+  test('MEM-01 does not grow in a start function, where nobody counts, be it in its own or in another module', async () => {
+    const linked = `(component
+      (core module $own (memory (export "memory") 2) (func $start (drop (memory.grow (i32.const 60)))) (start $start))
+      (core instance $own (instantiate $own))
+      (core module $other
+        (import "own" "memory" (memory 1))
+        (func $start (drop (memory.grow (i32.const 60))))
+        (start $start))
+      (core instance (instantiate $other (with "own" (instance $own))))
+      ${handlerText(`
+        (if (i32.ne (memory.size) (i32.const 2)) (then (unreachable)))
+        (drop (memory.grow (i32.const 60)))
+        (if (i32.ne (memory.size) (i32.const 62)) (then (unreachable)))`)})`;
+    const guest = await program(await componentFromText(linked));
+    const ran = await components.run(guest, { limits: { memoryPages: 62 } });
+    expect(ran).toMatchObject({ how: 'value', text: 'true', heldBytes: 62 * PAGE_BYTES });
+  });
+
+  test('MEM-01 is with its tables, of which there are few', async () => {
+    const tables = (count: number, min: number): Uint8Array =>
+      wasm({
+        functions: [],
+        raw: {
+          4: [
+            ...u32(count),
+            ...Array(count)
+              .fill([FUNCREF, 0, ...u32(min)])
+              .flat(),
+          ],
+        },
+      });
+    const guest = await program(component({ modules: [tables(4, 100_000), core()] }));
+    const held = 4 * 100_000 * 32 + 2 * PAGE_BYTES;
+    expect(await components.run(guest)).toMatchObject({ how: 'value', heldBytes: held, askedBytes: held });
+    expect(await components.run(guest, { limits: { memoryPages: 100 } })).toMatchObject({ how: 'memory' });
+    await expect(transpileComponent(component({ modules: [tables(5, 1), core()] }))).rejects.toThrow(
+      'the module has 5 tables; 4 are allowed',
+    );
+  });
+
+  test('CPU-12 does not take the thread with hundreds of instances, in none of which anything runs', async () => {
+    const many = `(component
+      (core module $much (table 1 funcref) (func $f) ${'(elem (i32.const 0) func $f)'.repeat(50_000)})
+      ${'(core instance (instantiate $much))'.repeat(900)}
+      (core module $own (memory (export "memory") 2))
+      (core instance $own (instantiate $own))
+      ${handlerText('')})`;
+    const guest = await program(await componentFromText(many));
+    const ran = await components.run(guest);
+    expect(ran).toMatchObject({ how: 'panic', text: expect.stringContaining('runs for too long') });
+  });
+});
+
+/** A handler in the memory of an instance `$own`, that answers `true` after `code`. */
+function handlerText(code: string): string {
+  return `
+    (core module $main
+      (import "own" "memory" (memory 1))
+      (data (i32.const 32) "true")
+      (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 4096)
+      (func (export "run") (param i32 i32) (result i32)
+        ${code}
+        (i32.store (i32.const 20) (i32.const 32))
+        (i32.store (i32.const 24) (i32.const 4))
+        (i32.const 16)))
+    (core instance $main (instantiate $main (with "own" (instance $own))))
+    (func (export "handler") (param "event" string) (result (result string (error string)))
+      (canon lift (core func $main "run") (memory (core memory $own "memory")) (realloc (core func $main "realloc"))))`;
+}
