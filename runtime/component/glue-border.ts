@@ -68,6 +68,8 @@ export class GlueBorder implements MeterHooks {
   #imported: Callable[] = [];
   readonly #memories: { readonly from: GuestMemories; readonly memory: WebAssembly.Memory }[] = [];
   #instances = 0;
+  /** Of what the glue has put off: begun, and not over. */
+  #unfinished = 0;
   /** Guest stacks that were entered and have not returned, suspended ones too. */
   #stacks = 0;
   /** The guest runs, and may be suspended. */
@@ -111,6 +113,7 @@ export class GlueBorder implements MeterHooks {
       suspending: (fn) => this.#suspending(fn),
       instantiate: (module, given) => this.#newInstance(module, given),
       isOver: () => this.#host.ended,
+      onBegun: (work) => this.#onBegun(work),
       onThrown: (error) => this.#host.onThrown(error),
     });
     const { bindGlue, coreModules } = this.#program;
@@ -146,13 +149,13 @@ export class GlueBorder implements MeterHooks {
   }
 
   /**
-   * Once it is idle for good. Its memories are for others only where nobody is left who could call into it: its entry has
-   * returned, and the glue has put nothing off.
+   * Once it is idle for good. Its memories are for others only where nobody is left who could call into it or write what it
+   * asked for: its entry has returned, and nothing that the glue put off has begun and still goes on.
    */
   letGo(hasReturned: boolean): void {
     this.#imported = [];
     this.#meter.end();
-    if (!hasReturned || this.#program.isAsynchronous) return;
+    if (!hasReturned || this.#program.isAsynchronous || this.#unfinished > 0) return;
     for (const { from, memory } of this.#memories) from.giveBack(memory);
   }
 
@@ -180,6 +183,17 @@ export class GlueBorder implements MeterHooks {
 
   onGrow(_currentPages: number, deltaPages: number): boolean {
     return this.#host.hold(deltaPages);
+  }
+
+  #onBegun(work: Promise<unknown>): void {
+    this.#unfinished++;
+    const onOver = (): void => {
+      this.#unfinished--;
+    };
+    work.then(onOver, (error: unknown) => {
+      onOver();
+      this.#host.onThrown(error);
+    });
   }
 
   // Instances.

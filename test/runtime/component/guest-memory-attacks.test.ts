@@ -7,7 +7,7 @@ import { TapeRecorder } from '../../../runtime/tape/index.ts';
 import { componentFromText } from '../../support/component-new.ts';
 import { FUNCREF, u32, wasm } from '../metering/wasm-builder.ts';
 import { component, core } from './support/component-builder.ts';
-import { program, TestComponents } from './support/components.ts';
+import { type HostCall, program, TestComponents } from './support/components.ts';
 
 const PAGE_BYTES = 65_536;
 const components = new TestComponents();
@@ -49,6 +49,33 @@ describe('a component of the asynchronous ABI that calls it by no name', () => {
     expect(await components.run(guest, { ambient: recorder })).toMatchObject({ how: 'value', text: 'true' });
     expect(giveBack).not.toHaveBeenCalled();
     expect(recorder.recording).toHaveProperty('lost');
+  });
+});
+
+describe('a component whose import is asynchronous, by its type alone', () => {
+  // Where it is, the glue goes on with the guest at once, and writes the answer into its memory later.
+  const asking = (type: string): string => `(component
+    (import "postern:function/database@0.1.0" (instance $db
+      (export "query" (func ${type} (param "sql" string) (param "params" string) (result (result (error u8)))))))
+    (core module $own (memory (export "memory") 1))
+    (core instance $own (instantiate $own))
+    (core func $query (canon lower (func $db "query") (memory (core memory $own "memory"))))
+    (core module $ask
+      (import "db" "query" (func $query (param i32 i32 i32 i32 i32)))
+      (func (export "ask")
+        (call $query (i32.const 32) (i32.const 4) (i32.const 32) (i32.const 0) (i32.const 2000))))
+    (core instance $ask (instantiate $ask (with "db" (instance (export "query" (func $query))))))
+    ${handlerText('(call $ask)', '(import "ask" "ask" (func $ask))', '(with "ask" (instance $ask))')})`;
+
+  test('ISO-02 gives its memory to nobody, and one that waits for the answer does', async () => {
+    const giveBack = vi.spyOn(GuestMemories.prototype, 'giveBack');
+    const returned = { how: 'value', text: 'true', hostCalls: [{ operation: 'db.query' }] };
+    expect(await components.run(await program(await componentFromText(asking('async'))))).toMatchObject(returned);
+    expect(giveBack).not.toHaveBeenCalled();
+    const onHostCall = (call: HostCall): void => call.answer(true, {});
+    const waiting = await program(await componentFromText(asking('')));
+    expect(await components.run(waiting, { onHostCall })).toMatchObject(returned);
+    expect(giveBack).toHaveBeenCalledOnce();
   });
 });
 
@@ -138,10 +165,11 @@ describe('what a component holds', () => {
 });
 
 /** A handler in the memory of an instance `$own`, that answers `true` after `code`. */
-function handlerText(code: string): string {
+function handlerText(code: string, imports = '', links = ''): string {
   return `
     (core module $main
       (import "own" "memory" (memory 1))
+      ${imports}
       (data (i32.const 32) "true")
       (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 4096)
       (func (export "run") (param i32 i32) (result i32)
@@ -149,7 +177,7 @@ function handlerText(code: string): string {
         (i32.store (i32.const 20) (i32.const 32))
         (i32.store (i32.const 24) (i32.const 4))
         (i32.const 16)))
-    (core instance $main (instantiate $main (with "own" (instance $own))))
+    (core instance $main (instantiate $main (with "own" (instance $own)) ${links}))
     (func (export "handler") (param "event" string) (result (result string (error string)))
       (canon lift (core func $main "run") (memory (core memory $own "memory")) (realloc (core func $main "realloc"))))`;
 }
