@@ -26,9 +26,10 @@ export function tooCostly(module: ParsedModule, maxImports = MAX_IMPORTS): strin
   );
 }
 
-/** What an instance's tables hold. */
-export function tableBytes({ tables }: ParsedModule): number {
-  return tables.reduce((sum, { limits }) => sum + limits.min, 0) * ELEMENT_BYTES;
+/** What an instance's tables hold, each grown by `growth` where it may. */
+export function tableBytes({ tables }: ParsedModule, growth = 0): number {
+  const elements = tables.map(({ limits: { min, max = Number.POSITIVE_INFINITY } }) => Math.min(max, min + growth));
+  return elements.reduce((sum, count) => sum + count, 0) * ELEMENT_BYTES;
 }
 
 function sectionBytes({ sections }: ParsedModule, id: number): number {

@@ -22,7 +22,7 @@ export interface StoredModule {
   readonly isMetered: boolean;
   /** Of the memory that it came with; 0 without one. */
   readonly minPages: number;
-  /** What an instance's tables hold. */
+  /** What an instance's tables may hold. */
   readonly tableBytes: number;
   /** That memory, where it was taken out of the module. */
   readonly memory?: OwnMemory | undefined;

@@ -26,6 +26,8 @@ import { type ComponentWorld, packComponent, START_FUEL, type StoredModule } fro
 const GLUE_NAME = 'function';
 /** Of the JavaScript that is made: what is written by hand needs a tenth. */
 const MAX_GLUE_BYTES = 8 * 1024 * 1024;
+/** Of each table, in elements: compilers know how many they need, and a component has as many instances as it likes. */
+const MAX_TABLE_GROWTH = 4_096;
 /** Exports that make a component a function, in the order in which they are looked for. */
 const ENTRIES: readonly { readonly world: ComponentWorld; readonly name: string; readonly asyncName: string }[] = [
   { world: 'handler', name: 'handler', asyncName: 'handler' },
@@ -119,11 +121,12 @@ function meterModule(name: string, bytes: Uint8Array, keepExports: ReadonlySet<s
     startFuel: START_FUEL,
     // What grows then grows uncounted, and it need not be a memory that the host can see.
     growsAtStart: false,
+    maxTableGrowth: MAX_TABLE_GROWTH,
   });
   const { memory } = metered;
   const ownPages = memory === null || memory.imported ? 0 : memory.minPages;
   const minPages = detached?.memory.minPages ?? ownPages;
-  const tables = tableBytes(parseModule(bytes));
+  const tables = tableBytes(parseModule(bytes), MAX_TABLE_GROWTH);
   return { name, bytes: metered.bytes, minPages, tableBytes: tables, isMetered: true, memory: detached?.memory };
 }
 

@@ -137,7 +137,7 @@ describe('what a component holds', () => {
           4: [
             ...u32(count),
             ...Array(count)
-              .fill([FUNCREF, 0, ...u32(min)])
+              .fill([FUNCREF, 1, ...u32(min), ...u32(min)])
               .flat(),
           ],
         },
@@ -149,6 +149,22 @@ describe('what a component holds', () => {
     await expect(transpileComponent(component({ modules: [tables(5, 1), core()] }))).rejects.toThrow(
       'the module has 5 tables; 4 are allowed',
     );
+  });
+
+  test('MEM-01 is with what its tables may grow by, which is little', async () => {
+    const growing = `(component
+      (core module $own
+        (memory (export "memory") 1)
+        (table $table 10 funcref)
+        (func (export "grow") (param i32) (result i32) (table.grow $table (ref.null func) (local.get 0))))
+      (core instance $own (instantiate $own))
+      ${handlerText(
+        `(if (i32.ne (call $grow (i32.const 4096)) (i32.const 10)) (then (unreachable)))
+         (if (i32.ne (call $grow (i32.const 1)) (i32.const -1)) (then (unreachable)))`,
+        '(import "own" "grow" (func $grow (param i32) (result i32)))',
+      )})`;
+    const ran = await components.run(await program(await componentFromText(growing)));
+    expect(ran).toMatchObject({ how: 'value', heldBytes: PAGE_BYTES + (10 + 4_096) * 32 });
   });
 
   test('CPU-12 does not take the thread with hundreds of instances, in none of which anything runs', async () => {
