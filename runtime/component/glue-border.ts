@@ -25,6 +25,10 @@ const MAX_PIECE_CALLS = 10_000;
 const MAX_PIECE_CALL_MS = 300;
 const PIECE_TOO_LONG = 'an instantiation, start function, cabi_realloc or post-return runs for too long';
 const WASM_PAGE_BYTES = 65_536;
+/** Of the memories of an invocation; toolchains make one or two. */
+const MAX_SMALL_MEMORIES = 4;
+/** Each further one is held as that many at least: it takes gigabytes of the process's addresses, which has some 16,000 of them. */
+const FURTHER_MEMORY_PAGES = 16;
 const TOO_MUCH_AT_ONCE =
   'the component passes or takes more in one call than can be converted: 32 MB, or about 100,000 elements';
 
@@ -68,6 +72,7 @@ export class GlueBorder implements MeterHooks {
   #imported: Callable[] = [];
   readonly #memories: { readonly from: GuestMemories; readonly memory: WebAssembly.Memory }[] = [];
   #instances = 0;
+  #ownMemories = 0;
   /** Of what the glue has put off: begun, and not over. */
   #unfinished = 0;
   /** Guest stacks that were entered and have not returned, suspended ones too. */
@@ -205,7 +210,10 @@ export class GlueBorder implements MeterHooks {
     // One component may have a thousand instances, and none of them can be suspended.
     this.#countPieceCall();
     if (this.#meter.fuelUsed > MAX_PIECE_FUEL) this.#host.unwind('panic', PIECE_TOO_LONG);
-    if (!this.#host.hold(minPages + tableBytes / WASM_PAGE_BYTES)) this.#host.onNoRoom();
+    const hasMemory = minPages > 0 || memories !== undefined;
+    if (hasMemory) this.#ownMemories++;
+    const leastPages = hasMemory && this.#ownMemories > MAX_SMALL_MEMORIES ? FURTHER_MEMORY_PAGES : 0;
+    if (!this.#host.hold(Math.max(minPages, leastPages) + tableBytes / WASM_PAGE_BYTES)) this.#host.onNoRoom();
     const instance = this.#newInstance(module, memories === undefined ? imports : this.#withMemory(imports, memories));
     if (isMetered) this.#meter.attach(instance, START_FUEL);
     return instance;

@@ -124,7 +124,8 @@ function meterModule(name: string, bytes: Uint8Array, keepExports: ReadonlySet<s
     maxTableGrowth: MAX_TABLE_GROWTH,
   });
   const { memory } = metered;
-  const ownPages = memory === null || memory.imported ? 0 : memory.minPages;
+  // Of one that is left where it is, however small, the host knows by its pages.
+  const ownPages = memory === null || memory.imported ? 0 : Math.max(1, memory.minPages);
   const minPages = detached?.memory.minPages ?? ownPages;
   const tables = tableBytes(parseModule(bytes), MAX_TABLE_GROWTH);
   return { name, bytes: metered.bytes, minPages, tableBytes: tables, isMetered: true, memory: detached?.memory };
