@@ -15,20 +15,21 @@ const MAX_GLOBAL_BYTES = 1024 * 1024;
 const ELEMENT_BYTES = 32;
 
 /** What is too much of it, in words; undefined where nothing is. */
-export function tooCostly(module: ParsedModule): string | undefined {
+export function tooCostly(module: ParsedModule, maxImports = MAX_IMPORTS): string | undefined {
   const over = (what: string, count: number, allowed: number): string | undefined =>
     count > allowed ? `the module has ${count} ${what}; ${allowed} are allowed` : undefined;
   return (
-    over('imports', module.imports.length, MAX_IMPORTS) ??
+    over('imports', module.imports.length, maxImports) ??
     over('tables', module.importedTables + module.tables.length, MAX_TABLES) ??
     over('bytes of element segments', sectionBytes(module, SECTION.element), MAX_ELEMENT_BYTES) ??
     over('bytes of globals', sectionBytes(module, SECTION.global), MAX_GLOBAL_BYTES)
   );
 }
 
-/** What an instance's tables hold. */
-export function tableBytes({ tables }: ParsedModule): number {
-  return tables.reduce((sum, { limits }) => sum + limits.min, 0) * ELEMENT_BYTES;
+/** What an instance's tables hold, each grown by `growth` where it may. */
+export function tableBytes({ tables }: ParsedModule, growth = 0): number {
+  const elements = tables.map(({ limits: { min, max = Number.POSITIVE_INFINITY } }) => Math.min(max, min + growth));
+  return elements.reduce((sum, count) => sum + count, 0) * ELEMENT_BYTES;
 }
 
 function sectionBytes({ sections }: ParsedModule, id: number): number {

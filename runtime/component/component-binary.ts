@@ -12,13 +12,23 @@ export interface ComponentBinary {
   /** Of the component itself, not of those nested in it; with versions, as written. */
   readonly imports: readonly string[];
   readonly exports: readonly string[];
+  /**
+   * It, or a component in it, takes part in the asynchronous ABI. Core names say so where a compiler gave them; written by hand
+   * they may be any.
+   */
+  readonly isAsynchronous: boolean;
 }
 
 const MAGIC = [0x00, 0x61, 0x73, 0x6d] as const;
 const COMPONENT_VERSION = [0x0d, 0x00, 0x01, 0x00] as const;
 const MODULE_VERSION = [0x01, 0x00, 0x00, 0x00] as const;
-const SECTION = { coreModule: 1, component: 4, import: 10, export: 11 } as const;
+const SECTION = { coreModule: 1, component: 4, canonical: 8, import: 10, export: 11 } as const;
 const CORE_SORT = 0x00;
+/** Between them `resource.new` and `resource.drop`; behind them only what is asynchronous. */
+const CANONICAL = { lift: 0x00, lower: 0x01, resourceRep: 0x04 } as const;
+/** Three encodings; then a memory, `realloc` and post-return by their index; then `async`, its callback and what came later. */
+const LAST_ENCODING = 0x02;
+const LAST_SYNCHRONOUS_OPTION = 0x05;
 const MAX_DEPTH = 16;
 const MAX_CORE_MODULES = 64;
 
@@ -27,31 +37,59 @@ export function readComponent(bytes: Uint8Array): ComponentBinary {
     const isModule = startsWith(bytes, [...MAGIC, ...MODULE_VERSION]);
     throw invalid(isModule ? 'this is a core module, not a component' : 'this is no WebAssembly component');
   }
-  const coreModules: Uint8Array[] = [];
-  const imports: string[] = [];
-  const exports: string[] = [];
-  readSections(bytes, 0, coreModules, imports, exports);
-  return { coreModules, imports, exports };
+  const found: Found = { coreModules: [], imports: [], exports: [], isAsynchronous: false };
+  readSections(bytes, 0, found);
+  return found;
 }
 
-function readSections(
-  bytes: Uint8Array,
-  depth: number,
-  coreModules: Uint8Array[],
-  imports: string[],
-  exports: string[],
-): void {
+interface Found {
+  readonly coreModules: Uint8Array[];
+  readonly imports: string[];
+  readonly exports: string[];
+  isAsynchronous: boolean;
+}
+
+function readSections(bytes: Uint8Array, depth: number, found: Found): void {
+  const { coreModules, imports, exports } = found;
   if (depth > MAX_DEPTH) throw invalid(`components are nested more than ${MAX_DEPTH} deep`);
   const reader = new ByteReader(bytes, MAGIC.length + COMPONENT_VERSION.length);
   while (!reader.done) {
     const id = reader.u8();
     const content = reader.slice(reader.u32());
     if (id === SECTION.coreModule) coreModules.push(content);
-    else if (id === SECTION.component) readSections(content, depth + 1, coreModules, [], []);
+    else if (id === SECTION.component) readNested(content, depth + 1, found);
+    else if (id === SECTION.canonical) found.isAsynchronous ||= !areSynchronous(content);
     else if (id === SECTION.import) imports.push(...readNames(content, skipExternType));
     else if (id === SECTION.export) exports.push(...readNames(content, skipExported));
     if (coreModules.length > MAX_CORE_MODULES) throw invalid(`it has more than ${MAX_CORE_MODULES} core modules`);
   }
+}
+
+/** Of a component within another, names are its own affair. */
+function readNested(bytes: Uint8Array, depth: number, found: Found): void {
+  const inner: Found = { ...found, imports: [], exports: [] };
+  readSections(bytes, depth, inner);
+  found.isAsynchronous = inner.isAsynchronous;
+}
+
+/** Only what there was before the asynchronous ABI: functions lifted and lowered without it, and handles. */
+function areSynchronous(content: Uint8Array): boolean {
+  const reader = new ByteReader(content);
+  for (let left = reader.count(); left > 0; left--) {
+    const kind = reader.u8();
+    if (kind === CANONICAL.lift || kind === CANONICAL.lower) {
+      reader.u8();
+      reader.u32();
+      for (let options = reader.count(); options > 0; options--) {
+        const option = reader.u8();
+        if (option > LAST_SYNCHRONOUS_OPTION) return false;
+        if (option > LAST_ENCODING) reader.u32();
+      }
+      if (kind === CANONICAL.lift) reader.u32();
+    } else if (kind <= CANONICAL.resourceRep) reader.u32();
+    else return false;
+  }
+  return true;
 }
 
 function readNames(content: Uint8Array, skipRest: (reader: ByteReader) => void): string[] {

@@ -371,7 +371,7 @@ export class ComponentExecution implements BorderHost, RunningExecution {
   }
 
   #onTrap(error: unknown): void {
-    const isUnmade = error instanceof RangeError && error.message.startsWith('WebAssembly.Instance');
+    const isUnmade = error instanceof RangeError && UNMADE.test(error.message);
     this.#conclude(
       isUnmade
         ? { reason: 'overloaded', message: 'no instance could be made' }
@@ -432,6 +432,8 @@ function trapMessage(error: unknown): string {
   return error instanceof RangeError ? OUT_OF_BOUNDS : MISUSED;
 }
 
+/** The process has no room for a memory's addresses, or for an instance with one of its own. */
+const UNMADE = /^WebAssembly\.(?:Instance|Memory)\b/;
 const OUT_OF_BOUNDS =
   'the component ran out of stack, or passed or returned an address or a length outside of its memory';
 const MISUSED = 'the component passed or returned a value that is not of its type, or a handle that it does not have';

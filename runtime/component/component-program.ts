@@ -3,7 +3,7 @@
 import { GIVEN_GLOBALS, SHADOWED_GLOBALS } from './glue-check.ts';
 import type { GlueFuel } from './glue-fuel.ts';
 import { GLUE_METER } from './glue-meter.ts';
-import { GuestMemories } from './guest-memory.ts';
+import { type GuestMemories, memoriesOf } from './guest-memory.ts';
 import { type ComponentWorld, unpackComponent } from './stored-component.ts';
 
 export type GlueExports = Readonly<Record<string, unknown>>;
@@ -26,6 +26,7 @@ export type Instantiate = (
 export interface CoreModule {
   readonly module: WebAssembly.Module;
   readonly minPages: number;
+  readonly tableBytes: number;
   readonly isMetered: boolean;
   /** Where it imports its memory. */
   readonly memories?: GuestMemories | undefined;
@@ -39,7 +40,7 @@ export interface ComponentProgram {
   readonly residentBytes: number;
   readonly world: ComponentWorld;
   readonly entry: string;
-  /** It has exports or imports of the asynchronous ABI, by the names that core modules have for them. */
+  /** It takes part in the asynchronous ABI: parts of the glue may go on when its entry has returned. */
   readonly isAsynchronous: boolean;
   readonly coreModules: ReadonlyMap<string, CoreModule>;
   /** The glue with these globals: a closure, which costs next to nothing. */
@@ -61,12 +62,15 @@ const END = 'export const _util';
 /** Takes what `transpileComponent` made; rejects where it is something else. Compiles beside the event loop. */
 export async function loadComponent(stored: Uint8Array): Promise<ComponentProgram> {
   // A copy: the compiler reads while the frame that these came in is given back.
-  const { world, entry, glue, modules } = unpackComponent(Uint8Array.from(stored));
+  const { world, entry, glue, modules, ...kind } = unpackComponent(Uint8Array.from(stored));
+  const memories = memoriesOf(modules.map(({ memory }) => memory));
   const compiled = await Promise.all(
-    modules.map(async ({ name, bytes, memory, ...facts }): Promise<[string, CoreModule]> => {
-      const memories = memory === undefined ? undefined : new GuestMemories(memory);
-      return [name, { module: await WebAssembly.compile(bytes), memories, ...facts }];
-    }),
+    modules.map(
+      async ({ name, bytes, memory: _, ...facts }, index): Promise<[string, CoreModule]> => [
+        name,
+        { module: await WebAssembly.compile(bytes), memories: memories[index], ...facts },
+      ],
+    ),
   );
   const coreModules: ReadonlyMap<string, CoreModule> = new Map(compiled);
   const codeBytes = modules.reduce((sum, { bytes }) => sum + bytes.length * COMPILED_FACTOR, glue.length);
@@ -75,7 +79,7 @@ export async function loadComponent(stored: Uint8Array): Promise<ComponentProgra
     residentBytes: codeBytes + memoryBytes,
     world,
     entry,
-    isAsynchronous: compiled.some(([, { module }]) => isAsynchronous(module)),
+    isAsynchronous: kind.isAsynchronous || compiled.some(([, { module }]) => isAsynchronous(module)),
     coreModules,
     bindGlue: evaluate(glue),
     glueImports: [],
@@ -83,6 +87,7 @@ export async function loadComponent(stored: Uint8Array): Promise<ComponentProgra
   };
 }
 
+/** By names that compilers give: components that were stored before that was looked up at the deploy say it in no other way. */
 function isAsynchronous(module: WebAssembly.Module): boolean {
   const names = [...WebAssembly.Module.exports(module), ...WebAssembly.Module.imports(module)];
   return names.some(({ name }) => ASYNCHRONOUS.test(name));

@@ -23,7 +23,12 @@ const MAX_PIECE_FUEL = 300 * QUANTUM_FUEL;
 const MAX_PIECE_CALLS = 10_000;
 /** CPU of the thread, in calls from such a stretch: what the host does in them is not metered. */
 const MAX_PIECE_CALL_MS = 300;
-const PIECE_TOO_LONG = 'a start function, cabi_realloc or post-return runs for too long';
+const PIECE_TOO_LONG = 'an instantiation, start function, cabi_realloc or post-return runs for too long';
+const WASM_PAGE_BYTES = 65_536;
+/** Of the memories of an invocation; toolchains make one or two. */
+const MAX_SMALL_MEMORIES = 4;
+/** Each further one is held as that many at least: it takes gigabytes of the process's addresses, which has some 16,000 of them. */
+const FURTHER_MEMORY_PAGES = 16;
 const TOO_MUCH_AT_ONCE =
   'the component passes or takes more in one call than can be converted: 32 MB, or about 100,000 elements';
 
@@ -67,6 +72,9 @@ export class GlueBorder implements MeterHooks {
   #imported: Callable[] = [];
   readonly #memories: { readonly from: GuestMemories; readonly memory: WebAssembly.Memory }[] = [];
   #instances = 0;
+  #ownMemories = 0;
+  /** Of what the glue has put off: begun, and not over. */
+  #unfinished = 0;
   /** Guest stacks that were entered and have not returned, suspended ones too. */
   #stacks = 0;
   /** The guest runs, and may be suspended. */
@@ -110,6 +118,7 @@ export class GlueBorder implements MeterHooks {
       suspending: (fn) => this.#suspending(fn),
       instantiate: (module, given) => this.#newInstance(module, given),
       isOver: () => this.#host.ended,
+      onBegun: (work) => this.#onBegun(work),
       onThrown: (error) => this.#host.onThrown(error),
     });
     const { bindGlue, coreModules } = this.#program;
@@ -145,13 +154,13 @@ export class GlueBorder implements MeterHooks {
   }
 
   /**
-   * Once it is idle for good. Its memories are for others only where nobody is left who could call into it: its entry has
-   * returned, and the glue has put nothing off.
+   * Once it is idle for good. Its memories are for others only where nobody is left who could call into it or write what it
+   * asked for: its entry has returned, and nothing that the glue put off has begun and still goes on.
    */
   letGo(hasReturned: boolean): void {
     this.#imported = [];
     this.#meter.end();
-    if (!hasReturned || this.#program.isAsynchronous) return;
+    if (!hasReturned || this.#program.isAsynchronous || this.#unfinished > 0) return;
     for (const { from, memory } of this.#memories) from.giveBack(memory);
   }
 
@@ -181,15 +190,30 @@ export class GlueBorder implements MeterHooks {
     return this.#host.hold(deltaPages);
   }
 
+  #onBegun(work: Promise<unknown>): void {
+    this.#unfinished++;
+    const onOver = (): void => {
+      this.#unfinished--;
+    };
+    work.then(onOver, (error: unknown) => {
+      onOver();
+      this.#host.onThrown(error);
+    });
+  }
+
   // Instances.
 
   #newCoreInstance(
-    { module, minPages, isMetered, memories }: CoreModule,
+    { module, minPages, tableBytes, isMetered, memories }: CoreModule,
     imports: WebAssembly.Imports,
   ): WebAssembly.Instance {
-    if (!this.#host.mayGoOn()) throw new Unwind();
+    // One component may have a thousand instances, and none of them can be suspended.
+    this.#countPieceCall();
     if (this.#meter.fuelUsed > MAX_PIECE_FUEL) this.#host.unwind('panic', PIECE_TOO_LONG);
-    if (!this.#host.hold(minPages)) this.#host.onNoRoom();
+    const hasMemory = minPages > 0 || memories !== undefined;
+    if (hasMemory) this.#ownMemories++;
+    const leastPages = hasMemory && this.#ownMemories > MAX_SMALL_MEMORIES ? FURTHER_MEMORY_PAGES : 0;
+    if (!this.#host.hold(Math.max(minPages, leastPages) + tableBytes / WASM_PAGE_BYTES)) this.#host.onNoRoom();
     const instance = this.#newInstance(module, memories === undefined ? imports : this.#withMemory(imports, memories));
     if (isMetered) this.#meter.attach(instance, START_FUEL);
     return instance;

@@ -14,6 +14,8 @@ export interface GlueHooks {
   instantiate(module: WebAssembly.Module, imports: WebAssembly.Imports): WebAssembly.Instance;
   /** Nothing that the glue puts off is done any more. */
   isOver(): boolean;
+  /** What was put off has begun, and goes on until this is settled: the glue need not wait for it. */
+  onBegun(work: Promise<unknown>): void;
   /** What was put off threw: nobody else would know. */
   onThrown(error: unknown): void;
 }
@@ -53,7 +55,7 @@ export function glueGlobals(
     if (hooks.isOver()) return;
     try {
       const returned = call();
-      if (returned instanceof Promise) returned.catch(hooks.onThrown);
+      if (returned instanceof Promise) hooks.onBegun(returned);
     } catch (error) {
       hooks.onThrown(error);
     }

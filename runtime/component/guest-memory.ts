@@ -18,6 +18,8 @@ const MAX_PAGES = 64;
 const WASM_PAGE_BYTES = 65_536;
 /** As many as may run at once and leave theirs behind; further ones are garbage. */
 const MAX_SPARE = 2;
+/** Even an empty one takes gigabytes of the process's addresses, which has room for some 16,000. */
+const MIN_COUNTED_PAGES = 1;
 
 export interface OwnMemory {
   readonly minPages: number;
@@ -81,22 +83,44 @@ function segmentsOf({ minPages, data }: OwnMemory): readonly DataSegment[] | und
   return end > minPages * WASM_PAGE_BYTES ? undefined : segments;
 }
 
+/**
+ * One for each memory of one component, in their order. Together they keep no more than a single one might: a component may
+ * have many modules, and what it leaves behind is room that other functions' code has to leave.
+ */
+export function memoriesOf(owned: readonly (OwnMemory | undefined)[]): (GuestMemories | undefined)[] {
+  let left = MAX_PAGES;
+  return owned.map((memory) => {
+    if (memory === undefined) return undefined;
+    const pages = countedPages(memory);
+    const isKept = pages <= left;
+    if (isKept) left -= pages;
+    return new GuestMemories(memory, isKept ? MAX_SPARE : 0);
+  });
+}
+
+function countedPages({ minPages }: OwnMemory): number {
+  return Math.max(MIN_COUNTED_PAGES, minPages);
+}
+
 export class GuestMemories {
   readonly #memory: OwnMemory;
+  readonly #maxSpare: number;
   readonly #segments: readonly DataSegment[];
   readonly #spare: WebAssembly.Memory[] = [];
 
   /** Throws where the memory is none that `detachMemory` made. */
-  constructor(memory: OwnMemory) {
+  constructor(memory: OwnMemory, maxSpare = MAX_SPARE) {
     const segments = segmentsOf(memory);
-    if (segments === undefined || memory.minPages > MAX_PAGES) throw new Error('a stored memory that can not be');
+    if (segments === undefined || !(memory.minPages >= 0 && memory.minPages <= MAX_PAGES))
+      throw new Error('a stored memory that can not be');
     this.#memory = memory;
+    this.#maxSpare = maxSpare;
     this.#segments = segments;
   }
 
   /** What it may hold while nobody runs. */
   get residentBytes(): number {
-    return this.#memory.data.length + MAX_SPARE * this.#memory.minPages * WASM_PAGE_BYTES;
+    return this.#memory.data.length + this.#maxSpare * countedPages(this.#memory) * WASM_PAGE_BYTES;
   }
 
   /** As at the module's beginning, whatever was in it. */
@@ -118,6 +142,6 @@ export class GuestMemories {
   /** Of instances in which nothing will ever run again. One that has grown can't shrink, and is no use. */
   giveBack(memory: WebAssembly.Memory): void {
     const hasGrown = memory.buffer.byteLength !== this.#memory.minPages * WASM_PAGE_BYTES;
-    if (!hasGrown && this.#spare.length < MAX_SPARE) this.#spare.push(memory);
+    if (!hasGrown && this.#spare.length < this.#maxSpare) this.#spare.push(memory);
   }
 }

@@ -13,11 +13,11 @@ const MAX_BODY_BYTES = 512;
 
 /**
  * Whether each function is a few harmless instructions: no loop, and no call, since a chain of calls can be as long as a loop.
- * Who enters it pays for that. Memories and data are for the meter to look at.
+ * Who enters it pays for that. Memories, tables and data are for the meter to look at.
  */
 export function canNotLoop(bytes: Uint8Array): boolean {
   const module = parseModule(bytes);
-  if (module.memory !== undefined || module.sections.has(SECTION.data)) return false;
+  if (module.memory !== undefined || module.tables.length > 0 || module.sections.has(SECTION.data)) return false;
   const section = module.sections.get(SECTION.code);
   return section === undefined || bodiesOf(module, section).every(isHarmless);
 }

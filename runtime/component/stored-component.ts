@@ -22,6 +22,8 @@ export interface StoredModule {
   readonly isMetered: boolean;
   /** Of the memory that it came with; 0 without one. */
   readonly minPages: number;
+  /** What an instance's tables may hold. */
+  readonly tableBytes: number;
   /** That memory, where it was taken out of the module. */
   readonly memory?: OwnMemory | undefined;
 }
@@ -30,6 +32,8 @@ export interface StoredComponent {
   readonly world: ComponentWorld;
   /** The name of the exported interface, as the glue has it; of a `handler`, its own. */
   readonly entry: string;
+  /** It takes part in the asynchronous ABI, whatever its core modules call that. */
+  readonly isAsynchronous: boolean;
   /** Metered. */
   readonly glue: string;
   readonly modules: readonly StoredModule[];
@@ -39,11 +43,14 @@ interface Header {
   readonly format: number;
   readonly world: ComponentWorld;
   readonly entry: string;
+  readonly isAsynchronous?: true;
   readonly glueBytes: number;
   readonly modules: readonly StoredModuleHeader[];
 }
-interface StoredModuleHeader extends Omit<StoredModule, 'bytes' | 'memory'> {
+interface StoredModuleHeader extends Omit<StoredModule, 'bytes' | 'memory' | 'tableBytes'> {
   readonly length: number;
+  /** There was none before it was counted. */
+  readonly tableBytes?: number;
   readonly memory?: { readonly maxPages: number; readonly length: number };
 }
 
@@ -57,12 +64,13 @@ export function isStoredComponent(stored: Uint8Array): boolean {
   return MAGIC.equals(stored.subarray(0, MAGIC.length));
 }
 
-export function packComponent({ world, entry, glue, modules }: StoredComponent): Uint8Array {
+export function packComponent({ world, entry, isAsynchronous, glue, modules }: StoredComponent): Uint8Array {
   const glueBytes = Buffer.from(glue);
   const header: Header = {
     format: FORMAT,
     world,
     entry,
+    ...(isAsynchronous ? { isAsynchronous } : {}),
     glueBytes: glueBytes.length,
     modules: modules.map(headerOf),
   };
@@ -96,11 +104,12 @@ export function unpackComponent(bytes: Uint8Array): StoredComponent {
     return buffer.subarray(at - length, at);
   };
   const glue = take(header.glueBytes).toString();
-  const modules = header.modules.map(({ length, memory, ...rest }) => {
-    const module = { ...rest, bytes: take(length) };
+  const modules = header.modules.map(({ length, memory, tableBytes = 0, ...rest }) => {
+    const module = { ...rest, tableBytes, bytes: take(length) };
     if (memory === undefined) return module;
     return { ...module, memory: { minPages: rest.minPages, maxPages: memory.maxPages, data: take(memory.length) } };
   });
   if (at !== buffer.length) throw new Error('a stored component is cut or too long');
-  return { world: header.world, entry: header.entry, glue, modules };
+  const { world, entry } = header;
+  return { world, entry, isAsynchronous: header.isAsynchronous === true, glue, modules };
 }

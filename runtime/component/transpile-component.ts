@@ -6,9 +6,11 @@
  * `.core2.wasm`) and `@bytecodealliance/preview2-shim/dist/browser`, with their `package.json`, and nothing else.
  */
 
+import { tableBytes, tooCostly } from '../command/instance-limits.ts';
 import { PosternError } from '../errors.ts';
 import { MAX_MEMORY_PAGES } from '../javascript/engine.ts';
 import { type MeteredModule, meter } from '../metering/index.ts';
+import { parseModule } from '../wasm/module-parser.ts';
 import { withBrowserShim } from './browser-shim.ts';
 import { type ComponentBinary, readComponent } from './component-binary.ts';
 import { checkCoreNames } from './core-names.ts';
@@ -24,6 +26,8 @@ import { type ComponentWorld, packComponent, START_FUEL, type StoredModule } fro
 const GLUE_NAME = 'function';
 /** Of the JavaScript that is made: what is written by hand needs a tenth. */
 const MAX_GLUE_BYTES = 8 * 1024 * 1024;
+/** Of each table, in elements: compilers know how many they need, and a component has as many instances as it likes. */
+const MAX_TABLE_GROWTH = 4_096;
 /** Exports that make a component a function, in the order in which they are looked for. */
 const ENTRIES: readonly { readonly world: ComponentWorld; readonly name: string; readonly asyncName: string }[] = [
   { world: 'handler', name: 'handler', asyncName: 'handler' },
@@ -48,7 +52,8 @@ export async function transpileComponent(bytes: Uint8Array): Promise<Uint8Array>
   const modules = Object.entries(files)
     .filter(([name]) => name.endsWith('.wasm'))
     .map(([name, module]) => meterModule(name, module, facts.coreExports));
-  return packComponent({ world: entry.world, entry: entry.exported, glue, modules });
+  const { isAsynchronous } = binary;
+  return packComponent({ world: entry.world, entry: entry.exported, isAsynchronous, glue, modules });
 }
 
 function entryOf({ exports }: ComponentBinary): { world: ComponentWorld; exported: string; asyncName: string } {
@@ -60,8 +65,10 @@ function entryOf({ exports }: ComponentBinary): { world: ComponentWorld; exporte
   throw refusal(`the component exports none of ${wanted}; it exports ${exports.join(', ') || 'nothing'}`);
 }
 
+/** Shared libraries import thousands: what that costs is bounded by the glue, which names each of them. */
 function checkUploaded(module: Uint8Array): void {
   meter(module, { maxMemoryPages: MAX_MEMORY_PAGES });
+  refuseWhere(tooCostly(parseModule(module), Number.POSITIVE_INFINITY));
 }
 
 async function transpile(bytes: Uint8Array, asyncExport: string): Promise<Record<string, Uint8Array>> {
@@ -105,18 +112,23 @@ function checkedGlue(written: string): { glue: string; facts: GlueFacts } {
 
 /** What the glue does not reach for is not exported: an instance is made for each invocation, and each export costs. */
 function meterModule(name: string, bytes: Uint8Array, keepExports: ReadonlySet<string>): StoredModule {
-  if (canNotLoop(bytes)) return { name, bytes, minPages: 0, isMetered: false };
+  if (canNotLoop(bytes)) return { name, bytes, minPages: 0, tableBytes: 0, isMetered: false };
   const merged = mergeDataSegments(bytes);
   const detached = detachMemory(merged, MAX_MEMORY_PAGES);
   const metered: MeteredModule = meter(detached?.bytes ?? merged, {
     maxMemoryPages: MAX_MEMORY_PAGES,
     keepExports,
     startFuel: START_FUEL,
+    // What grows then grows uncounted, and it need not be a memory that the host can see.
+    growsAtStart: false,
+    maxTableGrowth: MAX_TABLE_GROWTH,
   });
   const { memory } = metered;
-  const ownPages = memory === null || memory.imported ? 0 : memory.minPages;
+  // Of one that is left where it is, however small, the host knows by its pages.
+  const ownPages = memory === null || memory.imported ? 0 : Math.max(1, memory.minPages);
   const minPages = detached?.memory.minPages ?? ownPages;
-  return { name, bytes: metered.bytes, minPages, isMetered: true, memory: detached?.memory };
+  const tables = tableBytes(parseModule(bytes), MAX_TABLE_GROWTH);
+  return { name, bytes: metered.bytes, minPages, tableBytes: tables, isMetered: true, memory: detached?.memory };
 }
 
 function refuseWhere(problem: string | undefined): void {

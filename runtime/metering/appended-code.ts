@@ -93,11 +93,13 @@ const REF_NULL = Op.refNull;
 
 export class AppendedCode {
   readonly #indices: AppendedIndices;
+  readonly #growsAtStart: boolean;
   readonly #helpers: Helper[] = [];
   readonly #position = new Map<Helper, number>();
 
-  constructor(indices: AppendedIndices) {
+  constructor(indices: AppendedIndices, growsAtStart: boolean) {
     this.#indices = indices;
+    this.#growsAtStart = growsAtStart;
   }
 
   get count(): number {
@@ -189,14 +191,16 @@ export class AppendedCode {
     return [Op.i32Const, slot, Op.callIndirect, ...u32(firstType + type), ...u32(hooksTable)];
   }
 
-  /** memory.grow, which the host may refuse; before a meter is attached only the memory's maximum holds. */
+  /** memory.grow, which the host may refuse; before a meter is attached only the memory's maximum holds, or nothing grows. */
   #grow(): number[] {
     const meter = [Op.globalGet, ...u32(this.#indices.meterGlobal)];
     const failed = [Op.globalSet, ...u32(this.#indices.growFailedGlobal)];
+    const refuse = [Op.i32Const, 1, ...failed, Op.i32Const, ...s32(-1), Op.return];
     return withLocals(1, [
       ...[...meter, Op.refIsNull, I32_EQZ, IF, VOID],
       ...[...meter, Op.memorySize, 0, Op.localGet, 0, ...this.#callHook(GROW_SLOT, TYPE_GROW_HOOK), I32_EQZ, IF, VOID],
-      ...[Op.i32Const, 1, ...failed, Op.i32Const, ...s32(-1), Op.return, END],
+      ...[...refuse, END],
+      ...(this.#growsAtStart ? [] : [Op.else, ...refuse]),
       END,
       ...[Op.localGet, 0, Op.memoryGrow, 0, LOCAL_SET, 1],
       ...this.#noteFailure([Op.localGet, 1]),

@@ -51,6 +51,8 @@ export interface MeterOptions {
   readonly maxMemoryPages: number;
   /** Cap on every table's maximum. Default 100,000 elements. An imported table's maximum is its provider's. */
   readonly maxTableElements?: number;
+  /** How much each table may grow, for a host that holds all of that from the beginning. Default: up to its maximum. */
+  readonly maxTableGrowth?: number;
   /**
    * When given, only these names stay exported (plus what is appended): V8 builds a function object for each export at
    * each instantiation.
@@ -64,6 +66,11 @@ export interface MeterOptions {
   readonly unmeteredExports?: ReadonlySet<string>;
   /** Units for the start function, before a meter is attached. Default START_FUEL. */
   readonly startFuel?: number;
+  /**
+   * Whether a memory may grow before a meter is attached, for a host that looks at its size then. Default true. Where it may
+   * not, a start function finds that there is no more memory.
+   */
+  readonly growsAtStart?: boolean;
 }
 
 export type GlobalType = 'i32' | 'i64' | 'f32' | 'f64' | 'v128' | 'ref';
@@ -134,7 +141,7 @@ class ModuleRewriter {
       growFailedGlobal: fuelGlobal + 2,
       hooksTable: module.importedTables + module.tables.length,
     };
-    this.#appended = new AppendedCode(this.#indices);
+    this.#appended = new AppendedCode(this.#indices, options.growsAtStart ?? true);
     this.#out = new ByteWriter(Math.ceil(module.bytes.length * 1.3) + 1024);
   }
 
@@ -290,6 +297,7 @@ class ModuleRewriter {
 
   #tables(): void {
     const cap = this.#options.maxTableElements ?? DEFAULT_MAX_TABLE_ELEMENTS;
+    const growth = this.#options.maxTableGrowth ?? cap;
     const { tables } = this.#module;
     const out = this.#out;
     out.u8(SECTION.table);
@@ -300,7 +308,7 @@ class ModuleRewriter {
       out.append(head);
       out.u8(1);
       out.u32(limits.min);
-      out.u32(Math.min(limits.max ?? cap, cap));
+      out.u32(Math.min(limits.max ?? cap, cap, limits.min + growth));
       out.append(tail);
     }
     out.append([FUNCREF, 1, HOOK_SLOTS, HOOK_SLOTS]);

@@ -1,4 +1,4 @@
-/** Components from core modules that follow the canonical ABI by hand, as `wasm-tools component embed` and `new` make them. */
+/** Components from core modules that follow the canonical ABI by hand, or from text, as `wasm-tools` makes them. */
 
 import { withBrowserShim } from '../../runtime/component/browser-shim.ts';
 
@@ -9,6 +9,12 @@ export async function componentNew(core: Uint8Array, wit: string): Promise<Uint8
   tools ??= load();
   const { componentEmbed, componentNew: encode } = await tools;
   return encode(await componentEmbed({ binary: core, witSource: wit }), []);
+}
+
+/** From the text format: for components that no compiler would make. */
+export async function componentFromText(text: string): Promise<Uint8Array> {
+  tools ??= load();
+  return (await tools).parse(text);
 }
 
 function load(): Promise<typeof import('@bytecodealliance/jco-transpile/wasm-tools')> {
