@@ -9,7 +9,7 @@
 
 import { promisify } from 'node:util';
 import { constants, zstdCompress, zstdCompressSync, zstdDecompress, zstdDecompressSync } from 'node:zlib';
-import { isZero, PAGE_BYTES, pageOf, ZERO_PAGE } from './image.ts';
+import { PAGE_BYTES, pageOf, ZERO_PAGE } from './image.ts';
 import { FIRST_PAGE_BEHIND_MAP, noteWrite, writtenPages } from './write-map.ts';
 
 /** What a session goes on from. */
@@ -94,21 +94,37 @@ export async function sessionMemory(
   dead: readonly DeadRange[],
   imagePage: (page: number) => Uint8Array | undefined,
 ): Promise<SessionMemory> {
-  const isWritten = writtenPages(memory);
-  const pages: number[] = [];
-  for (let page = 0; page < memory.length / PAGE_BYTES; page++) {
-    if (!isWritten(page) || isDead(page, dead)) continue;
-    const now = withoutDead(memory, page, dead, imagePage);
-    const was = imagePage(page);
-    if (was === undefined ? !isZero(now) : Buffer.compare(now, was) !== 0) pages.push(page);
-  }
+  const pages = differentPages(memory, dead, imagePage);
   if (pages.length * PAGE_BYTES > MAX_SESSION_BYTES) throw new SessionTooLargeError(pages.length * PAGE_BYTES);
   const difference = new WordDifference();
-  for (const [index, page] of pages.entries()) {
-    difference.add(page, withoutDead(memory, page, dead, imagePage), imagePage(page) ?? ZERO_PAGE);
+  for (let index = 0; index < pages.length; index++) {
+    const { page, now, was } = pages[index] as DifferentPage;
+    difference.add(page, now, was);
     if (index % TURN_PAGES === TURN_PAGES - 1) await turn();
   }
   return { memoryBytes: memory.length, ...difference.end() };
+}
+
+interface DifferentPage {
+  readonly page: number;
+  readonly now: Uint8Array;
+  readonly was: Uint8Array;
+}
+
+function differentPages(
+  memory: Uint8Array,
+  dead: readonly DeadRange[],
+  imagePage: (page: number) => Uint8Array | undefined,
+): DifferentPage[] {
+  const isWritten = writtenPages(memory);
+  const different: DifferentPage[] = [];
+  for (let page = 0; page < memory.length / PAGE_BYTES; page++) {
+    if (!isWritten(page) || isDead(page, dead)) continue;
+    const was = imagePage(page) ?? ZERO_PAGE;
+    const now = withoutDead(pageOf(memory, page), page * PAGE_BYTES, dead, was);
+    if (Buffer.compare(now, was) !== 0) different.push({ page, now, was });
+  }
+  return different;
 }
 
 /** Collects words that differ, of pages that come in their order. */
@@ -124,7 +140,9 @@ class WordDifference {
   add(page: number, now: Uint8Array, was: Uint8Array): void {
     this.#runs = withRoom(this.#runs, this.#runsLength + PAGE_WORDS);
     this.#words = withRoom(this.#words, this.#wordsLength + PAGE_WORDS);
-    const [newer, older] = [wordsOf(now), wordsOf(was)];
+    const newer = wordsOf(now);
+    const older = wordsOf(was);
+    const first = page * PAGE_WORDS;
     for (let index = 0; index < PAGE_WORDS; ) {
       if (newer[index] === older[index]) {
         index++;
@@ -135,16 +153,19 @@ class WordDifference {
       for (index = end; index < PAGE_WORDS && index - end <= MAX_GAP_WORDS; index++)
         if (newer[index] !== older[index]) end = index + 1;
       index = end;
-      this.#push(page * PAGE_WORDS + start, newer.subarray(start, end));
+      this.#push(first + start, newer, start, end);
     }
   }
 
-  #push(start: number, words: Uint32Array): void {
-    this.#runs[this.#runsLength++] = start - this.#end;
-    this.#runs[this.#runsLength++] = words.length;
-    this.#words.set(words, this.#wordsLength);
-    this.#wordsLength += words.length;
-    this.#end = start + words.length;
+  /** Word by word: a run has few, and a view of them costs more. */
+  #push(at: number, from: Uint32Array, start: number, end: number): void {
+    this.#runs[this.#runsLength++] = at - this.#end;
+    this.#runs[this.#runsLength++] = end - start;
+    const words = this.#words;
+    let length = this.#wordsLength;
+    for (let index = start; index < end; index++) words[length++] = from[index] as number;
+    this.#wordsLength = length;
+    this.#end = at + end - start;
   }
 
   end(): Pick<SessionMemory, 'runs' | 'words'> {
@@ -162,27 +183,20 @@ function withRoom(words: Uint32Array<ArrayBuffer>, length: number): Uint32Array<
 /** All of it. */
 function isDead(page: number, dead: readonly DeadRange[]): boolean {
   const at = page * PAGE_BYTES;
-  return dead.some(([start, end]) => start <= at && end >= at + PAGE_BYTES);
+  for (const [start, end] of dead) if (start <= at && end >= at + PAGE_BYTES) return true;
+  return false;
 }
 
-/** A page as it is, but as the image has it where it is dead. */
-function withoutDead(
-  memory: Uint8Array,
-  page: number,
-  dead: readonly DeadRange[],
-  imagePage: (page: number) => Uint8Array | undefined,
-): Uint8Array {
-  const at = page * PAGE_BYTES;
-  const now = pageOf(memory, page);
-  const touching = dead.filter(([start, end]) => start < at + PAGE_BYTES && end > at);
-  if (touching.length === 0) return now;
-  const copy = now.slice();
-  const was = imagePage(page) ?? new Uint8Array(PAGE_BYTES);
-  for (const [start, end] of touching) {
+/** The page at an address as it is, but as it was where it is dead. */
+function withoutDead(page: Uint8Array, at: number, dead: readonly DeadRange[], was: Uint8Array): Uint8Array {
+  let now = page;
+  for (const [start, end] of dead) {
+    if (start >= at + PAGE_BYTES || end <= at) continue;
+    if (now === page) now = page.slice();
     const [from, to] = [Math.max(start - at, 0), Math.min(end - at, PAGE_BYTES)];
-    copy.set(was.subarray(from, to), from);
+    now.set(was.subarray(from, to), from);
   }
-  return copy;
+  return now;
 }
 
 /** Makes memory that is the image, and is large enough, what the session left. A reset to the image takes it out again. */
