@@ -17,8 +17,7 @@
  *     key      id of the key: the thumbprint of its JWK (RFC 7638)
  */
 
-import { merklePath, merkleRoot } from './merkle.ts';
-import type { ReceiptRun } from './receipt-queue.ts';
+import { merklePath } from './merkle.ts';
 import type { Signer } from './signing-keys.ts';
 import { sha256 } from './text.ts';
 
@@ -44,7 +43,7 @@ export interface SignedCheckpoint {
 /** Returns the checkpoint's line. */
 export function signCheckpoint(
   chain: string,
-  { first, last, prev, hashes }: Omit<ReceiptRun, 'lines'>,
+  { first, last, prev, hash, root }: Pick<Checkpoint, 'first' | 'last' | 'prev' | 'hash' | 'root'>,
   dropped: number,
   signer: Signer,
 ): string {
@@ -55,8 +54,8 @@ export function signCheckpoint(
     last,
     dropped,
     prev,
-    hash: hashes.at(-1) as string,
-    root: merkleRoot(hashes),
+    hash,
+    root,
     at: new Date().toISOString(),
     key: signer.kid,
   });

@@ -3,8 +3,6 @@
  * hot path. `stop` ends the chain and writes what is left; kill -9 loses the receipts of the last second.
  */
 
-import { promisify } from 'node:util';
-import { constants, type ZstdOptions, zstdCompress } from 'node:zlib';
 import type { Pool } from 'pg';
 import { timedQuery } from '../../database/index.ts';
 import type { ReceiptReference } from '../invocation.ts';
@@ -12,6 +10,7 @@ import { WriteBehind } from '../write-behind.ts';
 import { signCheckpoint } from './checkpoint.ts';
 import { type InvocationFacts, InvocationFields, NO_RECEIPT, type ReceiptType, receiptText } from './receipt.ts';
 import { ReceiptQueue, type Room } from './receipt-queue.ts';
+import { SegmentMaker } from './segment-maker.ts';
 import type { Signer } from './signing-keys.ts';
 import { sha256 } from './text.ts';
 
@@ -29,12 +28,12 @@ export interface ReceiptLedgerOptions {
   readonly onError: (error: Error, dropped: number) => void;
 }
 
-interface Segment {
+interface SealedSegment {
   readonly first: number;
   readonly last: number;
   readonly dropped: number;
   readonly checkpoint: string;
-  readonly receipts: Buffer;
+  readonly receipts: Uint8Array;
 }
 
 /** As a rule a thousand are one megabyte. */
@@ -43,13 +42,6 @@ const SEAL_EVERY_MS = 1_000;
 const RETRY_MS = 1_000;
 const WAITING: Room = { receipts: 20_000, bytes: 32 * 1024 * 1024 };
 const WRITE_TIMEOUT_MS = 30_000;
-
-/** Half of the default's time, and a tenth more bytes. */
-const COMPRESSION: ZstdOptions = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
-/** Each chunk of output is a turn of this thread: with the default of 16 KB a thousand receipts took 1.1 ms of it, so they take 0.2. */
-const MIN_CHUNK_BYTES = 4_096;
-
-const compress = promisify<Uint8Array, ZstdOptions, Buffer>(zstdCompress);
 
 export class ReceiptLedger {
   readonly #options: ReceiptLedgerOptions;
@@ -60,8 +52,9 @@ export class ReceiptLedger {
   /** Right before what waits. */
   #dropped = 0;
   /** Tried once: it may be in the database, with only the answer lost. So it is tried again as it is. */
-  #sealed: Segment | undefined;
+  #sealed: SealedSegment | undefined;
   readonly #behind = new WriteBehind(() => this.#writeAll());
+  readonly #segments = new SegmentMaker();
   #stopped = false;
 
   constructor(options: ReceiptLedgerOptions) {
@@ -88,10 +81,11 @@ export class ReceiptLedger {
   }
 
   /** Safe twice. */
-  stop(): Promise<void> {
+  async stop(): Promise<void> {
     if (!this.#stopped) this.#append('stop');
     this.#stopped = true;
-    return this.flush();
+    await this.flush();
+    await this.#segments.stop();
   }
 
   #append(type: ReceiptType, fields?: string): ReceiptReference {
@@ -126,19 +120,20 @@ export class ReceiptLedger {
   }
 
   /** What waits, as far as it fits one segment. Its checkpoint says what was dropped right before it. */
-  async #seal(): Promise<Segment | undefined> {
+  async #seal(): Promise<SealedSegment | undefined> {
     const run = this.#waiting.take(SEGMENT);
     if (run === undefined) return undefined;
     const { chain, signer } = this.#options;
     const dropped = this.#dropped;
     this.#dropped = 0;
-    const checkpoint = signCheckpoint(chain, run, dropped, signer);
-    const chunkSize = Math.max(MIN_CHUNK_BYTES, run.lines.length >> 1);
-    const receipts = await compress(run.lines, { ...COMPRESSION, chunkSize });
-    return { first: run.first, last: run.last, dropped, checkpoint, receipts };
+    const { first, last, prev, hashes, lines } = run;
+    const { root, receipts } = await this.#segments.make(hashes, lines);
+    const hash = hashes.at(-1) as string;
+    const checkpoint = signCheckpoint(chain, { first, last, prev, hash, root }, dropped, signer);
+    return { first, last, dropped, checkpoint, receipts };
   }
 
-  async #write({ first, last, checkpoint, receipts }: Segment): Promise<void> {
+  async #write({ first, last, checkpoint, receipts }: SealedSegment): Promise<void> {
     const { pool, chain, writeTimeoutMs = WRITE_TIMEOUT_MS } = this.#options;
     await timedQuery(pool, writeTimeoutMs, {
       text: INSERT_SEGMENT,

@@ -1,13 +1,15 @@
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { NO_HOST_CALLS } from '../../../invoker/receipts/host-call-digests.ts';
 import { type InvocationFacts, type Signer, signerOf } from '../../../invoker/receipts/index.ts';
+import { merkleRoot } from '../../../invoker/receipts/merkle.ts';
 
 export const newSigner = (): Signer => signerOf(generateKeyPairSync('ed25519').privateKey);
 
 /** What a checkpoint says of receipts in a row. */
 export function runOf(receipts: readonly { seq: number; prev: string; hash: string }[]) {
   const [first, last] = [receipts[0]!, receipts.at(-1)!];
-  return { first: first.seq, last: last.seq, prev: first.prev, hashes: receipts.map(({ hash }) => hash) };
+  const root = merkleRoot(receipts.map(({ hash }) => hash));
+  return { first: first.seq, last: last.seq, prev: first.prev, hash: last.hash, root };
 }
 
 /** A day in the life of a function, with what a test wants otherwise. */
