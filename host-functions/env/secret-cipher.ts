@@ -50,13 +50,15 @@ export class SecretCipher {
 /** Seals under the current master key, and opens what that or the one before it has sealed. */
 export class SecretCiphers {
   readonly current: SecretCipher;
+  readonly previous: SecretCipher | undefined;
   readonly #byKeyId: ReadonlyMap<string, SecretCipher>;
 
   /** previousKey: opens what it has sealed; nothing is sealed with it any more. */
   constructor(masterKey: Buffer, previousKey?: Buffer) {
     this.current = new SecretCipher(masterKey);
-    const previous = previousKey === undefined ? [] : [new SecretCipher(previousKey, 'POSTERN_MASTER_KEY_PREVIOUS')];
-    this.#byKeyId = new Map([...previous, this.current].map((cipher) => [cipher.keyId, cipher]));
+    if (previousKey !== undefined) this.previous = new SecretCipher(previousKey, 'POSTERN_MASTER_KEY_PREVIOUS');
+    const all = this.previous === undefined ? [this.current] : [this.previous, this.current];
+    this.#byKeyId = new Map(all.map((cipher) => [cipher.keyId, cipher]));
   }
 
   /** Of the key that has sealed something; undefined where this node does not have it. */

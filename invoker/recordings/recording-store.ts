@@ -18,8 +18,14 @@ export interface RecordingStoreOptions {
   readonly onError: (error: Error, lost: number) => void;
 }
 
-interface Row {
+interface SealedRow {
   readonly invocation_id: string;
+  readonly ciphertext: Buffer;
+  readonly nonce: Buffer;
+  readonly key_id: string;
+}
+
+interface Row extends SealedRow {
   readonly function_name: string;
   readonly version: number;
   readonly version_id: string;
@@ -27,9 +33,6 @@ interface Row {
   readonly outcome: Recording['outcome'];
   readonly started_at: Date;
   readonly lost: string | null;
-  readonly ciphertext: Buffer;
-  readonly nonce: Buffer;
-  readonly key_id: string;
 }
 
 interface Waiting {
@@ -42,6 +45,7 @@ const MAX_WAITING_BYTES = 64 * 1024 * 1024;
 const MAX_BATCH = 100;
 const MAX_BATCH_BYTES = 4 * 1024 * 1024;
 const WRITE_TIMEOUT_MS = 30_000;
+const NIL = '00000000-0000-0000-0000-000000000000';
 /** Of what is counted for each that waits. */
 const OVERHEAD_BYTES = 1_024;
 
@@ -101,6 +105,36 @@ export class RecordingStore {
     };
   }
 
+  /**
+   * Seals under the current master key what the previous one sealed. Safe when it is cut off, done again, or done by several
+   * nodes at once. What was changed in the table stays as it is. How many were sealed anew.
+   */
+  async rotate(): Promise<number> {
+    let rotated = 0;
+    const { previous } = this.#ciphers;
+    if (previous === undefined) return rotated;
+    for (let after = NIL; ; ) {
+      const { rows } = await this.#pool.query<SealedRow>(NEXT_SEALED_BY, [previous.keyId, after]);
+      const [row] = rows;
+      if (row === undefined) return rotated;
+      rotated += await this.#reseal(row);
+      after = row.invocation_id;
+    }
+  }
+
+  async #reseal(row: SealedRow): Promise<number> {
+    const { invocation_id: id } = row;
+    let content: Buffer;
+    try {
+      content = this.#open(id, row);
+    } catch {
+      return 0;
+    }
+    const { ciphertext, nonce, keyId } = this.#ciphers.current.sealBytes(nameOf(id), content);
+    const { rowCount } = await this.#pool.query(RESEAL, [id, ciphertext, nonce, keyId, row.nonce]);
+    return rowCount ?? 0;
+  }
+
   async #find(statement: string, id: string): Promise<Row | undefined> {
     return (await this.#pool.query<Row>(statement, [id])).rows[0];
   }
@@ -151,7 +185,7 @@ export class RecordingStore {
     return this.#ciphers.current.sealBytes(nameOf(invocationId), await packInput(input));
   }
 
-  #open(invocationId: string, { key_id: keyId, ciphertext, nonce }: Row): Buffer {
+  #open(invocationId: string, { key_id: keyId, ciphertext, nonce }: SealedRow): Buffer {
     const cipher = this.#ciphers.of(keyId);
     const sealed: SealedSecret = { ciphertext, nonce, keyId };
     if (cipher !== undefined) return cipher.openBytes(nameOf(invocationId), sealed);
@@ -187,3 +221,12 @@ const GET = `select ${COLUMNS} from postern.recordings r where invocation_id = $
 const GET_OF_EVENT = `
   select ${COLUMNS} from postern.function_invocations i join postern.recordings r on r.invocation_id = i.id
    where i.event_id = $1 order by i.started_at desc limit 1`;
+
+// One at a time: each may have megabytes.
+const NEXT_SEALED_BY = `
+  select invocation_id, ciphertext, nonce, key_id from postern.recordings
+   where key_id = $1 and invocation_id > $2 order by invocation_id limit 1`;
+
+// A nonce is new with every seal.
+const RESEAL = `
+  update postern.recordings set ciphertext = $2, nonce = $3, key_id = $4 where invocation_id = $1 and nonce = $5`;

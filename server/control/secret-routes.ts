@@ -8,22 +8,15 @@ import { jsonSchema, read, rotation, secretBody, secretSummary } from './schemas
 
 export interface SecretRoutesOptions {
   readonly secrets: Pick<SecretStore, 'list' | 'set' | 'unset' | 'rotate'>;
-  /** Gives the guests' database logins the current master key's passwords. */
-  readonly rotateLogins: () => Promise<void>;
-  /** Seals the private parts of what signs receipts anew. */
-  readonly rotateSigningKeys: () => Promise<void>;
-  /** The same for the keys of sessions. */
-  readonly rotateSessions: () => Promise<unknown>;
+  /** Of all else that hangs on the master key: logins, signing keys, sessions, recordings. In this order, after the secrets. */
+  readonly rotations: readonly (() => Promise<unknown>)[];
   /** Resolves when every node has let go of the value before. */
   readonly settle: () => Promise<void>;
 }
 
 type Named = { Params: { name: string } };
 
-export function secretRoutes(
-  app: FastifyInstance,
-  { secrets, rotateLogins, rotateSigningKeys, rotateSessions, settle }: SecretRoutesOptions,
-): void {
+export function secretRoutes(app: FastifyInstance, { secrets, rotations, settle }: SecretRoutesOptions): void {
   const tags = ['secrets'];
   const list = async () =>
     (await secrets.list()).map(({ name, createdAt, updatedAt }) => ({
@@ -77,9 +70,7 @@ export function secretRoutes(
     },
     handler: async () => {
       const done = await secrets.rotate();
-      await rotateLogins();
-      await rotateSigningKeys();
-      await rotateSessions();
+      for (const rotate of rotations) await rotate();
       return done;
     },
   });

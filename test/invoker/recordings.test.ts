@@ -113,6 +113,21 @@ function evaluatorsOf(engineId: string): Evaluators {
   return one;
 }
 
+/** A copy under the name of another invocation, which can't be opened. */
+async function moved(id: string): Promise<string> {
+  const other = randomUUID();
+  await db.pool.query(
+    `insert into postern.recordings select $2, function_name, version, version_id, engine_id, status, outcome, started_at, lost,
+       ciphertext, nonce, key_id from postern.recordings where invocation_id = $1`,
+    [id, other],
+  );
+  return other;
+}
+
+async function forget(id: string): Promise<void> {
+  await db.pool.query('delete from postern.recordings where invocation_id = $1', [id]);
+}
+
 async function isKept(id: string): Promise<boolean> {
   const found = await store.get(id).catch((error: PosternError) => error.code);
   if (typeof found === 'string') expect(found).toBe('NOT_FOUND');
@@ -140,13 +155,42 @@ describe('what is recorded', () => {
     expect(row?.text).not.toContain('somebody');
     expect(row?.ciphertext.toString('latin1')).not.toContain(SECRET);
     // Nor does it open in the place of another.
-    const other = randomUUID();
-    await db.pool.query(
-      `insert into postern.recordings select $2, function_name, version, version_id, engine_id, status, outcome, started_at, lost,
-         ciphertext, nonce, key_id from postern.recordings where invocation_id = $1`,
-      [id, other],
-    );
+    const other = await moved(id);
     await expect(store.get(other)).rejects.toThrow('can not be decrypted');
+    await forget(other);
+  });
+
+  test('opens with a new master key when it was rotated, once, and not with the one before', async () => {
+    const NEW_KEY = Buffer.from('the-master-key-that-comes-after-the-first');
+    const id = await run('order', { order: 'mine', limit: 100 });
+    const before = await store.get(id);
+    const damaged = await moved(id);
+    const [next, both] = [undefined, MASTER_KEY].map(
+      (previousMasterKey) =>
+        new RecordingStore({
+          pool: db.pool,
+          masterKey: NEW_KEY,
+          previousMasterKey,
+          onError: (error) => errors.push(error),
+        }),
+    ) as [RecordingStore, RecordingStore];
+    expect(await next.rotate()).toBe(0);
+    const done = await Promise.all([both.rotate(), both.rotate()]);
+    const { rows } = await db.pool.query('select from postern.recordings where lost is null');
+    expect(done[0]! + done[1]!).toBe(rows.length - 1);
+    expect(await next.get(id)).toEqual(before);
+    await expect(store.get(id)).rejects.toMatchObject({ code: 'SECRET_UNREADABLE' });
+    expect(await both.rotate()).toBe(0);
+
+    const back = new RecordingStore({
+      pool: db.pool,
+      masterKey: MASTER_KEY,
+      previousMasterKey: NEW_KEY,
+      onError: () => {},
+    });
+    expect(await back.rotate()).toBe(rows.length - 1);
+    expect(await store.get(id)).toEqual(before);
+    await forget(damaged);
   });
 
   test('and is too large is kept as that', async () => {

@@ -22,16 +22,18 @@ const read = async (node: TestPostern) => {
 };
 
 test(
-  'a node with a new key and the previous one serves functions with db and secrets, and after a rotation needs the new one only',
+  'a node with a new key and the previous one serves functions with db and secrets, and after a rotation needs the new one only, for recordings too',
   async () => {
     const [masterKey, newKey] = KEYS as [string, string];
     const db = await createTestDatabase();
+    let node = await startTestPostern(db, { masterKey });
     try {
-      let node = await startTestPostern(db, { masterKey });
       await node.admin('PUT', '/secrets/TOKEN', { value: 'sealed at first' });
-      await node.deploy('reader', SOURCE, { auth: 'none', env: ['TOKEN'] });
+      await node.deploy('reader', SOURCE, { auth: 'none', env: ['TOKEN'], record: true });
       expect(await read(node)).toEqual(['sealed at first', 'anon']);
       await node.stop();
+      const { rows } = await db.pool.query('select invocation_id as id from postern.recordings');
+      const recording = `/invocations/${rows[0]?.id}/recording`;
 
       node = await startTestPostern(db, { masterKey: newKey, previousMasterKey: masterKey });
       expect(await read(node)).toEqual(['sealed at first', 'anon']);
@@ -44,6 +46,7 @@ test(
 
       node = await startTestPostern(db, { masterKey: newKey });
       expect(await read(node)).toEqual(['sealed at first', 'anon']);
+      expect(await node.admin('GET', recording)).toMatchObject({ status: 200, body: { event: expect.any(String) } });
       // All three sign receipts with one key.
       expect(await (await node.call('/keys')).json()).toMatchObject({ keys: [{ kid: expect.any(String) }] });
       await node.stop();
@@ -54,8 +57,8 @@ test(
         status: 200,
         body: { rotated: 0, remaining: 1, unreadable: ['TOKEN'] },
       });
-      await node.stop();
     } finally {
+      await node.stop();
       await db.drop();
     }
   },
