@@ -12,9 +12,6 @@ export const MAX_HOST_CALLS = 1_000;
 export const MAX_CONCURRENT_HOST_CALLS = 32;
 /** Of calls that wait to be sent. */
 export const MAX_WAITING_PAYLOAD_BYTES = 32 * 1024 * 1024;
-/** Lines of the log, somewhat more than its own caps (1,000 lines, 256 KB): beyond, they are dropped before they cost a frame. */
-export const MAX_CASTS = 1_100;
-export const MAX_CAST_BYTES = 512 * 1024;
 
 export interface ExecutionLimits {
   readonly timeoutMs: number;

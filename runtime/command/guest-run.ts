@@ -2,23 +2,22 @@
  * One guest under way whose whole run is a single call into it, under JSPI: its turns, what it may use, and how it ended.
  * What is called, and what its result means, is the guest's own kind's.
  *
- * It is `running` (in a slice), `suspended` (out of fuel, until its next turn) or `waiting` (before its first turn, for a
- * host call's answer, for the end of a sleep).
+ * It runs in a slice, or it is suspended: out of fuel until its next turn, for a host call's answer, for the end of a sleep.
  */
 
 import { Ambient } from '../ambient.ts';
+import { CastBudget } from '../cast-budget.ts';
 import {
   type EndReason,
   type ExecutionEnd,
   type ExecutionLimits,
   type ExecutionUsage,
   type GuestListener,
-  MAX_CAST_BYTES,
-  MAX_CASTS,
   MAX_HOST_CALLS,
   QUANTUM_FUEL,
 } from '../execution.ts';
 import type { Meter, MeterHooks } from '../metering/index.ts';
+import { RunClock } from '../run-clock.ts';
 import type { Scheduler } from '../scheduler.ts';
 import { OTHER_KIND, Tape, TapePlayer, type TapeStep } from '../tape/index.ts';
 import { UNWIND } from './unwind.ts';
@@ -65,11 +64,9 @@ export class GuestRun implements MeterHooks {
   /** Where there is a tape: answers that the guest does not wait for yet. */
   readonly #answers: Answer[] = [];
   #awaitsAnswer = false;
-  readonly #startedAt = performance.now();
-  readonly #deadline: number;
-  readonly #deadlineTimer: NodeJS.Timeout;
+  readonly #clock: RunClock;
+  readonly #casts = new CastBudget();
   #sleep: NodeJS.Timeout | undefined;
-  #state: 'waiting' | 'running' | 'suspended' | 'gone' = 'waiting';
   /** Ends a suspension now: the guest goes on, to be trapped. */
   #interrupt: (() => void) | undefined;
   #ended = false;
@@ -79,11 +76,7 @@ export class GuestRun implements MeterHooks {
   #bufferedBytes = 0;
   #owedFuel = 0;
   #sliceCallFuel = 0;
-  #cpuMs = 0;
-  #sliceStartedAt = 0;
   #hostCalls = 0;
-  #casts = 0;
-  #castBytes = 0;
 
   constructor(
     scheduler: Scheduler,
@@ -102,8 +95,7 @@ export class GuestRun implements MeterHooks {
     this.#limits = limits;
     this.#listener = listener;
     this.#guest = guest;
-    this.#deadline = this.#startedAt + limits.timeoutMs;
-    this.#deadlineTimer = setTimeout(() => this.end('time', ''), limits.timeoutMs);
+    this.#clock = new RunClock(limits.timeoutMs, () => this.end('time', ''));
   }
 
   get ended(): boolean {
@@ -112,7 +104,7 @@ export class GuestRun implements MeterHooks {
 
   /** Whether what the guest logs is still listened to. */
   get logs(): boolean {
-    return this.#casts < MAX_CASTS && this.#castBytes < MAX_CAST_BYTES;
+    return this.#casts.isOpen;
   }
 
   /** Queues the first turn, in which `call` is called: it makes the instance, enters it, and says how that ended. */
@@ -148,7 +140,7 @@ export class GuestRun implements MeterHooks {
 
   onYield(): Promise<'continue' | 'kill'> {
     return new Promise((resolve) => {
-      this.#suspend('suspended', () => resolve(this.#ended ? 'kill' : 'continue'))();
+      this.#suspend(() => resolve(this.#ended ? 'kill' : 'continue'))();
     });
   }
 
@@ -209,7 +201,7 @@ export class GuestRun implements MeterHooks {
   wait(begin: (done: () => void) => void, then: () => number): Promise<number> {
     if (this.#isOver) throw UNWIND;
     return new Promise((resolve, reject) => {
-      const go = this.#suspend('waiting', () => {
+      const go = this.#suspend(() => {
         if (!this.#mayGoOn()) return reject(UNWIND);
         this.#guest.meter?.startSlice(QUANTUM_FUEL);
         try {
@@ -273,11 +265,8 @@ export class GuestRun implements MeterHooks {
     return id;
   }
 
-  /** Beyond its caps the node has said "truncated" already. */
   cast(operation: string, payload: Buffer): void {
-    this.#casts++;
-    this.#castBytes += payload.length;
-    if (this.#ended || this.#casts > MAX_CASTS || this.#castBytes > MAX_CAST_BYTES) return;
+    if (!this.#casts.take(payload.length) || this.#ended) return;
     this.#tape?.cast(operation, payload);
     this.#listener.onCast(operation, payload);
   }
@@ -316,7 +305,7 @@ export class GuestRun implements MeterHooks {
     } catch (error) {
       end = this.#endOfTrap(error);
     }
-    this.#pause('gone');
+    this.#clock.endSlice();
     if (!this.#ended) this.#conclude(this.#exitCode === undefined ? end : this.#guest.exited(this.#exitCode));
     this.#free();
   }
@@ -330,8 +319,8 @@ export class GuestRun implements MeterHooks {
   }
 
   /** Returns what queues the guest's next turn, in which `resume` is called, once; an interruption calls it at once. */
-  #suspend(state: 'suspended' | 'waiting', resume: () => void): () => void {
-    this.#pause(state);
+  #suspend(resume: () => void): () => void {
+    this.#clock.endSlice();
     let isOver = false;
     const once = (): void => {
       if (isOver) return;
@@ -346,13 +335,7 @@ export class GuestRun implements MeterHooks {
 
   #onTurn(): void {
     this.#sliceCallFuel = 0;
-    this.#state = 'running';
-    this.#sliceStartedAt = performance.now();
-  }
-
-  #pause(state: 'suspended' | 'waiting' | 'gone'): void {
-    this.#cpuMs += performance.now() - this.#sliceStartedAt;
-    this.#state = state;
+    this.#clock.beginSlice();
   }
 
   get #isOver(): boolean {
@@ -362,7 +345,7 @@ export class GuestRun implements MeterHooks {
   /** Asked at the end of each slice and of each wait, so that no mix of both gets a guest beyond its limits. */
   #mayGoOn(): boolean {
     if (this.#isOver) return false;
-    if (performance.now() >= this.#deadline) this.#conclude({ reason: 'time', message: '' });
+    if (this.#clock.isOver) this.#conclude({ reason: 'time', message: '' });
     else if (this.#fuelUsed > this.#limits.fuel) this.#conclude({ reason: 'cpu', message: '' });
     return !this.#ended;
   }
@@ -377,17 +360,15 @@ export class GuestRun implements MeterHooks {
       this.#tape?.finish(end.finish);
       this.#tape?.end(end.reason);
     }
-    clearTimeout(this.#deadlineTimer);
+    this.#clock.stop();
     clearTimeout(this.#sleep);
     this.#listener.onEnd(end, this.#usage());
   }
 
   #usage(): ExecutionUsage {
-    const now = performance.now();
-    const running = this.#state === 'running' ? now - this.#sliceStartedAt : 0;
     return {
-      durationMs: now - this.#startedAt,
-      cpuMs: this.#cpuMs + running,
+      durationMs: this.#clock.durationMs,
+      cpuMs: this.#clock.cpuMs,
       fuel: this.#fuelUsed,
       peakMemoryBytes: this.#guest.memoryBytes,
       hostCalls: this.#hostCalls,

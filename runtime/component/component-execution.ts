@@ -7,19 +7,19 @@
  */
 
 import { Ambient } from '../ambient.ts';
+import { CastBudget } from '../cast-budget.ts';
 import { ByteSink } from '../command/byte-sink.ts';
 import { LogLines } from '../command/log-lines.ts';
-import {
-  type EndReason,
-  type ExecutionEnd,
-  type ExecutionLimits,
-  type ExecutionUsage,
-  type Finish,
-  type GuestListener,
-  MAX_CAST_BYTES,
-  MAX_CASTS,
-  type RunningExecution,
+import type {
+  EndReason,
+  ExecutionEnd,
+  ExecutionLimits,
+  ExecutionUsage,
+  Finish,
+  GuestListener,
+  RunningExecution,
 } from '../execution.ts';
+import { RunClock } from '../run-clock.ts';
 import type { Scheduler } from '../scheduler.ts';
 import { Tape, TapePlayer } from '../tape/index.ts';
 import { Arrivals } from './arrivals.ts';
@@ -58,9 +58,8 @@ export class ComponentExecution implements BorderHost, RunningExecution {
   readonly #tape: Tape | undefined;
   readonly #arrivals: Arrivals;
   readonly #stderr: LogLines;
-  readonly #startedAt = performance.now();
-  readonly #deadline: number;
-  readonly #deadlineTimer: NodeJS.Timeout;
+  readonly #clock: RunClock;
+  readonly #casts = new CastBudget();
   readonly #hostCalls: HostCalls;
   /** Each ends a suspension now: the guest goes on, to be trapped. */
   readonly #interrupts = new Set<() => void>();
@@ -71,17 +70,12 @@ export class ComponentExecution implements BorderHost, RunningExecution {
   /** Of the process's memory, for what is kept: whole pages, and until the end. */
   #reservedBytes = 0;
   #isEntered = false;
-  #isRunning = false;
   #isFreed = false;
   /** Its entry has, and nothing ended it before. */
   #hasReturned = false;
   #ended = false;
   #exitCode: number | undefined;
   #refusedForOthers = false;
-  #cpuMs = 0;
-  #sliceStartedAt = 0;
-  #casts = 0;
-  #castBytes = 0;
 
   constructor(
     scheduler: Scheduler,
@@ -102,14 +96,13 @@ export class ComponentExecution implements BorderHost, RunningExecution {
     this.#program = program;
     this.#listener = listener;
     this.#border = new GlueBorder(this, program);
-    this.#deadline = this.#startedAt + limits.timeoutMs;
-    this.#deadlineTimer = setTimeout(() => this.end('time', ''), limits.timeoutMs);
+    this.#clock = new RunClock(limits.timeoutMs, () => this.end('time', ''));
     this.#hostCalls = new HostCalls((id, operation, payload) => {
       if (player === undefined) listener.onHostCall(id, operation, payload);
     }, this.#tape);
     this.#stderr = new LogLines((message) => {
       this.#log('info', message, '');
-      return this.#casts < MAX_CASTS && this.#castBytes < MAX_CAST_BYTES;
+      return this.#casts.isOpen;
     });
   }
 
@@ -153,12 +146,12 @@ export class ComponentExecution implements BorderHost, RunningExecution {
   }
 
   get sliceMs(): number {
-    return performance.now() - this.#sliceStartedAt;
+    return this.#clock.sliceMs;
   }
 
   mayGoOn(): boolean {
     if (this.#ended || this.#exitCode !== undefined) return false;
-    if (performance.now() >= this.#deadline) this.#conclude({ reason: 'time', message: '' });
+    if (this.#clock.isOver) this.#conclude({ reason: 'time', message: '' });
     else if (this.#border.fuelUsed > this.#limits.fuel) this.#conclude({ reason: 'cpu', message: '' });
     return !this.#ended;
   }
@@ -209,7 +202,7 @@ export class ComponentExecution implements BorderHost, RunningExecution {
 
   /** Returns what queues the guest's next turn, in which `resume` is called, once; an interruption calls it at once. */
   suspend(resume: () => void): () => void {
-    this.#pause();
+    this.#clock.endSlice();
     let isOver = false;
     const once = (): void => {
       if (isOver) return;
@@ -249,7 +242,7 @@ export class ComponentExecution implements BorderHost, RunningExecution {
     } catch (error) {
       this.onThrown(error);
     }
-    this.#pause();
+    this.#clock.endSlice();
     this.#freeWhenIdle();
   }
 
@@ -311,14 +304,8 @@ export class ComponentExecution implements BorderHost, RunningExecution {
   }
 
   #onTurn(): void {
-    this.#isRunning = true;
     this.#border.beginTurn();
-    this.#sliceStartedAt = performance.now();
-  }
-
-  #pause(): void {
-    if (this.#isRunning) this.#cpuMs += performance.now() - this.#sliceStartedAt;
-    this.#isRunning = false;
+    this.#clock.beginSlice();
   }
 
   // What the guest does outside.
@@ -327,15 +314,13 @@ export class ComponentExecution implements BorderHost, RunningExecution {
     const shown = message.slice(0, MAX_LINE_CHARACTERS);
     const rest = isSmallObject(fields) ? `,"fields":${fields}` : '';
     const payload = Buffer.from(`{"level":${JSON.stringify(level)},"message":${JSON.stringify(shown)}${rest}}`);
-    this.#casts++;
-    this.#castBytes += payload.length;
-    if (this.#ended || this.#casts > MAX_CASTS || this.#castBytes > MAX_CAST_BYTES) return;
+    if (!this.#casts.take(payload.length) || this.#ended) return;
     this.#tape?.cast('log', payload);
     this.#listener.onCast('log', payload);
   }
 
   #onOutput(bytes: Uint8Array): void {
-    if (this.#casts <= MAX_CASTS) this.#stderr.write(bytes);
+    if (this.#casts.isOpen) this.#stderr.write(bytes);
   }
 
   #onStdout(bytes: Uint8Array): void {
@@ -395,17 +380,16 @@ export class ComponentExecution implements BorderHost, RunningExecution {
       this.#tape?.finish(end.finish);
       this.#tape?.end(end.reason);
     }
-    clearTimeout(this.#deadlineTimer);
+    this.#clock.stop();
     this.#border.stop();
     this.#hostCalls.stop();
     this.#listener.onEnd(end, this.#usage());
   }
 
   #usage(): ExecutionUsage {
-    const now = performance.now();
     return {
-      durationMs: now - this.#startedAt,
-      cpuMs: this.#cpuMs + (this.#isRunning ? now - this.#sliceStartedAt : 0),
+      durationMs: this.#clock.durationMs,
+      cpuMs: this.#clock.cpuMs,
       fuel: this.#border.fuelUsed,
       peakMemoryBytes: this.#heldBytes,
       hostCalls: this.#hostCalls.count,

@@ -7,20 +7,20 @@
  */
 
 import { Ambient } from '../ambient.ts';
+import { CastBudget } from '../cast-budget.ts';
 import {
   type EndReason,
   type ExecutionEnd,
   type ExecutionLimits,
   type ExecutionUsage,
   type Finish,
-  MAX_CAST_BYTES,
-  MAX_CASTS,
   MAX_CONCURRENT_HOST_CALLS,
   MAX_HOST_CALLS,
   MAX_WAITING_PAYLOAD_BYTES,
   QUANTUM_FUEL,
   type SessionRun,
 } from '../execution.ts';
+import { RunClock } from '../run-clock.ts';
 import type { Scheduler } from '../scheduler.ts';
 import { decodeSession, encodeSession, SessionImageError, SessionTooLargeError } from '../snapshot/index.ts';
 import { OTHER_KIND, Tape, TapePlayer } from '../tape/index.ts';
@@ -80,17 +80,14 @@ export class Execution implements SandboxHooks, DoorHandler {
   readonly #tape: Tape | undefined;
   /** Of one that is replayed. */
   readonly #player: TapePlayer | undefined;
-  readonly #startedAt = performance.now();
-  readonly #deadline: number;
-  readonly #deadlineTimer: NodeJS.Timeout;
+  readonly #clock: RunClock;
+  readonly #casts = new CastBudget();
   readonly #timers = new Map<number, NodeJS.Timeout>();
   readonly #deliveries: Delivery[] = [];
   readonly #waitingCalls: { id: number; operation: string; payload: Buffer }[] = [];
   #waitingPayloadBytes = 0;
   #openCalls = 0;
   #hostCalls = 0;
-  #casts = 0;
-  #castBytes = 0;
   #state: 'idle' | 'running' | 'suspended' = 'idle';
   #turnQueued = false;
   #resume: ((answer: 'continue' | 'kill') => void) | undefined;
@@ -108,8 +105,6 @@ export class Execution implements SandboxHooks, DoorHandler {
   readonly #lateHandled: Rejection[] = [];
   /** The guest has finished, and is asked once more what its rejections say. */
   #reporting = false;
-  #cpuMs = 0;
-  #sliceStartedAt = 0;
   #seededState = 0n;
   #session: SessionRun | undefined;
 
@@ -128,8 +123,7 @@ export class Execution implements SandboxHooks, DoorHandler {
     this.#lane = lane;
     this.#limits = limits;
     this.#listener = listener;
-    this.#deadline = this.#startedAt + limits.timeoutMs;
-    this.#deadlineTimer = setTimeout(() => this.end('time', ''), limits.timeoutMs);
+    this.#clock = new RunClock(limits.timeoutMs, () => this.end('time', ''));
   }
 
   /** The sandbox, from the first turn on. */
@@ -182,12 +176,11 @@ export class Execution implements SandboxHooks, DoorHandler {
   // What the engine asks while the guest runs.
 
   onOutOfFuel(maySuspend: boolean): 'continue' | 'kill' | 'yield' {
-    const now = performance.now();
     if (this.#ended !== undefined) return 'kill';
-    if (now >= this.#deadline) return this.#kill('time');
+    if (this.#clock.isOver) return this.#kill('time');
     if (this.#sandbox.instance.meter.fuelUsed > this.#limits.fuel) return this.#kill('cpu');
     if (!maySuspend) return 'continue';
-    this.#cpuMs += now - this.#sliceStartedAt;
+    this.#clock.endSlice();
     this.#state = 'suspended';
     return 'yield';
   }
@@ -198,7 +191,7 @@ export class Execution implements SandboxHooks, DoorHandler {
         if (this.#resume === undefined) return;
         this.#resume = undefined;
         this.#state = 'running';
-        this.#sliceStartedAt = performance.now();
+        this.#clock.beginSlice();
         resolve(answer);
       };
       this.#resume = resume;
@@ -263,11 +256,8 @@ export class Execution implements SandboxHooks, DoorHandler {
     return id;
   }
 
-  /** Beyond its caps the node has said "truncated" already. */
   onCast(operation: string, payload: Buffer): void {
-    this.#casts++;
-    this.#castBytes += payload.length;
-    if (this.#ended !== undefined || this.#casts > MAX_CASTS || this.#castBytes > MAX_CAST_BYTES) return;
+    if (!this.#casts.take(payload.length) || this.#ended !== undefined) return;
     this.#tape?.cast(operation, payload);
     this.#listener.onCast(operation, payload);
   }
@@ -370,7 +360,7 @@ export class Execution implements SandboxHooks, DoorHandler {
 
   async #enter(delivery: Delivery): Promise<void> {
     this.#state = 'running';
-    this.#sliceStartedAt = performance.now();
+    this.#clock.beginSlice();
     try {
       const result = await delivery();
       if (this.#sandbox.isException(result)) this.#onEntryThrew();
@@ -383,7 +373,7 @@ export class Execution implements SandboxHooks, DoorHandler {
     } catch (error) {
       this.#onTrap(error);
     }
-    this.#cpuMs += performance.now() - this.#sliceStartedAt;
+    this.#clock.endSlice();
     this.#state = 'idle';
     this.#reporting = false;
     if (this.#isFinished) this.#concludeFinished(true);
@@ -553,7 +543,7 @@ export class Execution implements SandboxHooks, DoorHandler {
       return;
     }
     this.#ended = { reusable };
-    clearTimeout(this.#deadlineTimer);
+    this.#clock.stop();
     this.#forgetWaiting();
     this.#tape?.end(end.reason);
     this.#listener.onEnd(end, this.#usage(), this.#answered);
@@ -567,11 +557,9 @@ export class Execution implements SandboxHooks, DoorHandler {
   }
 
   #usage(): ExecutionUsage {
-    const now = performance.now();
-    const running = this.#state === 'running' ? now - this.#sliceStartedAt : 0;
     return {
-      durationMs: now - this.#startedAt,
-      cpuMs: this.#cpuMs + running,
+      durationMs: this.#clock.durationMs,
+      cpuMs: this.#clock.cpuMs,
       fuel: this.#held?.instance.meter.fuelUsed ?? 0,
       peakMemoryBytes: this.#held?.memoryBytes ?? 0,
       hostCalls: this.#hostCalls,

@@ -4,17 +4,14 @@
  */
 
 import { TopLevelAmbient } from '../ambient.ts';
+import { type IdleBounds, IdleSandboxes } from '../idle-sandboxes.ts';
 import { MemoryBudget } from '../memory-budget.ts';
 import type { Engine } from './engine.ts';
 import { NoSandboxError } from './execution.ts';
 import type { Image } from './image.ts';
 import { Sandbox, type SandboxHooks } from './sandbox.ts';
 
-export interface SandboxPoolOptions {
-  /** Idle sandboxes kept for one image. */
-  readonly maxIdlePerImage: number;
-  /** Idle sandboxes kept in all; the image that waited longest loses its own first. */
-  readonly maxIdle: number;
+export interface SandboxPoolOptions extends IdleBounds {
   /** A sandbox whose memory grew further than this beyond its image is dropped, so that the process gives it back. */
   readonly maxGrowthBytes: number;
   /** V8 has room for about 16,000 memories a process. */
@@ -38,13 +35,12 @@ export class SandboxPool {
   readonly #base: Image;
   readonly #options: SandboxPoolOptions;
   readonly #budget: MemoryBudget;
-  readonly #idle = new Map<Image, Sandbox[]>();
+  readonly #idle: IdleSandboxes<Image, Sandbox>;
   /**
    * What the budget has in it for each sandbox: what that holds, and what it may grow by just now. V8 may refuse what we
    * allowed and nobody is told, so it is counted anew whenever the sandbox asks again or comes back.
    */
   readonly #counted = new Map<Sandbox, number>();
-  #idleCount = 0;
   #sandboxes = 0;
 
   constructor(
@@ -57,6 +53,7 @@ export class SandboxPool {
     this.#base = base;
     this.#options = options;
     this.#budget = budget;
+    this.#idle = new IdleSandboxes<Image, Sandbox>(options, (sandbox) => this.#drop(sandbox));
   }
 
   get size(): number {
@@ -78,14 +75,12 @@ export class SandboxPool {
 
   /** A sandbox that holds the image and nothing else. Throws NoSandboxError where all are in use. */
   acquire(image: Image, hooks: SandboxHooks): Sandbox {
-    const waiting = this.#idle.get(image);
-    const kept = waiting?.pop();
+    const kept = this.#idle.take(image);
     if (kept !== undefined) {
-      this.#idleCount--;
       kept.hooks = hooks;
       return kept;
     }
-    if (this.#sandboxes >= this.#options.maxSandboxes) this.#evictOne();
+    if (this.#sandboxes >= this.#options.maxSandboxes) this.#idle.dropOldest();
     if (this.#sandboxes >= this.#options.maxSandboxes) throw new NoSandboxError();
     const sandbox = new Sandbox(this.#engine, hooks, this.#base);
     sandbox.restore(image);
@@ -96,29 +91,19 @@ export class SandboxPool {
   /** Takes a sandbox back. It is restored now: a guest's data does not outlive its invocation. */
   release(sandbox: Sandbox, image: Image, reusable: boolean): void {
     const grown = sandbox.grownBytes;
-    const waiting = this.#idle.get(image) ?? [];
-    if (!reusable || grown > this.#options.maxGrowthBytes || waiting.length >= this.#options.maxIdlePerImage) {
+    if (!reusable || grown > this.#options.maxGrowthBytes || !this.#idle.hasRoom(image)) {
       this.#drop(sandbox);
       return;
     }
     this.#count(sandbox, grown);
-    if (this.#idleCount >= this.#options.maxIdle) this.#evictOne();
     sandbox.hooks = NOBODY;
     sandbox.restore(image);
-    // Set again so that the image used last stands last: eviction takes from the front.
-    this.#idle.delete(image);
-    this.#idle.set(image, waiting);
-    waiting.push(sandbox);
-    this.#idleCount++;
+    this.#idle.keep(image, sandbox);
   }
 
   /** Drops the idle sandboxes of an image that is no longer held. */
   forget(image: Image): void {
-    for (const sandbox of this.#idle.get(image) ?? []) {
-      this.#idleCount--;
-      this.#drop(sandbox);
-    }
-    this.#idle.delete(image);
+    this.#idle.forget(image);
   }
 
   #drop(sandbox: Sandbox): void {
@@ -130,19 +115,6 @@ export class SandboxPool {
     this.#budget.add(bytes - (this.#counted.get(sandbox) ?? 0));
     if (bytes === 0) this.#counted.delete(sandbox);
     else this.#counted.set(sandbox, bytes);
-  }
-
-  #evictOne(): void {
-    for (const [image, waiting] of this.#idle) {
-      const sandbox = waiting.pop();
-      if (sandbox === undefined) {
-        this.#idle.delete(image);
-        continue;
-      }
-      this.#idleCount--;
-      this.#drop(sandbox);
-      return;
-    }
   }
 }
 

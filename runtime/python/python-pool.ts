@@ -4,19 +4,17 @@
  */
 
 import { TopLevelAmbient } from '../ambient.ts';
+import { type IdleBounds, IdleSandboxes } from '../idle-sandboxes.ts';
 import type { Interpreter } from './interpreter.ts';
 import type { PythonImage } from './python-image.ts';
 import { type PythonHooks, PythonSandbox } from './python-sandbox.ts';
 
-export interface PythonPoolOptions {
-  /** Idle sandboxes kept for one image; each holds as much memory as its image has. */
-  readonly maxIdlePerImage: number;
-  /** Idle sandboxes kept in all; the image that waited longest loses its own first. */
-  readonly maxIdle: number;
+export interface PythonPoolOptions extends IdleBounds {
   /** A sandbox whose memory grew further than this beyond its image is dropped, so that the process gives it back. */
   readonly maxGrowthBytes: number;
 }
 
+/** Each that is idle holds as much memory as its image has. */
 export const DEFAULT_PYTHON_POOL_OPTIONS: PythonPoolOptions = {
   maxIdlePerImage: 8,
   maxIdle: 24,
@@ -26,24 +24,22 @@ export const DEFAULT_PYTHON_POOL_OPTIONS: PythonPoolOptions = {
 export class PythonPool {
   readonly #interpreter: Interpreter;
   readonly #options: PythonPoolOptions;
-  /** In the order of their last use. */
-  readonly #idle = new Map<PythonImage, PythonSandbox[]>();
-  #idleCount = 0;
+  readonly #idle: IdleSandboxes<PythonImage, PythonSandbox>;
 
   constructor(interpreter: Interpreter, options: PythonPoolOptions = DEFAULT_PYTHON_POOL_OPTIONS) {
     this.#interpreter = interpreter;
     this.#options = options;
+    this.#idle = new IdleSandboxes<PythonImage, PythonSandbox>(options);
   }
 
   get idle(): number {
-    return this.#idleCount;
+    return this.#idle.count;
   }
 
   /** A sandbox that holds the image and nothing else. Throws RangeError where V8 has no room for one more. */
   acquire(image: PythonImage, hooks: PythonHooks): PythonSandbox {
-    const kept = this.#idle.get(image)?.pop();
+    const kept = this.#idle.take(image);
     if (kept !== undefined) {
-      this.#idleCount--;
       kept.hooks = hooks;
       return kept;
     }
@@ -54,33 +50,15 @@ export class PythonPool {
 
   /** Takes a sandbox back that nothing of its guest is on a stack of. It is restored now: a guest's data does not outlive it. */
   release(sandbox: PythonSandbox, image: PythonImage): void {
-    const waiting = this.#idle.get(image) ?? [];
-    const { maxGrowthBytes, maxIdlePerImage, maxIdle } = this.#options;
-    if (sandbox.grownBytes > maxGrowthBytes || waiting.length >= maxIdlePerImage) return;
-    if (this.#idleCount >= maxIdle) this.#evictOne();
+    if (sandbox.grownBytes > this.#options.maxGrowthBytes || !this.#idle.hasRoom(image)) return;
     sandbox.hooks = NOBODY;
     sandbox.restore(image);
-    this.#idle.delete(image);
-    this.#idle.set(image, waiting);
-    waiting.push(sandbox);
-    this.#idleCount++;
+    this.#idle.keep(image, sandbox);
   }
 
   /** Drops the idle sandboxes of an image that is no longer held. */
   forget(image: PythonImage): void {
-    this.#idleCount -= this.#idle.get(image)?.length ?? 0;
-    this.#idle.delete(image);
-  }
-
-  #evictOne(): void {
-    for (const [image, waiting] of this.#idle) {
-      if (waiting.pop() === undefined) {
-        this.#idle.delete(image);
-        continue;
-      }
-      this.#idleCount--;
-      return;
-    }
+    this.#idle.forget(image);
   }
 }
 
