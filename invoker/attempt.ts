@@ -184,8 +184,10 @@ export class Attempt {
 
   /** The answer is there, work goes on behind it. */
   #onAnswered(ending: Ending): void {
-    // What it says has not happened before it is committed, and what it holds is not kept before its end.
-    if (this.#request.atomic !== undefined || this.#request.session !== undefined) {
+    const { atomic, session, inline } = this.#request;
+    // What it says has not happened before it is committed, and what it holds is not kept before its end. Of code that was brought
+    // the answer tells what the run took, printed and looked at, by which it may be kept for others, and none of that is known yet.
+    if (atomic !== undefined || session !== undefined || inline !== undefined) {
       this.#answer = this.#result(ending, NO_USAGE);
       return;
     }

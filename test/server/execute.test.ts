@@ -75,6 +75,15 @@ describe('POST /execute', () => {
     expect(usage.memory_bytes).toBeGreaterThan(65_536);
   });
 
+  test('waits for the work behind the result, and has what that took and printed', async () => {
+    const work = 'new Promise((done) => setTimeout(done)).then(() => console.log("after"))';
+    const { body } = await execute({
+      code: `const handler = (event, context) => { console.log("before"); context.waitUntil(${work}); return 1 };`,
+    });
+    expect(body).toMatchObject({ result: 1, stdout: 'before\nafter\n', receipt: { seq: expect.any(Number) } });
+    expect((body.usage as Record<string, number>).cpu).toBeGreaterThan(10_000);
+  });
+
   test.each([
     [
       'a handler',
@@ -652,6 +661,11 @@ describe('the cache of results', () => {
     ['Math.random', 'Math.random() < 2', 'it drew randomness'],
     ['a UUID', 'crypto.randomUUID().length', 'it drew randomness'],
     ['a host call', 'await fetch("https://example.com/").catch(() => 1)', 'it called a host function'],
+    [
+      'a clock, and work behind its answer',
+      'const handler = (e, context) => { context.waitUntil(new Promise((done) => setTimeout(done))); return Date.now() };',
+      'it looked at a clock',
+    ],
   ])('keeps nothing of a run with %s', async (_what, code, reason) => {
     for (let times = 0; times < 2; times++)
       expect((await cached({ code })).body).toMatchObject({ cached: false, cache: `not cacheable: ${reason}` });
