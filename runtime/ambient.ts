@@ -20,6 +20,11 @@ export class Ambient {
     return Math.floor(performance.now());
   }
 
+  /** What tells a guest of time, or of others, without a clock: which of its timers comes first, that the process has no room. */
+  noticed(): void {
+    this.clockReads++;
+  }
+
   /** False where there is no randomness. */
   fillRandom(target: Uint8Array, offset: number, length: number): boolean {
     this.randomBytes += length;

@@ -157,6 +157,7 @@ export class GuestRun implements MeterHooks {
       return true;
     }
     this.#refusedForOthers = true;
+    this.ambient.noticed();
     this.#tape?.lose(NO_ROOM);
     return false;
   }

@@ -202,6 +202,7 @@ export class Execution implements SandboxHooks, DoorHandler {
   onGrow(deltaPages: number): boolean {
     if (this.#listener.mayGrow(this.#sandbox, deltaPages)) return true;
     this.#refusedForOthers = true;
+    this.ambient.noticed();
     this.#tape?.lose(NO_ROOM);
     return false;
   }
@@ -272,6 +273,8 @@ export class Execution implements SandboxHooks, DoorHandler {
       this.onMisuse(`more than ${MAX_TIMERS} timers at once`);
       return;
     }
+    // Which one comes first is a matter of how fast it all goes.
+    if (this.#timers.size > 0 || this.#deliveries.length > 0) this.ambient.noticed();
     const delay = delayMs > 0 ? Math.min(delayMs, MAX_DELAY_MS) : 0;
     clearTimeout(this.#timers.get(timerId));
     const fire = (): void => {

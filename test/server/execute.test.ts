@@ -662,6 +662,11 @@ describe('the cache of results', () => {
     ['a UUID', 'crypto.randomUUID().length', 'it drew randomness'],
     ['a host call', 'await fetch("https://example.com/").catch(() => 1)', 'it called a host function'],
     [
+      'two timers',
+      'let n = 0; setInterval(() => n++, 1); await new Promise((done) => setTimeout(done, 5)); n',
+      'it looked at a clock',
+    ],
+    [
       'a clock, and work behind its answer',
       'const handler = (e, context) => { context.waitUntil(new Promise((done) => setTimeout(done))); return Date.now() };',
       'it looked at a clock',
