@@ -55,6 +55,7 @@ async function verifyLines(
       const { message, problem, chain, seq } = error;
       throw new OperationError('RECEIPT_DEFECT', message, { details: { problem, chain, seq }, cause: error });
     }
+    if (error instanceof OperationError) throw error;
     throw new UsageError(`the file ${file} can not be read (${(error as NodeJS.ErrnoException).code ?? error})`, {
       cause: error,
     });
@@ -64,12 +65,22 @@ async function verifyLines(
 /** Only `\n` ends one: readline ends them at other characters too, which a receipt may have. */
 async function* linesIn(input: NodeJS.ReadableStream): AsyncGenerator<string> {
   let rest = '';
-  input.setEncoding('utf8');
+  // What is no UTF-8 would be read as U+FFFD, which a receipt may have.
+  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+  const decode = (...given: Parameters<TextDecoder['decode']>): string => {
+    try {
+      return decoder.decode(...given);
+    } catch (cause) {
+      const details = { problem: 'unreadable' };
+      throw new OperationError('RECEIPT_DEFECT', 'there are bytes that are no text in UTF-8', { details, cause });
+    }
+  };
   for await (const chunk of input) {
-    const lines = (rest + chunk).split('\n');
+    const lines = (rest + decode(Buffer.from(chunk as Buffer), { stream: true })).split('\n');
     rest = lines.pop() as string;
     yield* lines;
   }
+  rest += decode();
   if (rest !== '') yield rest;
 }
 

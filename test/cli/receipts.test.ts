@@ -86,6 +86,20 @@ describe('verify', () => {
     ]);
   });
 
+  test('takes no other bytes for the character that stands for what is none', async () => {
+    const fields = `"invocation":"${INVOCATION}","role":"\ufffd"`;
+    const text = receiptText(CHAIN, 0, NO_RECEIPT, Date.UTC(2026, 0, 2), 'invocation', fields);
+    const checkpoint = signCheckpoint(CHAIN, runOf([{ seq: 0, prev: NO_RECEIPT, hash: sha256(text) }]), 0, signer);
+    const bytes = Buffer.from(`${text}\n${checkpoint}\n`);
+    const at = bytes.indexOf('\ufffd');
+    const changed = Buffer.concat([bytes.subarray(0, at), Buffer.from([0xff]), bytes.subarray(at + 3)]);
+    expect((await run(['verify', folder.write('whole', bytes), '--keys', keys()])).code).toBe(0);
+    expect(await run(['verify', folder.write('changed', changed), '--keys', keys()])).toMatchObject({
+      code: 1,
+      stderr: 'error: there are bytes that are no text in UTF-8\n',
+    });
+  });
+
   test.each([
     [['verify', 'none.ndjson'], 2, /the file none\.ndjson can not be read \(ENOENT\)/],
     [['verify', '-'], 1, /there is no receipt in -/],
