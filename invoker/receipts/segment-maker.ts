@@ -24,7 +24,7 @@ export class SegmentMaker {
   /** One at a time. */
   async make(hashes: readonly string[], lines: Uint8Array): Promise<Segment> {
     if (hashes.length <= MAX_RECEIPTS_HERE && lines.length <= MAX_BYTES_HERE) return makeSegment(hashes, lines);
-    this.#thread ??= startThread(this.#module);
+    this.#thread ??= this.#start();
     const thread = this.#thread;
     // It keeps the process only while it is waited for.
     thread.ref();
@@ -47,12 +47,17 @@ export class SegmentMaker {
     this.#thread = undefined;
     await thread?.terminate();
   }
-}
 
-function startThread(module: URL): Worker {
-  const thread = new Worker(module);
-  // Whoever awaits a segment hears of it.
-  thread.on('error', () => {});
-  thread.unref();
-  return thread;
+  #start(): Worker {
+    const thread = new Worker(this.#module);
+    // Whoever awaits a segment hears of it.
+    thread.on('error', () => {});
+    thread.once('exit', () => {
+      if (this.#thread === thread) this.#thread = undefined;
+      // One may end without an error, and then no message ever comes.
+      thread.emit('error', new Error('the thread that makes segments has ended'));
+    });
+    thread.unref();
+    return thread;
+  }
 }

@@ -31,6 +31,11 @@ test.each([
     'ends at its first segment',
     `import { parentPort } from 'node:worker_threads'; parentPort.on('message', () => { throw new Error('no'); })`,
   ],
+  [
+    'ends without an error',
+    `import { parentPort } from 'node:worker_threads'; parentPort.on('message', () => process.exit(0))`,
+  ],
+  ['ends before it is asked', ''],
 ])('a segment whose thread %s is made all the same', async (_what, code) => {
   const alone = new SegmentMaker(new URL(`data:text/javascript,${encodeURIComponent(code)}`));
   const { hashes, lines } = receipts(1_000);
