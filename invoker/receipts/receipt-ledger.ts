@@ -125,12 +125,19 @@ export class ReceiptLedger {
     if (run === undefined) return undefined;
     const { chain, signer } = this.#options;
     const dropped = this.#dropped;
-    this.#dropped = 0;
     const { first, last, prev, hashes, lines } = run;
-    const { root, receipts } = await this.#segments.make(hashes, lines);
-    const hash = hashes.at(-1) as string;
-    const checkpoint = signCheckpoint(chain, { first, last, prev, hash, root }, dropped, signer);
-    return { first, last, dropped, checkpoint, receipts };
+    try {
+      const { root, receipts } = await this.#segments.make(hashes, lines);
+      const hash = hashes.at(-1) as string;
+      const checkpoint = signCheckpoint(chain, { first, last, prev, hash, root }, dropped, signer);
+      this.#dropped = 0;
+      return { first, last, dropped, checkpoint, receipts };
+    } catch (error) {
+      // No memory for it, say. What comes next is written, and says how many are missing.
+      this.#dropped += hashes.length;
+      this.#options.onError(error as Error, hashes.length);
+      return this.#seal();
+    }
   }
 
   async #write({ first, last, checkpoint, receipts }: SealedSegment): Promise<void> {

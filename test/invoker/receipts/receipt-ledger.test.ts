@@ -171,6 +171,24 @@ describe('a node’s receipts', () => {
     expect(errors).toEqual([3]);
   });
 
+  test('that can not be sealed do not hold up the next, and are a gap that is signed', async () => {
+    let fails = false;
+    const sign = (text: string): string => {
+      if (fails) throw new Error('no memory');
+      return signer.sign(text);
+    };
+    const { ledger, errors } = ledgerOn(db.pool, { signer: { ...signer, sign } });
+    for (const count of [4, 3, 2]) {
+      fails = count === 3;
+      run(ledger, count);
+      await ledger.flush();
+    }
+    expect(await verifyReceipts(await exported(ledger.chain), keys)).toMatchObject({
+      chains: [{ first: 0, last: 9, receipts: 7, dropped: 3 }],
+    });
+    expect(errors).toEqual([3]);
+  });
+
   test('are removed by their age, whole segments at a time, and what is left is proven', async () => {
     const { ledger } = ledgerOn(db.pool);
     run(ledger, 3);
