@@ -109,6 +109,7 @@ export class ExecutorProcess {
   #lastPong = 0;
   #lastPongAt = performance.now();
   #lastBeatAt = performance.now();
+  #lastLoad = performance.eventLoopUtilization();
   #openPayloadBytes = 0;
   #workMs = 0;
   #killReason: string | undefined;
@@ -440,8 +441,13 @@ export class ExecutorProcess {
     if (!this.isAlive) return;
     // Time in which this process did not run itself, busy or suspended, says nothing of the executor: its pongs wait.
     const lateMs = performance.now() - this.#lastBeatAt - this.#options.pingEveryMs;
-    if (lateMs > 0) this.#lastPongAt += lateMs;
+    const load = performance.eventLoopUtilization();
+    // What it was sent goes out a pipe's worth a turn, and a ping waits behind it for as many turns, however long they are.
+    const isBehind = this.#connection.backlogBytes > 0;
+    const busyMs = isBehind ? performance.eventLoopUtilization(load, this.#lastLoad).active : 0;
+    this.#lastPongAt += Math.max(0, lateMs, busyMs);
     this.#lastBeatAt = performance.now();
+    this.#lastLoad = load;
     const patienceMs = this.#booted ? this.#options.silentForMs : BOOT_TIMEOUT_MS;
     if (performance.now() - this.#lastPongAt > patienceMs) {
       this.kill(`it did not answer for ${patienceMs} ms`);

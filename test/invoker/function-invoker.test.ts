@@ -226,6 +226,32 @@ describe('an executor that is ended from outside', () => {
     }
   });
 
+  it('ENG-04 is not missed while a busy node has not written to it what it was asked', {
+    timeout: 60_000,
+  }, async () => {
+    const on = await TestNode.start({
+      functions: { calm: FUNCTIONS.calm },
+      pingEveryMs: 50,
+      silentForMs: 300,
+    });
+    try {
+      const { pid } = on;
+      expect(await on.value('calm', { n: 1 })).toBe(2);
+      // A turn of the event loop writes as much as a pipe takes, however long the turn is.
+      const large = on.invoke('calm', { n: 1, text: 'x'.repeat(20_000_000) });
+      for (let turns = 0; turns < 40; turns++) {
+        const until = performance.now() + 45;
+        while (performance.now() < until);
+        await new Promise(setImmediate);
+      }
+      await large;
+      expect(await on.value('calm', { n: 1 })).toBe(2);
+      expect([on.pid, on.lost]).toEqual([pid, []]);
+    } finally {
+      await on.stop();
+    }
+  });
+
   it('ISO-15 of two takes nothing of the other', async () => {
     const two = await TestNode.start({
       executors: 2,
