@@ -33,6 +33,13 @@ export class SessionHashes {
     if (image.length <= MAX_BYTES_HERE) return void keep(sha256(image));
     const before = this.#pending;
     const hashed = webcrypto.subtle.digest('SHA-256', image as Uint8Array<ArrayBuffer>);
-    this.#pending = hashed.then((hash) => keep(Buffer.from(hash).toString('hex'))).then(() => before);
+    this.#pending = hashed
+      .then(
+        (hash) => Buffer.from(hash).toString('hex'),
+        // No thread or no memory for it: the run waits for its receipt, and its caller for the run.
+        () => sha256(image),
+      )
+      .then(keep)
+      .then(() => before);
   }
 }

@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
+import { createHash, webcrypto } from 'node:crypto';
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { HostCallDigests } from '../../../invoker/receipts/host-call-digests.ts';
 import { merklePath, merkleRoot, rootFrom } from '../../../invoker/receipts/merkle.ts';
 import { configHash, InvocationFields, receiptText } from '../../../invoker/receipts/receipt.ts';
@@ -89,6 +89,15 @@ describe('a receipt', () => {
     expect(JSON.parse(session.text(true))).toEqual({ from: null, to: null });
     await session.pending;
     expect(JSON.parse(session.text(true))).toEqual({ from: sha256(from), to: sha256(to) });
+    expect(JSON.parse(session.text(false))).toEqual({ from: sha256(from), to: null });
+  });
+
+  test('has the hashes of a large session also where no other thread makes them', async () => {
+    const digest = vi.spyOn(webcrypto.subtle, 'digest').mockRejectedValue(new Error('no memory'));
+    const from = new Uint8Array(2 ** 20).fill(1);
+    const session = new SessionHashes(from);
+    await session.pending;
+    digest.mockRestore();
     expect(JSON.parse(session.text(false))).toEqual({ from: sha256(from), to: null });
   });
 
