@@ -63,6 +63,11 @@ export function createApp(options: AppOptions): FastifyInstance {
     reply.header('x-request-id', request.id);
     done(admit(request, reply, options.stopping) ?? undefined);
   });
+  // Under way when the node was told to stop: the caller must not send its next request where nobody reads it.
+  app.addHook('onSend', (_request, reply, _payload, done) => {
+    if (options.stopping?.() === true) reply.header('connection', 'close');
+    done();
+  });
   app.setErrorHandler((error, request, reply) => answerError(log, error, request, reply));
   app.setNotFoundHandler((request) => {
     const { method, url } = request;
@@ -79,10 +84,7 @@ function requestIdOf(request: IncomingMessage): string {
 
 /** What Node lets through and no two readers would understand alike. */
 function admit(request: FastifyRequest, reply: FastifyReply, stopping?: () => boolean): PosternError | null {
-  if (stopping?.() === true) {
-    reply.header('connection', 'close');
-    return new PosternError('OVERLOADED', 'the node is shutting down');
-  }
+  if (stopping?.() === true) return new PosternError('OVERLOADED', 'the node is shutting down');
   const { url = '', rawHeaders } = request.raw;
   // In absolute form the authority stands twice, there and in Host (HTTP-03).
   if (url.charCodeAt(0) !== 0x2f && url !== '*')

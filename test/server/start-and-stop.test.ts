@@ -234,7 +234,7 @@ test('a node removes records that are over, by itself', async () => {
 });
 
 describe('stop', () => {
-  test('finishes what is under way, lets nothing new in, and writes every record', async () => {
+  test('finishes what is under way, tells its callers to come on another connection, lets nothing new in, and writes every record', async () => {
     const postern = await startTestPostern(db);
     await postern.deploy(
       'napper',
@@ -248,6 +248,7 @@ describe('stop', () => {
     await expect.poll(async () => /postern_invocations_running 1/.test(await metricsOf(postern.url))).toBe(true);
     const stopping = postern.stop();
     await expect(postern.call('/functions/v1/quick')).rejects.toThrow();
+    expect((await slow).headers.get('connection')).toBe('close');
     expect(await (await slow).json()).toBe('rested');
     await stopping;
     await postern.stop();
