@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { extname } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import {
   type CodeLanguage,
@@ -144,9 +145,15 @@ function parseInput(text: string): unknown {
   }
 }
 
+/** JavaScript is the default of what comes without a name, not of a file in another language. */
 function languageOf(file: string): CodeLanguage | undefined {
+  const ending = extname(file);
+  if (ending === '') return undefined;
   const found = languageOfFile(file);
-  return found === 'wasm' ? undefined : found;
+  if (found !== undefined && found !== 'wasm') return found;
+  throw new UsageError(
+    `${file}: no language has the ending ${ending}: give one with --language, of ${EVALUATED_LANGUAGES.join(', ')}`,
+  );
 }
 
 function parseLanguage(text: string): CodeLanguage {
