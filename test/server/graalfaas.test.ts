@@ -83,6 +83,20 @@ describe('routes', () => {
     expect(await invoke('by-file', WORLD)).toEqual(HELLO_WORLD);
   });
 
+  test('what a deploy lacks is named: the text of its sourceFile, and a type that is taken', async () => {
+    const { status, body } = await upload({ id: 'lacks', languageId: 'js', sourceFile: 'hello.js' });
+    expect([status, body.message]).toEqual([422, expect.stringContaining("or 'files', with the text of 'hello.js'")]);
+    const typed = await postern.call('/functions', {
+      method: 'POST',
+      headers: { authorization: `Bearer ${ADMIN_KEY}`, 'content-type': 'application/x-www-form-urlencoded' },
+      body: '{}',
+    });
+    expect([typed.status, ((await typed.json()) as { message: string }).message]).toEqual([
+      400,
+      'the Content-Type is none that is taken here: send application/json',
+    ]);
+  });
+
   test.each(['greeter', 'fs', 'node:child_process', './secret.js', '/etc/passwd'])(
     'nothing outside of the map resolves: %s',
     async (name) => {
