@@ -7,7 +7,7 @@ import type { Command } from 'commander';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createProgram } from '../../cli/program.ts';
 import { CONFIG_FIELDS } from '../../invoker/index.ts';
-import { run, StandIn } from './support.ts';
+import { run, StandIn, spawnCli } from './support.ts';
 
 let server: StandIn;
 let folder: string;
@@ -43,6 +43,18 @@ describe('help', () => {
 
   test('--version prints the version of the package', async () => {
     expect((await run(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+
+  test('an older Node is told which one it takes, without a stack', async () => {
+    const older = 'Object.defineProperty(process, "versions", { value: { ...process.versions, node: "22.1.0" } })';
+    const cli = spawnCli(['--version'], {
+      env: { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(older)}` },
+    });
+    expect((await cli.ended).code).toBe(2);
+    expect(cli.text).toEqual({
+      stdout: '',
+      stderr: expect.stringMatching(/^error: postern needs Node 26 or newer, this is v\S+\n$/) as string,
+    });
   });
 
   test('no command at all runs a function, and prints its result', async () => {
