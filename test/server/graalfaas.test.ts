@@ -36,6 +36,14 @@ describe('routes', () => {
     expect((await postern.call('/health')).status).toBe(200);
   });
 
+  test('a function and code that are asked for with GET say that they take POST', async () => {
+    const messageOf = async (path: string) =>
+      ((await (await postern.call(path)).json()) as { message: string }).message;
+    expect(await messageOf('/invoke/hello?a=1')).toBe('there is no route GET /invoke/hello: it takes POST');
+    expect(await messageOf('/execute')).toBe('there is no route GET /execute: it takes POST');
+    expect(await messageOf('/invoke')).toBe('there is no route GET /invoke');
+  });
+
   test('JavaScript hello: its event is the body, its answer the bare result', async () => {
     const source = 'function handler(event) { return { message: "Hello, " + event.name + "!" }; }';
     expect((await upload({ id: 'hello', languageId: 'js', source })).status).toBe(201);
