@@ -478,12 +478,13 @@ describe('a request that is none', () => {
     ],
     ['a module of WebAssembly', { code: '1', language: 'wasm' }, 400, 'INVALID_REQUEST', /one of/],
     ['a timeout without a unit', { code: '1', timeout: '5' }, 400, 'INVALID_REQUEST', /timeout: a duration from/],
+    ['a cache that is neither', { code: '1', cache: 'yes' }, 400, 'INVALID_REQUEST', /^cache: true or false$/],
     [
       'a name of a module that is none',
       { code: '1', dependencies: { '../x': '1' } },
       400,
       'INVALID_REQUEST',
-      /dependencies/,
+      /^dependencies: "\.\.\/x" is no name of a module: letters, digits/,
     ],
     [
       'a module that nobody would read',
