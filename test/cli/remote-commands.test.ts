@@ -112,6 +112,15 @@ describe('deploy', () => {
     expect(stderr).toMatch(/^error: bad\.ts:1:8: .*\.\/a\.ts.*\(and 1 more\)\n.*\n {2}bad\.ts:2:8: .*\.\/b\.ts/);
   });
 
+  test('of what an earlier version is already says that no version was made', async () => {
+    server.answer = (received) => {
+      const { status, body } = deployed(received);
+      return { status, body: { ...body, created: false } };
+    };
+    const path = folder.write('twelve/hello.ts', 'export const handler = () => 1;');
+    expect((await run(at('deploy', path))).stdout).toMatch(/^deployed hello v1 \(was there already\) /);
+  });
+
   test('code whose manifest is not given says that the manifest is not read', async () => {
     server.answer = deployed;
     const path = folder.write('nine/hello.ts', 'export const handler = () => 1;');
