@@ -9,9 +9,19 @@ export function databaseUrl(io: CommandIo, option: string | undefined): string {
   const url = option ?? setting(io, 'DATABASE_URL');
   if (url === undefined)
     throw new UsageError('which database? Give --database-url or DATABASE_URL, such as postgres://user@localhost/app');
-  if (!URL.canParse(url) || !/^postgres(?:ql)?:$/.test(new URL(url).protocol))
-    throw new UsageError('the database URL has to begin with postgres:// or postgresql://');
+  checkDatabaseUrl(url);
   return url;
+}
+
+/** Names nothing of the URL: what can't be read may have a password anywhere. */
+export function checkDatabaseUrl(url: string): void {
+  if (!/^postgres(?:ql)?:\/\//.test(url) || !URL.canParse(url))
+    throw new UsageError('the database URL has to begin with postgres:// or postgresql://');
+  const { pathname, hash } = new URL(url);
+  if (`${pathname}${hash}`.includes('@'))
+    throw new UsageError(
+      "the database URL can not be read: in a password '/', '?' and '#' are written %2F, %3F and %23",
+    );
 }
 
 /** Of the server that `dev` keeps in `dataDir`; undefined where it never ran. */

@@ -1,10 +1,18 @@
 /** From a function on the disk to the body of `POST /functions`. npm packages are bundled here, where they are installed. */
 
-import { readFile } from 'node:fs/promises';
-import { basename, dirname, resolve } from 'node:path';
+import { readdir, readFile } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { bundleLocal } from '../runtime/javascript/bundle/index.ts';
 import { OperationError } from './errors.ts';
-import { codeBeside, type FunctionFile, MODULE, PLAIN_SOURCE } from './function-files.ts';
+import {
+  codeBeside,
+  codeOfManifest,
+  type FunctionFile,
+  MANIFEST,
+  MODULE,
+  PLAIN_SOURCE,
+  shortPath,
+} from './function-files.ts';
 import { type ManifestFile, parseManifestFile } from './manifest-file.ts';
 
 const BUNDLED_LANGUAGES = ['javascript', 'js', 'typescript', 'ts'];
@@ -22,10 +30,20 @@ export async function deployRequest(file: FunctionFile): Promise<DeployRequest> 
 }
 
 async function fromCode({ path, name }: FunctionFile): Promise<DeployRequest> {
+  const unread = await manifestsOf(path);
+  const ignored = unread.map((manifest) => `${manifest} is not read: give it in place of ${basename(path)}`);
   const asItIs = await fieldsAsTheyAre(path);
-  if (asItIs !== undefined) return { body: asItIs, warnings: [], inputs: [path] };
+  if (asItIs !== undefined) return { body: asItIs, warnings: ignored, inputs: [path] };
   const { code, warnings, inputs } = await bundleLocal({ entryPath: path });
-  return { body: { ...codeFields(path, name, code) }, warnings, inputs };
+  return { body: { ...codeFields(path, name, code) }, warnings: [...ignored, ...warnings], inputs };
+}
+
+/** Names of the manifests beside the code that name it: what they say would be missing without a word. */
+async function manifestsOf(path: string): Promise<readonly string[]> {
+  const folder = dirname(path);
+  const manifests = (await readdir(folder).catch((): string[] => [])).filter((name) => MANIFEST.test(name));
+  const named = await Promise.all(manifests.map((manifest) => codeOfManifest(join(folder, manifest))));
+  return manifests.filter((_, index) => named[index] === path);
 }
 
 async function fromManifest({ path, name }: FunctionFile): Promise<DeployRequest> {
@@ -72,8 +90,13 @@ async function fieldsAsTheyAre(
   const isPlain = PLAIN_SOURCE.test(path) || (language !== undefined && !BUNDLED_LANGUAGES.includes(language));
   if (!isModule && !isPlain) return undefined;
   const bytes = await readFile(path).catch((cause: unknown) => {
-    throw new OperationError('INVALID_FUNCTION', `the file ${path} can not be read`, { cause });
+    throw new OperationError(
+      'INVALID_FUNCTION',
+      `the file ${shortPath(path)} can not be read${isModule ? ': has it been compiled?' : ''}`,
+      { cause },
+    );
   });
+  if (bytes.length === 0) throw new OperationError('INVALID_FUNCTION', `the file ${shortPath(path)} is empty`);
   const code = isModule ? { module: bytes.toString('base64') } : { source: bytes.toString() };
   return { ...code, fileName: basename(path) };
 }

@@ -164,7 +164,7 @@ export class DevSession {
       for (const warning of [...warnings, ...deployment.warnings]) output.note(`warning: ${warning}`);
       const took = output.style('dim', `${Math.round(performance.now() - startedMs)} ms`);
       output.lines([
-        `${output.style('green', 'deployed')} ${safeText(deployment.name)} v${deployment.version}${deployment.created ? '' : ' (unchanged)'} ${took}`,
+        `${output.style('green', 'deployed')} ${safeText(deployment.name)} v${deployment.version}${deployment.created ? '' : ' (was there already)'} ${took}`,
       ]);
     } catch (error) {
       tracked.failed = true;

@@ -3,7 +3,7 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { OperationError, UsageError } from './errors.ts';
-import { parseManifestFile } from './manifest-file.ts';
+import { type ManifestFile, parseManifestFile } from './manifest-file.ts';
 
 export const MANIFEST = /\.function\.jsonc?$/;
 const CODE = /\.(?:as\.ts|[cm]?[jt]sx?|py|wasm)$/;
@@ -89,15 +89,32 @@ async function functionsInFolder(given: string, folder: string): Promise<readonl
 
 /** Absolute paths of the files that a manifest names, and of the code beside it. A broken manifest names none. */
 export async function filesOfManifest(path: string): Promise<readonly string[]> {
+  const manifest = await readManifest(path);
+  if (manifest === undefined) return [];
+  const code = await codeNamedBy(manifest, path);
+  return [
+    ...(code === undefined ? [] : [code]),
+    ...manifest.dependencyFiles.map((file) => resolve(dirname(path), file)),
+  ];
+}
+
+/** Absolute path of the code that a manifest is about, undefined where it has its own or can't be read. */
+export async function codeOfManifest(path: string): Promise<string | undefined> {
+  const manifest = await readManifest(path);
+  return manifest === undefined || manifest.source !== undefined ? undefined : codeNamedBy(manifest, path);
+}
+
+async function readManifest(path: string): Promise<ManifestFile | undefined> {
   try {
-    const { sourceFile, moduleFile, dependencyFiles } = parseManifestFile(await readFile(path, 'utf8'), basename(path));
-    const folder = dirname(path);
-    const named = sourceFile ?? moduleFile;
-    const code = named === undefined ? await codeBeside(path) : resolve(folder, named);
-    return [...(code === undefined ? [] : [code]), ...dependencyFiles.map((file) => resolve(folder, file))];
+    return parseManifestFile(await readFile(path, 'utf8'), basename(path));
   } catch {
-    return [];
+    return undefined;
   }
+}
+
+async function codeNamedBy({ sourceFile, moduleFile }: ManifestFile, path: string): Promise<string | undefined> {
+  const named = sourceFile ?? moduleFile;
+  return named === undefined ? codeBeside(path) : resolve(dirname(path), named);
 }
 
 /** `orders.function.jsonc` without a source configures `orders.ts` beside it. */

@@ -116,6 +116,8 @@ function report(error: unknown, argv: readonly string[], io: CommandIo): number 
   output.error(message);
   if (typeof details?.text === 'string' && !message.includes(details.text))
     output.note(`  ${details.text.replaceAll('\n', '\n  ')}`);
+  const others = Array.isArray(details?.errors) ? details.errors.slice(1) : [];
+  for (const other of others) output.note(`  ${safeText(String(other))}`);
   if (hint !== undefined) output.note(`  ${hint}`);
   return error instanceof UsageError ? EXIT.usage : EXIT.failed;
 }

@@ -3,6 +3,7 @@
 import type { Command } from 'commander';
 import type { RunningPostern, StartExtras, StartOptions } from '../server/index.ts';
 import { type CommandIo, DEFAULT_DATA_DIR, DEFAULT_HOST, DEFAULT_PORT, parsePort, wholeNumber } from './context.ts';
+import { checkDatabaseUrl, unreachable } from './database-url.ts';
 import { OperationError, UsageError } from './errors.ts';
 import type { Output } from './output.ts';
 import { aborted } from './signals.ts';
@@ -36,7 +37,9 @@ export async function readServerOptions(
   const given = Object.entries({ port, host, dataDir, executors, processes }).filter(
     ([, value]) => value !== undefined,
   );
-  return asUsage(() => readStartOptions(io.env, { mode, ...Object.fromEntries(given) }));
+  const options = await asUsage(() => readStartOptions(io.env, { mode, ...Object.fromEntries(given) }));
+  if (options.databaseUrl !== undefined) checkDatabaseUrl(options.databaseUrl);
+  return options;
 }
 
 /** Rejects with UsageError for settings that can't be, OperationError where the start fails. */
@@ -50,7 +53,7 @@ export async function startServer(
   try {
     return await asUsage(() => startPostern(options, { progress: (message) => output.progress(message), ...extras }));
   } catch (error) {
-    throw listenProblem(error) ?? error;
+    throw listenProblem(error) ?? databaseProblem(error, options) ?? error;
   } finally {
     output.progressDone();
   }
@@ -82,6 +85,10 @@ export async function runUntilStopped(
   output.progress('stopping: what is under way is finished; Ctrl-C again forces');
   await running.stop();
   output.progressDone();
+}
+
+function databaseProblem(error: unknown, { databaseUrl }: StartOptions): OperationError | undefined {
+  return databaseUrl === undefined ? undefined : unreachable(error, databaseUrl);
 }
 
 function listenProblem(error: unknown): OperationError | undefined {

@@ -113,7 +113,13 @@ const NO_DATABASE: HostFunctionProvider = {
   operations: [],
   open: () => ({
     call: () =>
-      Promise.reject(new HostCallError('PolicyError', 'POLICY_DB', 'the policy of this run allows no database')),
+      Promise.reject(
+        new HostCallError(
+          'PolicyError',
+          'POLICY_DB',
+          "the policy of this run allows no database: its roles don't have the key's",
+        ),
+      ),
     close: () => Promise.resolve(),
   }),
 };

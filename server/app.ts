@@ -71,10 +71,15 @@ export function createApp(options: AppOptions): FastifyInstance {
   app.setErrorHandler((error, request, reply) => answerError(log, error, request, reply));
   app.setNotFoundHandler((request) => {
     const { method, url } = request;
-    throw new PosternError('NOT_FOUND', `there is no route ${method} ${url.split('?', 1)[0]!.slice(0, 200)}`);
+    const path = url.split('?', 1)[0]!.slice(0, 200);
+    const hint = method !== 'POST' && POSTED.test(path) ? `: it takes POST` : '';
+    throw new PosternError('NOT_FOUND', `there is no route ${method} ${path}${hint}`);
   });
   return app;
 }
+
+/** What people open in a browser, or ask without a body. */
+const POSTED = /^\/(?:execute|invoke\/[^/]+)$/;
 
 /** A caller's own id only if it is a UUID: it goes into logs, records and answers (HTTP-09). Not trusted to be unique. */
 function requestIdOf(request: IncomingMessage): string {

@@ -124,7 +124,9 @@ function fromFastify(code: string, statusCode: unknown, cause: unknown): Postern
     case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
       return new PosternError('INVALID_BODY', 'the body is not as long as Content-Length says', { cause });
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
-      return new PosternError('INVALID_BODY', 'the Content-Type is not a media type', { cause });
+      return new PosternError('INVALID_BODY', 'the Content-Type is none that is taken here: send application/json', {
+        cause,
+      });
     case 'FST_ERR_BAD_URL':
       return new PosternError('INVALID_REQUEST', 'the path is not valid', { cause });
     default:

@@ -66,5 +66,5 @@ async function deploy(io: CommandIo, paths: readonly string[], options: DeployOp
 }
 
 export function deploymentLine({ name, version, created, url }: Deployment, server: string): string {
-  return `${name} v${version}${created ? '' : ' (unchanged)'}${url === undefined ? '' : `  ${new URL(url, server).href}`}`;
+  return `${name} v${version}${created ? '' : ' (was there already)'}${url === undefined ? '' : `  ${new URL(url, server).href}`}`;
 }

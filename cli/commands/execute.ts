@@ -1,9 +1,11 @@
 import { readFile } from 'node:fs/promises';
+import { extname } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import {
   type CodeLanguage,
   type ExecuteAnswer,
   type FailedRun,
+  type OutputRef,
   PosternClient,
   PosternClientError,
 } from '../../client/index.ts';
@@ -69,15 +71,17 @@ async function execute(io: CommandIo, file: string, options: ExecuteOptions): Pr
     session,
     record: record ?? (recordFailures === true ? ('failures' as const) : undefined),
   };
-  const answer = await client.execute(request, { signal: io.signal }).catch((error: unknown) => {
+  const answer = await client.execute(request, { signal: io.signal }).catch(async (error: unknown) => {
     if (io.signal.aborted) throw new OperationError('CANCELED', 'the run was canceled');
-    throw failureOf(io, output, error, request.record !== undefined);
+    if (error instanceof PosternClientError && error.run !== undefined && !output.json)
+      await printed(io, client, error.run);
+    throw failureOf(output, error, request.record !== undefined);
   });
   if (output.json) {
     output.jsonLine(answer);
     return;
   }
-  printed(io, answer);
+  await printed(io, client, answer);
   const { result, result_ref, session: left } = answer;
   print(output, result_ref === undefined ? result : await client.output(result_ref, { signal: io.signal }));
   if (record === true) output.note(replayedBy(answer));
@@ -89,19 +93,23 @@ function print(output: Output, result: unknown): void {
   else output.raw(`${JSON.stringify(result)}\n`);
 }
 
-/** What the code said, apart from its result. */
-function printed({ stderr }: CommandIo, run: { readonly stdout: string; readonly stderr: string }): void {
-  const text = run.stdout + run.stderr;
+/** What the code said, apart from its result: all of it, where the answer has the beginning only. */
+async function printed({ stderr, signal }: CommandIo, client: PosternClient, run: Printed): Promise<void> {
+  const whole = async (text: string, ref: OutputRef | null | undefined): Promise<string> => {
+    if (ref === undefined) return text;
+    const kept = ref === null ? undefined : await client.output(ref, { signal }).catch(() => undefined);
+    return typeof kept === 'string' ? kept : `${text}\n(the rest of what it printed is not to be had)\n`;
+  };
+  const text = (await whole(run.stdout, run.stdout_ref)) + (await whole(run.stderr, run.stderr_ref));
   stderr.write(stderr.isTTY === true ? safeText(text) : text);
 }
 
-function failureOf(io: CommandIo, output: Output, error: unknown, isRecorded: boolean): unknown {
+type Printed = Pick<ExecuteAnswer, 'stdout' | 'stdout_ref' | 'stderr' | 'stderr_ref'>;
+
+function failureOf(output: Output, error: unknown, isRecorded: boolean): unknown {
   if (!(error instanceof PosternClientError)) return error;
   const { code, message, run, details } = error;
-  if (run !== undefined && !output.json) {
-    printed(io, run);
-    if (isRecorded) output.note(replayedBy(run));
-  }
+  if (run !== undefined && !output.json && isRecorded) output.note(replayedBy(run));
   const all = run === undefined ? details : { ...details, run };
   const hint = HINTS[code];
   return new OperationError(code, `${message}${placeOf(run)}`, {
@@ -144,9 +152,15 @@ function parseInput(text: string): unknown {
   }
 }
 
+/** JavaScript is the default of what comes without a name, not of a file in another language. */
 function languageOf(file: string): CodeLanguage | undefined {
+  const ending = extname(file);
+  if (ending === '') return undefined;
   const found = languageOfFile(file);
-  return found === 'wasm' ? undefined : found;
+  if (found !== undefined && found !== 'wasm') return found;
+  throw new UsageError(
+    `${file}: no language has the ending ${ending}: give one with --language, of ${EVALUATED_LANGUAGES.join(', ')}`,
+  );
 }
 
 function parseLanguage(text: string): CodeLanguage {

@@ -15,7 +15,7 @@ export function initCommand(io: CommandIo): Command {
   const command = new Command('init')
     .summary('make a new project')
     .description(
-      'Makes a project with functions that work: one over HTTP, one fired by rows. Files that are there already are kept.',
+      'Makes a project with functions that work: one over HTTP and, in TypeScript and JavaScript, one fired by rows. Files that are there already are kept.',
     )
     .argument('[dir]', 'folder of the project', '.')
     .addOption(

@@ -50,7 +50,9 @@ async function logs(io: CommandIo, name: string, options: LogsOptions): Promise<
   const first = await client.invocations(name, { ...status, limit: String(options.limit) });
   show(oldestFirst(first));
   if (options.follow !== true) {
-    if (first.length === 0) output.note(`there are no invocations of ${name}`);
+    if (first.length > 0) return;
+    const isThere = (await client.list()).some((deployed) => deployed.name === name);
+    output.note(`there are no invocations of ${name}${isThere ? '' : ', and no function of that name'}`);
     return;
   }
   await follow(client, name, status, new Set(first.map(({ id }) => id)), show, output.note.bind(output), io.signal);

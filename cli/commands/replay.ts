@@ -54,8 +54,9 @@ export function replayCommand(io: CommandIo): Command {
 
 /** Others on the machine have no business with it. */
 async function save(text: string, path: string): Promise<void> {
-  await writeFile(path, text, { mode: 0o600, flag: 'wx' }).catch((cause: Error) => {
-    throw new UsageError(`the recording can't be written: ${cause.message}`, { cause });
+  await writeFile(path, text, { mode: 0o600, flag: 'wx' }).catch((cause: NodeJS.ErrnoException) => {
+    const why = cause.code === 'EEXIST' ? 'it is there already: give another name' : (cause.code ?? cause.message);
+    throw new UsageError(`the recording can't be written to ${path}: ${why}`, { cause });
   });
 }
 

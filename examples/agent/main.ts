@@ -25,4 +25,9 @@ const tools = toolsOf({
   functionId: env.POSTERN_FUNCTION_ID,
 });
 const model = chatCompletions({ url: env.MODEL_URL, model: env.MODEL, key: env.MODEL_KEY });
-console.log(await runAgent(model, tools, task));
+try {
+  console.log(await runAgent(model, tools, task));
+} catch (error) {
+  console.error(`failed: ${(error as Error).message}`);
+  process.exitCode = 1;
+}

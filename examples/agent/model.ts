@@ -33,6 +33,8 @@ export function chatCompletions(options: { url: string; model: string; key?: str
           function: { name, description, parameters },
         })),
       }),
+    }).catch((cause: unknown) => {
+      throw new Error(`the model can not be reached at ${options.url}`, { cause });
     });
     if (!response.ok) throw new Error(`the model answered ${response.status}: ${await response.text()}`);
     const { choices } = (await response.json()) as { choices: { message: Reply }[] };

@@ -107,7 +107,7 @@ export class PostgresCatalog implements FunctionCatalog {
     const { store } = this.#options;
     const epoch = this.#epoch;
     const row = version === undefined ? await store.active(name) : await store.version(name, version);
-    const refused = row === null ? functionNotFound(name) : this.#refuseNewer(row);
+    const refused = row === null ? functionNotFound(name, version) : this.#refuseNewer(row);
     if (refused !== null || row === null) {
       if (epoch === this.#epoch) this.#refused.set(key, refused!);
       throw refused;

@@ -212,8 +212,9 @@ async function requireRole(client: PoolClient, { db: { role } }: FunctionConfig)
   ]);
 }
 
-export function functionNotFound(name: string): PosternError {
-  return new PosternError('FUNCTION_NOT_FOUND', `there is no function '${name}'`);
+export function functionNotFound(name: string, version?: number): PosternError {
+  const what = version === undefined ? `function '${name}'` : `version ${version} of a function '${name}'`;
+  return new PosternError('FUNCTION_NOT_FOUND', `there is no ${what}`);
 }
 
 function noVersion(name: string, version: number): PosternError {

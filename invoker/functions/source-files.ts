@@ -31,7 +31,12 @@ export function collectSource(input: SourceInput, defaultName: string): StoredSo
     main = checkPath(input.fileName ?? defaultName);
     files[main] = input.source;
   }
-  if (Object.keys(files).length === 0) throw refuse("there is no code: give 'source', 'sourceFile' or 'files'");
+  if (Object.keys(files).length === 0) {
+    const named = main === undefined ? '' : `, with the text of '${main}'`;
+    throw refuse(
+      `there is no code: give 'source', or 'files'${named}; \`postern deploy\` reads files and sends them so`,
+    );
+  }
   main ??= chooseMain(Object.keys(files));
   if (files[main] === undefined) throw refuse(`the file '${main}' is not among the files of the deploy`);
   return { main, files: { ...files }, dependencies: resolveDependencies(input.dependencies, files) };

@@ -28,7 +28,10 @@ interface Place {
 
 /** INVALID_FUNCTION with the first error's place; undefined where there is none. `details.errors` has the others. */
 export function compileFailed(diagnostics: readonly Diagnostic[], sources: Sources): PosternError | undefined {
-  const errors = diagnostics.filter(({ category }) => category === ERROR).slice(0, MAX_ERRORS);
+  const all = diagnostics.filter(({ category }) => category === ERROR);
+  // About a handler that is not there the glue has more to say than one wants to hear.
+  const glue = all.find(isGlues);
+  const errors = all.filter((error) => error === glue || !isGlues(error)).slice(0, MAX_ERRORS);
   const [first] = errors;
   if (first === undefined) return undefined;
   const messages = errors.map((error) => describe(error, sources));
@@ -38,11 +41,15 @@ export function compileFailed(diagnostics: readonly Diagnostic[], sources: Sourc
   });
 }
 
+/** What the glue and the library say is about the handler's name and type. */
+function isGlues({ range }: Diagnostic): boolean {
+  const file = range?.source.normalizedPath;
+  return file === GLUE || file?.startsWith('~lib/postern/run') === true;
+}
+
 function describe(error: Diagnostic, sources: Sources): string {
   const { entry, handlerName } = sources;
-  // What the glue and the library say is about the handler's name and type.
-  const file = error.range?.source.normalizedPath;
-  if (file === GLUE || file?.startsWith('~lib/postern/run'))
+  if (isGlues(error))
     return `${entry} has no exported function ${handlerName}(event) of types that can be called: ${error.message}`;
   const place = placeOf(error, sources);
   return place === undefined ? error.message : `${place.file}:${place.line}:${place.column}: ${error.message}`;

@@ -60,7 +60,7 @@ export function buildCommand(bytes: Uint8Array, maxPages: number): Uint8Array {
   if (!exports.some(({ name, kind }) => name === '_start' && kind === 'function')) {
     throw refuse(
       exports.some(({ name }) => name === '_initialize')
-        ? 'the module is a WASI reactor (it exports _initialize); build a command, which exports _start'
+        ? 'the module is a WASI reactor (it exports _initialize); build a command, which exports _start, or make a component of it'
         : 'the module exports no function _start; build it as a WASI preview 1 command',
     );
   }

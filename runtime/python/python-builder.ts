@@ -102,7 +102,7 @@ function refusal({ refused, name, message, stack, file, line, column, text }: Re
   const place = [file, line, column].filter((part) => part !== null);
   const at = place.length > 0 ? `${place.join(':')}: ` : '';
   const isSyntax = SYNTAX_ERRORS.has(name);
-  const exception = message === '' ? name : `${name}: ${message}`;
+  const exception = `${message === '' ? name : `${name}: ${message}`}${name === 'ModuleNotFoundError' ? NO_MODULE : ''}`;
   const what = refused ?? `${isSyntax ? '' : 'the top level of the module raised '}${exception}`;
   const details = file === null || line === null ? {} : { file, line, ...(column === null ? {} : { column }), text };
   return refuse(`${at}${what}`, { ...details, ...(refused === undefined && !isSyntax ? { stack } : {}) });
@@ -110,6 +110,7 @@ function refusal({ refused, name, message, stack, file, line, column, text }: Re
 
 /** What these mean only where the memory was not allowed to grow: a parser whose stack is full raises them too. */
 const OUT_OF_MEMORY: ReadonlySet<string> = new Set(['MemoryError', 'TooDeep']);
+const NO_MODULE = "; modules of your own stand under 'dependencies', and packages are not installed";
 const SYNTAX_ERRORS: ReadonlySet<string> = new Set(['SyntaxError', 'IndentationError', 'TabError']);
 
 class TopLevelExit extends Error {}

@@ -150,7 +150,8 @@ export function eventRoutes(app: FastifyInstance, events: EventAdmin): void {
         if (triggers.length > 0) return { triggers, paused };
         throw new PosternError(
           'NOT_FOUND',
-          `function '${name.slice(0, 100)}' has no such trigger to ${paused ? 'pause' : 'resume'}`,
+          `there is nothing to ${paused ? 'pause' : 'resume'}: '${name.slice(0, 100)}' is no function that has ` +
+            (trigger === undefined ? 'a trigger other than HTTP' : `the trigger '${trigger.slice(0, 100)}'`),
         );
       },
     });

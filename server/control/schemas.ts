@@ -277,9 +277,14 @@ export const sessionSummary = z.object({
 export function read<T extends z.ZodType>(schema: T, input: unknown): z.output<T> {
   const parsed = schema.safeParse(input);
   if (parsed.success) return parsed.data;
-  const text = parsed.error.issues.map(({ path, message }) =>
-    path.length === 0 ? message : `${path.join('.')}: ${message}`,
-  );
+  const text = parsed.error.issues.map((issue) => {
+    const at = issue.path.join('.');
+    const message =
+      issue.code === 'unrecognized_keys' && at === '' && schema instanceof z.ZodObject
+        ? `${issue.keys.join(', ')}: unknown; there are ${Object.keys(schema.shape).join(', ')}`
+        : issue.message;
+    return at === '' ? message : `${at}: ${message}`;
+  });
   throw new PosternError('INVALID_REQUEST', text.join('; ').slice(0, 1_000));
 }
 

@@ -7,7 +7,7 @@ import type { Command } from 'commander';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createProgram } from '../../cli/program.ts';
 import { CONFIG_FIELDS } from '../../invoker/index.ts';
-import { run, StandIn } from './support.ts';
+import { run, SERVE_SECRETS, StandIn, spawnCli } from './support.ts';
 
 let server: StandIn;
 let folder: string;
@@ -45,10 +45,51 @@ describe('help', () => {
     expect((await run(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
   });
 
+  test('an older Node is told which one it takes, without a stack', async () => {
+    const older = 'Object.defineProperty(process, "versions", { value: { ...process.versions, node: "22.1.0" } })';
+    const cli = spawnCli(['--version'], {
+      env: { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(older)}` },
+    });
+    expect((await cli.ended).code).toBe(2);
+    expect(cli.text).toEqual({
+      stdout: '',
+      stderr: expect.stringMatching(/^error: postern needs Node 26 or newer, this is v\S+\n$/) as string,
+    });
+  });
+
   test('no command at all runs a function, and prints its result', async () => {
     const { code, stdout, stderr } = await run([]);
     expect([code, stdout]).toEqual([0, '{"message":"Hello, World!"}\n']);
     expect(stderr).toContain('`postern --help` has every command');
+  });
+});
+
+describe('the database', () => {
+  const commands = [['serve', '--port', '0'], ['dev', '.', '--port', '0'], ['migrate'], ['doctor']];
+
+  test.each(commands)('that can not be reached is named, without its password: %s', async (...argv) => {
+    const env = { ...SERVE_SECRETS, DATABASE_URL: 'postgres://app:geheim@127.0.0.1:1/shop' };
+    const { code, stderr } = await run(argv, { env });
+    expect([code, stderr]).toEqual([
+      1,
+      'error: the database 127.0.0.1:1/shop can not be reached: connect ECONNREFUSED 127.0.0.1:1\n',
+    ]);
+  });
+
+  test.each(commands)('whose URL can not be read is wrong usage, and nothing of it is shown: %s', async (...argv) => {
+    for (const url of [
+      'geheim',
+      'mysql://app:geheim@db/shop',
+      'postgres:/app:geheim@db/shop',
+      'postgres://app:12/geheim@db/shop',
+    ]) {
+      const { code, stderr } = await run(argv, { env: { ...SERVE_SECRETS, DATABASE_URL: url } });
+      expect([code, stderr]).toEqual([
+        2,
+        expect.stringMatching(/^error: the database URL (?:has to begin|can not be read)/),
+      ]);
+      expect(stderr).not.toContain('geheim');
+    }
   });
 });
 

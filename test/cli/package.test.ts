@@ -78,6 +78,9 @@ describe('the published package', () => {
         'types/runtime.d.ts',
         'types/client.d.ts',
         'dist/client/index.js',
+        'wit/function.wit',
+        'sdk/c/postern.h',
+        'sdk/c/postern-component.h',
         'dist/runtime/javascript/bundle/esbuild-confined.sh',
       ]),
     );

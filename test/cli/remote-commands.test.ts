@@ -105,9 +105,49 @@ describe('deploy', () => {
     expect((await run(at('deploy', `${folder.path}/four`, '--name', 'other'))).code).toBe(2);
   });
 
+  test('all errors of a source are shown, each with its place', async () => {
+    const path = folder.write('eight/bad.ts', "import './a.ts';\nimport './b.ts';\nexport const handler = () => 1;");
+    const { code, stderr } = await run(at('deploy', path));
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^error: bad\.ts:1:8: .*\.\/a\.ts.*\(and 1 more\)\n.*\n {2}bad\.ts:2:8: .*\.\/b\.ts/);
+  });
+
+  test('of what an earlier version is already says that no version was made', async () => {
+    server.answer = (received) => {
+      const { status, body } = deployed(received);
+      return { status, body: { ...body, created: false } };
+    };
+    const path = folder.write('twelve/hello.ts', 'export const handler = () => 1;');
+    expect((await run(at('deploy', path))).stdout).toMatch(/^deployed hello v1 \(was there already\) /);
+  });
+
+  test('code whose manifest is not given says that the manifest is not read', async () => {
+    server.answer = deployed;
+    const path = folder.write('nine/hello.ts', 'export const handler = () => 1;');
+    folder.write('nine/hello.function.jsonc', '{ "auth": "none" }');
+    folder.write('nine/other.function.jsonc', '{ "sourceFile": "other.ts" }');
+    const { code, stderr } = await run(at('deploy', path));
+    expect([code, stderr]).toEqual([0, 'warning: hello.function.jsonc is not read: give it in place of hello.ts\n']);
+  });
+
+  test('a module that was not compiled, or is empty, is named', async () => {
+    const missing = folder.write('ten/gone.function.jsonc', '{ "moduleFile": "gone.wasm" }');
+    expect((await run(at('deploy', missing))).stderr).toMatch(/gone\.wasm can not be read: has it been compiled\?/);
+    expect((await run(at('deploy', folder.write('ten/empty.wasm', '')))).stderr).toMatch(/empty\.wasm is empty\n$/);
+  });
+
   test('a broken manifest is refused with its place', async () => {
     const path = folder.write('seven/x.function.jsonc', '{\n  "id": }');
     expect((await run(at('deploy', path))).stderr).toContain('x.function.jsonc:2:9: value expected');
+  });
+});
+
+describe('execute', () => {
+  test('a file in no language that runs is refused before anything is sent', async () => {
+    const file = folder.write('run/main.rb', 'puts 1');
+    const { code, stderr } = await run(at('execute', file));
+    expect([code, stderr]).toEqual([2, expect.stringContaining('main.rb: no language has the ending .rb')]);
+    expect(server.received).toEqual([]);
   });
 });
 
@@ -275,12 +315,24 @@ describe('logs', () => {
   });
 
   test('says so when there are none', async () => {
-    server.answer = () => ({ status: 200, body: { invocations: [] } });
-    expect(await run(at('logs', 'hello'))).toMatchObject({
-      code: 0,
-      stdout: '',
-      stderr: 'there are no invocations of hello\n',
+    const hello = {
+      name: 'hello',
+      version: 1,
+      id: 'x',
+      config: { language: 'python', auth: 'none', triggers: [] },
+      next_fires: [],
+      created_at: 'c',
+      updated_at: 'u',
+    };
+    server.answer = ({ url }) => ({
+      status: 200,
+      body: url === '/functions' ? { functions: [hello] } : { invocations: [] },
     });
+    const nothing = (stderr: string) => ({ code: 0, stdout: '', stderr });
+    expect(await run(at('logs', 'hello'))).toMatchObject(nothing('there are no invocations of hello\n'));
+    expect(await run(at('logs', 'helo'))).toMatchObject(
+      nothing('there are no invocations of helo, and no function of that name\n'),
+    );
   });
 });
 

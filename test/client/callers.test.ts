@@ -232,6 +232,19 @@ describe('the command line', () => {
     expect(stderr).toBe(`session ${token}, run 2\n`);
   });
 
+  test('execute prints all that a run printed, also one that failed', async () => {
+    const env = { POSTERN_URL: node.url, POSTERN_API_KEY: await sessionKey() };
+    const lines = 'for (let i = 0; i < 20; i++) console.log("x".repeat(7_000));';
+    const all = `${'x'.repeat(7_000)}\n`.repeat(20);
+    expect(await runCli(['execute'], { env, stdin: `${lines} 1` })).toMatchObject({
+      code: 0,
+      stdout: '1\n',
+      stderr: all,
+    });
+    const { stderr } = await runCli(['execute'], { env, stdin: `${lines} throw new Error("no")` });
+    expect(stderr.startsWith(`${all}error: Error: no`)).toBe(true);
+  });
+
   test('execute exits 1 with the code of the error and its line, and 2 where it is used wrongly', async () => {
     const failed = await cli(['execute'], "console.error('so far');\nnull.x");
     expect(failed).toMatchObject({ code: 1, stdout: '' });

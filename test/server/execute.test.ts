@@ -342,7 +342,7 @@ describe('a policy', () => {
     const run = (code: string) => execute({ code });
     expect((await run("await fetch('https://example.com/')")).body.message).toMatch(/example\.com/);
     expect((await run("await db.query('select 1')")).body.message).toBe(
-      'PolicyError: the policy of this run allows no database',
+      "PolicyError: the policy of this run allows no database: its roles don't have the key's",
     );
     expect((await run('await db.transaction(async () => {})')).status).toBe(500);
     expect((await run("[env('PATH') ?? null, env('DATABASE_URL') ?? null]")).body.result).toEqual([null, null]);
@@ -380,6 +380,9 @@ describe('a policy', () => {
   test('is refused where it says what there is not', async () => {
     for (const rules of [{ timeout: 'never' }, { codes: 1 }, { http: { allow: ['a b'] } }, { roles: ['postgres'] }, []])
       expect((await node.admin('PUT', '/policies/odd', rules)).status).toBe(400);
+    expect((await node.admin('PUT', '/policies/odd', { codes: 1 })).body.message).toMatch(
+      /^codes: unknown; there are languages, code, input, timeout, .*, outputs$/,
+    );
     expect((await node.admin('PUT', '/policies/Odd%20Name', {})).status).toBe(400);
     expect((await node.admin('POST', '/api-keys', { name: 'k', policy: 'none' })).body.message).toBe(
       "there is no policy 'none'",
@@ -484,12 +487,13 @@ describe('a request that is none', () => {
     ],
     ['a module of WebAssembly', { code: '1', language: 'wasm' }, 400, 'INVALID_REQUEST', /one of/],
     ['a timeout without a unit', { code: '1', timeout: '5' }, 400, 'INVALID_REQUEST', /timeout: a duration from/],
+    ['a cache that is neither', { code: '1', cache: 'yes' }, 400, 'INVALID_REQUEST', /^cache: true or false$/],
     [
       'a name of a module that is none',
       { code: '1', dependencies: { '../x': '1' } },
       400,
       'INVALID_REQUEST',
-      /dependencies/,
+      /^dependencies: "\.\.\/x" is no name of a module: letters, digits/,
     ],
     [
       'a module that nobody would read',

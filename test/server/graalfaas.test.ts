@@ -36,6 +36,14 @@ describe('routes', () => {
     expect((await postern.call('/health')).status).toBe(200);
   });
 
+  test('a function and code that are asked for with GET say that they take POST', async () => {
+    const messageOf = async (path: string) =>
+      ((await (await postern.call(path)).json()) as { message: string }).message;
+    expect(await messageOf('/invoke/hello?a=1')).toBe('there is no route GET /invoke/hello: it takes POST');
+    expect(await messageOf('/execute')).toBe('there is no route GET /execute: it takes POST');
+    expect(await messageOf('/invoke')).toBe('there is no route GET /invoke');
+  });
+
   test('JavaScript hello: its event is the body, its answer the bare result', async () => {
     const source = 'function handler(event) { return { message: "Hello, " + event.name + "!" }; }';
     expect((await upload({ id: 'hello', languageId: 'js', source })).status).toBe(201);
@@ -81,6 +89,20 @@ describe('routes', () => {
     });
     expect(status).toBe(201);
     expect(await invoke('by-file', WORLD)).toEqual(HELLO_WORLD);
+  });
+
+  test('what a deploy lacks is named: the text of its sourceFile, and a type that is taken', async () => {
+    const { status, body } = await upload({ id: 'lacks', languageId: 'js', sourceFile: 'hello.js' });
+    expect([status, body.message]).toEqual([422, expect.stringContaining("or 'files', with the text of 'hello.js'")]);
+    const typed = await postern.call('/functions', {
+      method: 'POST',
+      headers: { authorization: `Bearer ${ADMIN_KEY}`, 'content-type': 'application/x-www-form-urlencoded' },
+      body: '{}',
+    });
+    expect([typed.status, ((await typed.json()) as { message: string }).message]).toEqual([
+      400,
+      'the Content-Type is none that is taken here: send application/json',
+    ]);
   });
 
   test.each(['greeter', 'fs', 'node:child_process', './secret.js', '/etc/passwd'])(

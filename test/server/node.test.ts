@@ -521,7 +521,8 @@ describe('a recorded invocation', () => {
     const file = join(folder, 'pay.json');
     expect((await replay(id, '--save', file)).stderr).toContain(`saved: postern replay ${file}`);
     expect(statSync(file).mode & 0o777).toBe(0o600);
-    expect((await replay(id, '--save', file)).code).toBe(2);
+    const again = await replay(id, '--save', file);
+    expect([again.code, again.stderr]).toEqual([2, expect.stringContaining(`to ${file}: it is there already`)]);
     const nowhere = { env: { POSTERN_URL: 'http://127.0.0.1:9' } };
     const alone = await runCli(['replay', file], nowhere);
     expect(alone).toEqual({ code: 0, stdout: 'same pay v1: 6 steps, 1 host call\n', stderr: '' });

@@ -142,7 +142,14 @@ test('a paused function keeps its events, a resumed one runs them', async () => 
   expect((await control('POST', '/functions/make-profile/resume', { trigger: trigger?.id })).status).toBe(200);
   const profile = async () => (await db.pool.query('select name from profiles where user_id = 2')).rows[0];
   await expect.poll(profile, { timeout: 10_000 }).toEqual({ name: 'eve' });
-  expect((await control('POST', '/functions/nobody/pause')).status).toBe(404);
+  const nobody = await control('POST', '/functions/nobody/pause');
+  expect([nobody.status, nobody.body.message]).toEqual([
+    404,
+    "there is nothing to pause: 'nobody' is no function that has a trigger other than HTTP",
+  ]);
+  expect((await control('POST', '/functions/make-profile/pause', { trigger: 'x' })).body.message).toBe(
+    "there is nothing to pause: 'make-profile' is no function that has the trigger 'x'",
+  );
 });
 
 test('dead events are sent again by function and time, or discarded', async () => {

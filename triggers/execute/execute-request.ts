@@ -16,6 +16,8 @@ const MB = 2 ** 20;
 const LANGUAGE_TEXT = `one of ${EVALUATED_LANGUAGES.join(', ')}`;
 /** Each is made ready on its own. */
 const MAX_MODULES = 100;
+const MODULE_NAME_TEXT =
+  "no name of a module: letters, digits, '.', '_' and '-', with a scope or without (greeter, @shop/prices)";
 const MODULE_NAME = /^(?:@[a-z0-9._-]+\/)?[A-Za-z0-9._-]{1,100}$/;
 
 const schema = z.strictObject({
@@ -33,7 +35,7 @@ const schema = z.strictObject({
   cpu: z.int().min(1).optional(),
   http: z.strictObject({ allow: z.array(z.string().max(300)).max(100).default([]) }).default({ allow: [] }),
   env: z.array(z.string().max(128)).max(100).default([]),
-  cache: z.boolean().default(false),
+  cache: z.boolean({ error: 'true or false' }).default(false),
   session: sessionSchema.optional(),
   record: z.union([z.boolean(), z.literal('failures')], { error: "true, false or 'failures'" }).default(false),
   dependencies: z
@@ -81,6 +83,8 @@ export function readExecuteRequest({ value: body, inputJson }: ExecuteBody): Exe
         if (field !== '') return `${issue.keys.map((key) => `${field}.${key}`).join(', ')}: unknown`;
         return `${issue.keys.join(', ')}: unknown; there are ${Object.keys(schema.shape).join(', ')}`;
       }
+      if (issue.code === 'invalid_key')
+        return `${String(issue.path[0])}: ${JSON.stringify(issue.path[1])} is ${MODULE_NAME_TEXT}`;
       return field === '' ? 'the body has to be a JSON object' : `${field}: ${issue.message}`;
     });
     throw new PosternError('INVALID_REQUEST', problems.join('; ').slice(0, 1_000));

@@ -23,12 +23,21 @@ export function findForm(namespace: Record<string, unknown>, handlerName: string
   else if (typeof standard === 'function') found.handler = standard;
   if (handlerName !== 'fetch' && typeof holder.fetch === 'function') found.fetch = bind(holder, 'fetch');
   if (found.handler === undefined && found.fetch === undefined) {
-    const names = Object.keys(namespace).join(', ') || 'nothing';
+    // A script's bundle has names of ours, with nothing in them.
+    const names =
+      Object.keys(namespace)
+        .filter((name) => !isEmpty(namespace[name]))
+        .join(', ') || 'nothing';
     throw new TypeError(
       `no handler found: export a function named "${handlerName}" or a default object with fetch(); the module exports ${names}`,
     );
   }
   return found;
+}
+
+function isEmpty(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return value === undefined;
+  return Object.getPrototypeOf(value) === Object.prototype && Object.values(value).every((one) => one === undefined);
 }
 
 /** Looked up at each call, as `this.fetch` of a Hono app expects its app. */

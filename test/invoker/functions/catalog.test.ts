@@ -166,7 +166,10 @@ test('a numbered version can be looked up after another one is active', async ()
   await deploy(node, 'numbered', 'two');
   expect(await node.catalog.version('numbered', 1)).toMatchObject({ version: 1 });
   expect(await node.catalog.version('numbered', 2)).toMatchObject({ version: 2 });
-  await expect(node.catalog.version('numbered', 3)).rejects.toMatchObject({ code: 'FUNCTION_NOT_FOUND' });
+  await expect(node.catalog.version('numbered', 3)).rejects.toMatchObject({
+    code: 'FUNCTION_NOT_FOUND',
+    message: "there is no version 3 of a function 'numbered'",
+  });
 });
 
 test('a version that is replaced or deleted is retired on each node that used it, and no other is', async () => {

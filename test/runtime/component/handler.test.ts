@@ -1,5 +1,7 @@
 /** What a component of the world `function` finds, and how what it gives back is read. */
 
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { beforeAll, expect, test, vi } from 'vitest';
 import type { ComponentProgram } from '../../../runtime/component/index.ts';
 import { TapePlayer, TapeRecorder } from '../../../runtime/tape/index.ts';
@@ -13,6 +15,19 @@ let guest: ComponentProgram;
 beforeAll(async () => {
   guest = await scriptComponent();
 }, 120_000);
+
+test('the JavaScript of docs/components.md answers what the database said, and fails with what it refused', async () => {
+  const page = readFileSync(join(import.meta.dirname, '../../../docs/components.md'), 'utf8');
+  const [, source] = /```js\n(.*?)```/s.exec(page) ?? [];
+  const shown = await program(await componentFrom(source as string));
+  const said = { fields: [['count', 'int8']], rows: [['2']], rowCount: 1 };
+  const answered = await components.run(shown, { onHostCall: (call) => call.answer(true, said) });
+  expect(answered).toMatchObject({ how: 'value', text: '{"fields":[["count","int8"]],"rows":[["2"]]}' });
+  const refusal = { name: 'DatabaseError', message: 'no such table', code: '42P01' };
+  const refused = await components.run(shown, { onHostCall: (call) => call.answer(false, refusal) });
+  expect(refused.how).toBe('exception');
+  expect(JSON.parse(refused.text)).toMatchObject({ message: 'no such table' });
+}, 60_000);
 
 test('a component gets the event as JSON text and answers with JSON text', async () => {
   const event = { code: 'return JSON.parse(event).given', given: { text: 'h\u00e9llo \ud83d\ude00' } };

@@ -143,7 +143,7 @@ describe('a deploy is refused as INVALID_FUNCTION', () => {
   it('for an import that is not there, and an exception at the top level, with the line and a traceback of the function', async () => {
     const missing = await python.refusal('import json\nimport numpy\n');
     expect(missing.message).toBe(
-      "function.py:2: the top level of the module raised ModuleNotFoundError: No module named 'numpy'",
+      "function.py:2: the top level of the module raised ModuleNotFoundError: No module named 'numpy'; modules of your own stand under 'dependencies', and packages are not installed",
     );
     expect(missing.details).toMatchObject({ file: 'function.py', line: 2, text: 'import numpy' });
     const thrown = await python.refusal('import prices\n', {
