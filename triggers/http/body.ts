@@ -45,8 +45,10 @@ export function eventBody(
 /** The bytes as text that is valid JSON; of long ones no values are made. Throws INVALID_BODY. */
 export function checkedJson(bytes: Buffer): string {
   if (bytes.length <= MAX_PARSED_BYTES) return readJson(bytes).text;
-  checkDepth(bytes);
-  if (jsonShapeOf(bytes) === null) throw new PosternError('INVALID_BODY', 'the body is not JSON');
+  checkEncoding(bytes);
+  const shape = jsonShapeOf(bytes, MAX_JSON_DEPTH);
+  if (shape === 'too deep') throw tooDeep();
+  if (shape === null) throw new PosternError('INVALID_BODY', 'the body is not JSON');
   return bytes.toString('utf8');
 }
 
@@ -107,16 +109,17 @@ function endOfValue(bytes: Buffer, start: number): number {
   return bytes.length;
 }
 
-/** Throws INVALID_BODY, also for what is no text. */
-function checkDepth(bytes: Buffer): void {
+function checkEncoding(bytes: Buffer): void {
   if (!isUtf8(bytes)) throw new PosternError('INVALID_BODY', 'the body is not JSON: it is not valid UTF-8');
-  if (bytes.length > 2 * MAX_JSON_DEPTH && isDeeperThan(bytes, MAX_JSON_DEPTH)) {
-    throw new PosternError('INVALID_BODY', `the body is nested more than ${MAX_JSON_DEPTH} levels deep`);
-  }
+}
+
+function tooDeep(): PosternError {
+  return new PosternError('INVALID_BODY', `the body is nested more than ${MAX_JSON_DEPTH} levels deep`);
 }
 
 function readJson(bytes: Buffer): { readonly text: string; readonly value: unknown } {
-  checkDepth(bytes);
+  checkEncoding(bytes);
+  if (bytes.length > 2 * MAX_JSON_DEPTH && isDeeperThan(bytes, MAX_JSON_DEPTH)) throw tooDeep();
   const text = bytes.toString('utf8');
   try {
     return { text, value: JSON.parse(text) };

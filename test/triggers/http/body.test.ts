@@ -32,6 +32,15 @@ test('long JSON is what the parser takes for it, and nothing else', () => {
   );
 });
 
+test.each(['short', 'long'])('%s JSON is a thousand levels deep at most', (length) => {
+  const nested = (levels: number): Buffer => {
+    const text = `${'[{"a":'.repeat(levels / 2)}${levels % 2 === 1 ? '[]' : '1'}${'}]'.repeat(levels / 2)}`;
+    return length === 'long' ? long(text) : Buffer.from(text);
+  };
+  for (const levels of [999, 1_000]) expect(checkedJson(nested(levels))).toBe(nested(levels).toString());
+  for (const levels of [1_001, 1_002]) expect(() => checkedJson(nested(levels))).toThrow('more than 1000 levels deep');
+});
+
 test.each([
   ['nesting', `[${'['.repeat(999)}${']'.repeat(999)}${`,${'['.repeat(999)}${']'.repeat(999)}`.repeat(100)}]`],
   ['objects of other keys', `[${Array.from({ length: 20_000 }, (_, n) => `{"k${n}":0}`).join()}]`],
