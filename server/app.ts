@@ -7,7 +7,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { isUuid } from '../database/index.ts';
+import { machineMemoryBytes } from '../invoker/index.ts';
 import { PosternError } from '../runtime/index.ts';
+import { Bodies } from './bodies.ts';
 import { errorAnswer, toPosternError } from './http-errors.ts';
 import { drainBeforeClose } from './unread-body.ts';
 
@@ -19,11 +21,14 @@ const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 /** How often Node looks for connections that are over those limits. */
 const CHECK_CONNECTIONS_MS = 1_000;
 const MAX_CONNECTIONS = 20_000;
+const MIN_BODY_BYTES = 64 * 1024 * 1024;
 
 export interface AppOptions {
   readonly log: Logger;
   /** True from the moment that the node is to stop: what comes on open connections is answered 503. */
   readonly stopping?: () => boolean;
+  /** Of callers' bodies at a time. Default a 32nd of the machine's memory, and 64 MiB at least. */
+  readonly maxBodyBytes?: number;
   /** Shorter ones for tests. */
   readonly timeouts?: { readonly headersMs?: number; readonly requestMs?: number; readonly keepAliveMs?: number };
 }
@@ -68,6 +73,12 @@ export function createApp(options: AppOptions): FastifyInstance {
     if (options.stopping?.() === true) reply.header('connection', 'close');
     done();
   });
+  const bodies = new Bodies(options.maxBodyBytes ?? Math.max(MIN_BODY_BYTES, machineMemoryBytes() / 32));
+  app.addHook('preParsing', (request, reply, _payload, done) => {
+    bodies.watch(request.raw, reply.raw);
+    done();
+  });
+  app.addHook('preValidation', (request, _reply, done) => bodies.takeTurn(request.body, done));
   app.setErrorHandler((error, request, reply) => answerError(log, error, request, reply));
   app.setNotFoundHandler((request) => {
     const { method, url } = request;

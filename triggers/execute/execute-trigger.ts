@@ -8,7 +8,7 @@ import { goneOf } from '../http/http-trigger.ts';
 import { admitCaller, callerOf } from './code-caller.ts';
 import type { CodeRunner } from './code-runner.ts';
 import { checkLength, NO_OBJECT, readExecuteBody } from './execute-body.ts';
-import { type ExecuteBody, readExecuteRequest } from './execute-request.ts';
+import { readExecuteRequest } from './execute-request.ts';
 import { type Outputs, outputRoute } from './outputs/index.ts';
 import { MAX_CODE_BYTES, MAX_INPUT_BYTES, type Policy, readPolicy } from './policy.ts';
 import { ownSessions, type Sessions } from './sessions/index.ts';
@@ -31,13 +31,9 @@ export async function executeTrigger(
   outputRoute(app, { outputs, keys });
   ownSessions(app, { sessions, keys });
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: MAX_BODY_BYTES }, (request, body, done) => {
-    try {
-      done(null, readExecuteBody(body as Buffer, policyOf(callerOf(request))));
-    } catch (error) {
-      done(error as PosternError);
-    }
-  });
+  app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: MAX_BODY_BYTES }, (_request, body, done) =>
+    done(null, body),
+  );
   app.route({
     method: 'POST',
     url: '/execute',
@@ -47,17 +43,15 @@ export async function executeTrigger(
       async (request) => checkLength(Number(request.headers['content-length'] ?? 0), policyOf(callerOf(request))),
     ],
     handler: async (request, reply) => {
-      const key = await keys.confirm(callerOf(request));
+      const caller = callerOf(request);
+      const body = Buffer.isBuffer(request.body) ? readExecuteBody(request.body, policyOf(caller)) : NO_OBJECT;
+      const key = await keys.confirm(caller);
       const owner = { keyId: key.id, identity: key.identity, policy: policyOf(key) };
-      const { json } = await runner.run(
-        readExecuteRequest((request.body as ExecuteBody | undefined) ?? NO_OBJECT),
-        owner,
-        {
-          requestId: request.id,
-          depth: depthOf(request),
-          signal: goneOf(reply),
-        },
-      );
+      const { json } = await runner.run(readExecuteRequest(body), owner, {
+        requestId: request.id,
+        depth: depthOf(request),
+        signal: goneOf(reply),
+      });
       return reply.header('content-type', 'application/json; charset=utf-8').send(json);
     },
   });
