@@ -25,6 +25,16 @@ const NEVER_RAN: ReadonlySet<string> = new Set([
   'SESSION_BUSY',
 ]);
 
+const OPTIONS = [
+  'url',
+  'apiKey',
+  'token',
+  'adminKey',
+  'timeoutMs',
+  'retries',
+  'fetch',
+] as const satisfies readonly (keyof ClientOptions)[];
+
 interface Call {
   readonly method: string;
   readonly path: string;
@@ -41,6 +51,7 @@ export class PosternClient {
   readonly #options: ClientOptions;
 
   constructor(options: ClientOptions) {
+    checkNames(options);
     if (!URL.canParse(options.url) || !/^https?:$/.test(new URL(options.url).protocol))
       throw new TypeError(`url is ${JSON.stringify(options.url)}; it has to be an http or https URL`);
     checkTimeout(options.timeoutMs);
@@ -186,4 +197,13 @@ function sleep(ms: number, signal: AbortSignal): Promise<void> {
   const timer = setTimeout(resolve, ms);
   signal.addEventListener('abort', () => resolve(), { once: true });
   return promise.finally(() => clearTimeout(timer));
+}
+
+/** For those who have no compiler that tells them: a key of another name would be no key. */
+function checkNames(options: unknown): void {
+  if (typeof options !== 'object' || options === null)
+    throw new TypeError(`the client needs options: new PosternClient({ url, apiKey })`);
+  const known: readonly string[] = OPTIONS;
+  const wrong = Object.keys(options).find((name) => !known.includes(name));
+  if (wrong !== undefined) throw new TypeError(`there is no option ${wrong}; options are ${known.join(', ')}`);
 }

@@ -25,7 +25,7 @@ export interface McpRouteOptions {
 /** Code and input of `/execute` at their largest. */
 const MAX_BODY_BYTES = 8 * 2 ** 20;
 /** Eight megabytes of them would take the parser seconds. */
-const MAX_VALUES = 100_000;
+const MAX_VALUES = 20_000;
 const SMALL_BODY_BYTES = 64 * 2 ** 10;
 /** Beyond the longest timeout of a function. */
 const CALL_TIMEOUT_MS = 310_000;

@@ -489,7 +489,7 @@ describe('MCP', () => {
     const refused = await node.call('/mcp', { method: 'POST', headers, body });
     expect([refused.status, ((await refused.json()) as { message: string }).message]).toEqual([
       400,
-      expect.stringContaining('more than 100000 values'),
+      expect.stringContaining('more than 20000 values'),
     ]);
   });
 

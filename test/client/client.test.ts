@@ -176,8 +176,14 @@ describe('what is sent', () => {
     [{ url: 'localhost:8787' }, /^url is "localhost:8787"/],
     [{ timeoutMs: 0 }, /^timeoutMs is 0/],
     [{ retries: -1 }, /^retries is -1/],
+    [{ apikey: 'k' } as object, /^there is no option apikey; options are url, apiKey, token,/],
   ])('options that can not be are refused: %j', (options, message) => {
     expect(() => make(options)).toThrow(message);
+  });
+
+  test('without options the client says what it needs', () => {
+    const Untyped = PosternClient as new () => unknown;
+    expect(() => new Untyped()).toThrow('the client needs options: new PosternClient({ url, apiKey })');
   });
 });
 

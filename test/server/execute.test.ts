@@ -399,6 +399,10 @@ describe('who may run code', () => {
       execute({ code: '1' }, without),
     ]);
     expect([nobody.status, token.status, keyless.status]).toEqual([401, 401, 403]);
+    expect([nobody, token].map(({ body }) => body.message)).toEqual([
+      'running code needs an API key with a policy: send the header "Authorization: Bearer <API key>"',
+      'running code needs an API key with a policy, which begins with "pstn_": the token that was sent is none',
+    ]);
     expect(keyless.body.message).toBe('this API key has no policy, so it runs no code of its own');
   });
 

@@ -3,6 +3,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { AuthMode } from '../../invoker/index.ts';
 import { ANONYMOUS, type Identity } from '../../runtime/index.ts';
+import { API_KEY_PREFIX } from './api-key-store.ts';
 import { type ApiKey, ApiKeys, ITSELF, OWN_CODE } from './api-keys.ts';
 import { type TokenVerifier, unauthorized } from './tokens.ts';
 
@@ -66,8 +67,9 @@ export function authenticateKey(
   announce: (headers: Readonly<Record<string, string>>) => void,
 ): ApiKey | Promise<ApiKey> {
   const token = tokenOf(headers);
-  if (token === undefined || !ApiKeys.looksLikeKey(token))
-    throw unauthorized(`${NEEDS[target]}: send the header "Authorization: Bearer <API key>"`);
+  if (token === undefined) throw unauthorized(`${NEEDS[target]}: send the header "Authorization: Bearer <API key>"`);
+  if (!ApiKeys.looksLikeKey(token))
+    throw unauthorized(`${NEEDS[target]}, which begins with "${API_KEY_PREFIX}": the token that was sent is none`);
   return keys.admit(token, target, announce);
 }
 

@@ -74,8 +74,12 @@ const PATTERN_IMPORT =
 function explain(text: string): string {
   if (/^Could not resolve (?:import|require)\(/.test(text) || text.startsWith('Cannot read directory'))
     return PATTERN_IMPORT;
-  return text;
+  const [, name] = UNRESOLVED_PACKAGE.exec(text) ?? [];
+  return name === undefined ? text : `${text}: run "npm install ${name}", or begin the path of a file with "./"`;
 }
+
+/** The name without a path inside of the package. */
+const UNRESOLVED_PACKAGE = /^Could not resolve "((?:@[\w.-]+\/)?[a-z0-9_][\w.-]*)(?:\/[^"]*)?"$/i;
 
 function formatMessage({ message, place }: Described): string {
   return place === undefined ? message : `${place.file}:${place.line}:${place.column}: ${message}`;

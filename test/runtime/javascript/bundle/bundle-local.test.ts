@@ -51,6 +51,16 @@ describe('bundleLocal', () => {
     expect(local.inputs.some((input) => input.includes('node_modules/zod'))).toBe(true);
   });
 
+  test.each([
+    ['not-there-at-all', 'not-there-at-all'],
+    ['@nobody/has.it/deep/inside.js', '@nobody/has.it'],
+  ])('says how to get a package that is not there: %s', async (path, name) => {
+    await expect(bundleLocal({ entryPath: write('lacks.js', `import x from '${path}';`) })).rejects.toMatchObject({
+      code: 'INVALID_FUNCTION',
+      message: `lacks.js:1:15: Could not resolve "${path}": run "npm install ${name}", or begin the path of a file with "./"`,
+    });
+  });
+
   test('takes a Hono app', async () => {
     const path = write(
       'app.ts',
