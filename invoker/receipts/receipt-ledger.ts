@@ -36,8 +36,10 @@ interface SealedSegment {
   readonly receipts: Uint8Array;
 }
 
-/** As a rule a thousand are one megabyte. */
-const SEGMENT: Room = { receipts: 1_000, bytes: 2 * 1024 * 1024 };
+/** What waits is written when it is so much. As a rule a thousand are one megabyte. */
+const DUE: Room = { receipts: 1_000, bytes: 2 * 1024 * 1024 };
+/** One has room for what came until the write began: another of a few receipts would cost as much as the first. */
+const SEGMENT: Room = { receipts: 2 * DUE.receipts, bytes: 2 * DUE.bytes };
 const SEAL_EVERY_MS = 1_000;
 const RETRY_MS = 1_000;
 const WAITING: Room = { receipts: 20_000, bytes: 32 * 1024 * 1024 };
@@ -94,17 +96,19 @@ export class ReceiptLedger {
     const text = receiptText(chain, seq, this.#head, Date.now(), type, fields);
     const hash = sha256(text);
     this.#head = hash;
-    const wasFull = this.#waiting.fills(SEGMENT);
+    const wasFull = this.#waiting.fills(DUE);
     this.#waiting.push(text, hash);
     // Of what is full already, and of a write that is under way or failed, somebody takes care.
-    const isDue = !wasFull && this.#waiting.fills(SEGMENT) && this.#sealed === undefined;
+    const isDue = !wasFull && this.#waiting.fills(DUE) && this.#sealed === undefined;
     this.#behind.soon(isDue ? 0 : (this.#options.sealEveryMs ?? SEAL_EVERY_MS));
     return { chain, seq, hash, text };
   }
 
+  /** What waits now. What comes meanwhile waits until it is worth a signature and a row. */
   async #writeAll(): Promise<void> {
+    const end = this.#seq;
     for (;;) {
-      this.#sealed ??= await this.#seal();
+      if (this.#waiting.first < end || this.#waiting.fills(DUE)) this.#sealed ??= await this.#seal();
       if (this.#sealed === undefined) return;
       const { first, last, dropped } = this.#sealed;
       try {

@@ -52,6 +52,11 @@ export class ReceiptQueue {
     this.#hashes.push(hash);
   }
 
+  /** Place in the chain of the oldest, or of the next one to come. */
+  get first(): number {
+    return this.#first;
+  }
+
   /** Whether it has as much as there is room for. */
   fills({ receipts, bytes }: Room): boolean {
     return this.#ends.length >= receipts || this.#length >= bytes;
