@@ -81,10 +81,14 @@ export class InvocationRecorder {
     return this.flush();
   }
 
+  /** What waits now. What comes meanwhile waits until it is worth a transaction. */
   async #writeAll(): Promise<void> {
+    let left = this.#waiting.length;
     for (;;) {
-      const batch = this.#uncertain ?? this.#waiting.splice(0, MAX_BATCH);
+      const isDue = left > 0 || this.#waiting.length >= MAX_BATCH;
+      const batch = this.#uncertain ?? this.#waiting.splice(0, isDue ? MAX_BATCH : 0);
       if (batch.length === 0) return;
+      if (batch !== this.#uncertain) left -= batch.length;
       try {
         await this.#copy(batch);
       } catch (error) {

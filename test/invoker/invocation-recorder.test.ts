@@ -133,6 +133,25 @@ describe('a batch', () => {
   const count = async (): Promise<number> =>
     Number((await db.pool.query('select count(*) from postern.function_invocations')).rows[0].count);
 
+  test('is what waited when its write began: what comes meanwhile is written the next time, unless it is a thousand', async () => {
+    const duringConnect: number[] = [];
+    const connect = (): Promise<PoolClient> => {
+      for (let more = duringConnect.shift() ?? 0; more > 0; more--) recorder.push(record());
+      return db.pool.connect();
+    };
+    const recorder = recorderOn({ connect } as unknown as Pool);
+    const afterFlush = async (...meanwhile: number[]): Promise<number> => {
+      duringConnect.push(...meanwhile);
+      await recorder.flush();
+      return count();
+    };
+    recorder.push(record());
+    expect(await afterFlush(2)).toBe(1);
+    expect(await afterFlush(1_000, 3)).toBe(1_003);
+    await recorder.stop();
+    expect(await count()).toBe(1_006);
+  });
+
   test('is written once although the answer to it was lost, and what came meanwhile too', async () => {
     const errors: [string, number][] = [];
     const recorder = recorderOn(breaking(db.pool, 'after'), errors);
