@@ -20,4 +20,4 @@ export * from './quoting.ts';
 export * from './roles.ts';
 export * from './timed-query.ts';
 export * from './transaction.ts';
-export { isUuid } from './uuid.ts';
+export { isUuid, NIL_UUID } from './uuid.ts';

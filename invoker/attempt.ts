@@ -1,4 +1,5 @@
 import { randomUUIDv7 } from 'node:crypto';
+import { NIL_UUID } from '../database/index.ts';
 import { parseLogPayload } from '../host-functions/index.ts';
 import { type HostFunctionProvider, NO_USAGE } from '../runtime/index.ts';
 import type { Admission } from './admission.ts';
@@ -25,7 +26,6 @@ export interface AttemptOptions extends AttemptRecordsOptions {
 const WASM_PAGE_BYTES = 65536;
 /** What the executor may take longer than the timeout before it is killed for it. */
 const DEADLINE_GRACE_MS = 1_000;
-const NIL = '00000000-0000-0000-0000-000000000000';
 
 /** One invocation, from its executor to its result. */
 export class Attempt {
@@ -143,7 +143,7 @@ export class Attempt {
   #meta(): string {
     const { identity, attempt, bodyAt, inline } = this.#request;
     const isRepeatable = inline?.isRepeatable === true;
-    const [id, requestId] = isRepeatable ? [NIL, NIL] : [this.#id, this.#request.requestId];
+    const [id, requestId] = isRepeatable ? [NIL_UUID, NIL_UUID] : [this.#id, this.#request.requestId];
     const { name, version, config, envJson } = this.#version;
     const { timeoutMs } = config;
     const deadline = isRepeatable ? `null,"timeoutMs":${timeoutMs}` : this.#startedAtMs + timeoutMs;

@@ -84,10 +84,8 @@ export class InvocationRecorder {
   /** What waits now. What comes meanwhile waits until it is worth a transaction. */
   async #writeAll(): Promise<void> {
     let left = this.#waiting.length;
-    for (;;) {
-      const isDue = left > 0 || this.#waiting.length >= MAX_BATCH;
-      const batch = this.#uncertain ?? this.#waiting.splice(0, isDue ? MAX_BATCH : 0);
-      if (batch.length === 0) return;
+    while (this.#uncertain !== undefined || left > 0 || this.#waiting.length >= MAX_BATCH) {
+      const batch = this.#uncertain ?? this.#waiting.splice(0, MAX_BATCH);
       if (batch !== this.#uncertain) left -= batch.length;
       try {
         await this.#copy(batch);

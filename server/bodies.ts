@@ -48,8 +48,7 @@ export class Bodies {
     request.on('data', count).once('end', stop).once('error', stop);
     response.once('close', () => {
       stop();
-      this.#heldBytes -= body.bytes;
-      body.bytes = 0;
+      this.#giveBack(body);
     });
   }
 
@@ -72,12 +71,14 @@ export class Bodies {
   #refuseOldest(): boolean {
     const [oldest] = this.#coming;
     if (oldest === undefined) return false;
-    this.#heldBytes -= oldest.bytes;
-    oldest.bytes = 0;
-    this.#coming.delete(oldest);
-    // Who reads the body hears of it, and lets go of what has come.
-    if (oldest.request.listenerCount('error') > 0)
-      oldest.request.emit('error', overloaded("the node holds as much of callers' bodies as it may"));
+    this.#giveBack(oldest);
+    // Who reads the body hears of it, and lets go of what has come; so does `watch`.
+    oldest.request.emit('error', overloaded("the node holds as much of callers' bodies as it may"));
     return true;
+  }
+
+  #giveBack(body: Coming): void {
+    this.#heldBytes -= body.bytes;
+    body.bytes = 0;
   }
 }

@@ -8,7 +8,16 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { PosternClient } from '../client/index.ts';
 import { PosternError } from '../runtime/index.ts';
-import { type ApiKey, ApiKeys, goneOf, hasMoreValuesThan, ITSELF, parsedJson } from '../triggers/index.ts';
+import {
+  type ApiKey,
+  ApiKeys,
+  goneOf,
+  hasMoreValuesThan,
+  ITSELF,
+  parsedJson,
+  rawBodyOf,
+  takeRawBodies,
+} from '../triggers/index.ts';
 import { apiKeyInfo } from './caller-routes.ts';
 import type { AdminAccess } from './control/admin-auth.ts';
 
@@ -24,7 +33,7 @@ export interface McpRouteOptions {
 
 /** Code and input of `/execute` at their largest. */
 const MAX_BODY_BYTES = 8 * 2 ** 20;
-/** Eight megabytes of them would take the parser seconds. */
+/** Five times as many hold the node's thread for a third of a second, and what eight megabytes have for seconds. */
 const MAX_VALUES = 20_000;
 const SMALL_BODY_BYTES = 64 * 2 ** 10;
 /** Beyond the longest timeout of a function. */
@@ -42,11 +51,7 @@ type McpRequest = FastifyRequest & { [caller]?: McpCaller };
 
 /** `{prefix: ''}`; in a scope of its own: its bodies are JSON, whatever they call themselves. */
 export async function mcpRoute(app: FastifyInstance, options: McpRouteOptions): Promise<void> {
-  app.removeAllContentTypeParsers();
-  // Read where it counts, whatever it is.
-  app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: MAX_BODY_BYTES }, (_request, body, done) =>
-    done(null, body),
-  );
+  takeRawBodies(app, MAX_BODY_BYTES);
   app.route({
     method: 'POST',
     url: '/mcp',
@@ -127,7 +132,7 @@ async function answer(
   };
   let body: object | undefined;
   try {
-    body = messageIn(request.body as Buffer | undefined);
+    body = messageIn(rawBodyOf(request));
   } finally {
     // What is no message too.
     if (!isToolCall(body)) await count();

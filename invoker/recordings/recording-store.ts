@@ -4,7 +4,7 @@
  */
 
 import type { Pool } from 'pg';
-import { isUuid, timedQuery } from '../../database/index.ts';
+import { isUuid, NIL_UUID, timedQuery } from '../../database/index.ts';
 import { type SealedSecret, SecretCiphers } from '../../host-functions/index.ts';
 import { PosternError } from '../../runtime/index.ts';
 import { bytesBeside, packInput, type Recording, unpackInput } from './recording.ts';
@@ -45,7 +45,6 @@ const MAX_WAITING_BYTES = 64 * 1024 * 1024;
 const MAX_BATCH = 100;
 const MAX_BATCH_BYTES = 4 * 1024 * 1024;
 const WRITE_TIMEOUT_MS = 30_000;
-const NIL = '00000000-0000-0000-0000-000000000000';
 /** Of what is counted for each that waits. */
 const OVERHEAD_BYTES = 1_024;
 
@@ -110,10 +109,10 @@ export class RecordingStore {
    * nodes at once. What was changed in the table stays as it is. How many were sealed anew.
    */
   async rotate(): Promise<number> {
-    let rotated = 0;
     const { previous } = this.#ciphers;
-    if (previous === undefined) return rotated;
-    for (let after = NIL; ; ) {
+    if (previous === undefined) return 0;
+    let rotated = 0;
+    for (let after = NIL_UUID; ; ) {
       const { rows } = await this.#pool.query<SealedRow>(NEXT_SEALED_BY, [previous.keyId, after]);
       const [row] = rows;
       if (row === undefined) return rotated;

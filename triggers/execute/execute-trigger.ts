@@ -5,6 +5,7 @@ import { PosternError } from '../../runtime/index.ts';
 import type { ApiKey, ApiKeys } from '../http/api-keys.ts';
 import { depthOf } from '../http/function-call.ts';
 import { goneOf } from '../http/http-trigger.ts';
+import { rawBodyOf, takeRawBodies } from '../http/raw-body.ts';
 import { admitCaller, callerOf } from './code-caller.ts';
 import type { CodeRunner } from './code-runner.ts';
 import { checkLength, NO_OBJECT, readExecuteBody } from './execute-body.ts';
@@ -30,10 +31,7 @@ export async function executeTrigger(
 ): Promise<void> {
   outputRoute(app, { outputs, keys });
   ownSessions(app, { sessions, keys });
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: MAX_BODY_BYTES }, (_request, body, done) =>
-    done(null, body),
-  );
+  takeRawBodies(app, MAX_BODY_BYTES);
   app.route({
     method: 'POST',
     url: '/execute',
@@ -44,7 +42,8 @@ export async function executeTrigger(
     ],
     handler: async (request, reply) => {
       const caller = callerOf(request);
-      const body = Buffer.isBuffer(request.body) ? readExecuteBody(request.body, policyOf(caller)) : NO_OBJECT;
+      const bytes = rawBodyOf(request);
+      const body = bytes === undefined ? NO_OBJECT : readExecuteBody(bytes, policyOf(caller));
       const key = await keys.confirm(caller);
       const owner = { keyId: key.id, identity: key.identity, policy: policyOf(key) };
       const { json } = await runner.run(readExecuteRequest(body), owner, {

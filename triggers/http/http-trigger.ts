@@ -18,6 +18,7 @@ import { type HttpEvent, httpEvent } from './event.ts';
 import { depthOf, isRecordAsked, okResponse } from './function-call.ts';
 import { type Idempotency, idempotencyKeyOf } from './idempotency.ts';
 import { type FunctionTarget, parseFunctionTarget, parseInvokeTarget } from './paths.ts';
+import { rawBodyOf, takeRawBodies } from './raw-body.ts';
 import { bareWire, toWire, type WireResponse } from './response.ts';
 
 export const MAX_BODY_BYTES = 6 * 2 ** 20;
@@ -59,11 +60,8 @@ type AdmittedRequest = FastifyRequest & { [admitted]?: Admitted };
 
 export async function httpTrigger(app: FastifyInstance, options: HttpTriggerOptions): Promise<void> {
   const routes = new Routes(options);
-  // The body as it came, whatever it calls itself; read only after `onRequest` has let the caller in.
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: MAX_BODY_BYTES }, (_request, body, done) =>
-    done(null, body),
-  );
+  // Read only after `onRequest` has let the caller in.
+  takeRawBodies(app, MAX_BODY_BYTES);
   for (const method of FUNCTION_METHODS) {
     if (!app.supportedMethods.includes(method)) app.addHttpMethod(method, { hasBody: true });
   }
@@ -128,7 +126,7 @@ class Routes {
   async runFunction(request: AdmittedRequest, reply: FastifyReply): Promise<FastifyReply> {
     const current = await this.#current(request, reply);
     const headers = request.headers;
-    const body = eventBody(bodyOf(request), headers['content-type'], headers['content-encoding']);
+    const body = eventBody(rawBodyOf(request) ?? NO_BODY, headers['content-type'], headers['content-encoding']);
     const event = httpEvent({
       target: current.target,
       method: request.method,
@@ -143,7 +141,7 @@ class Routes {
 
   async runBare(request: AdmittedRequest, reply: FastifyReply): Promise<FastifyReply> {
     const current = await this.#current(request, reply);
-    const bytes = bodyOf(request);
+    const bytes = rawBodyOf(request) ?? NO_BODY;
     const event = { json: bytes.length === 0 ? 'null' : checkedJson(bytes) };
     return send(reply, current, await this.#run(request, reply, current, 'manual', event));
   }
@@ -215,7 +213,7 @@ class Routes {
         key: idempotencyKey,
         method: request.method,
         target: request.raw.url!,
-        body: bodyOf(request),
+        body: rawBodyOf(request) ?? NO_BODY,
       },
       // Nothing ends it: who goes away comes back for the answer.
       () => this.#invoke(request, version, identity, trigger, event),
@@ -267,8 +265,4 @@ export function goneOf({ raw }: FastifyReply): AbortSignal {
     if (!raw.writableFinished) gone.abort();
   });
   return gone.signal;
-}
-
-function bodyOf(request: FastifyRequest): Buffer {
-  return Buffer.isBuffer(request.body) ? request.body : NO_BODY;
 }

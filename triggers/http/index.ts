@@ -21,6 +21,7 @@ export {
 } from './http-trigger.ts';
 export { IDEMPOTENCY_RETENTION, Idempotency } from './idempotency.ts';
 export { RateLimiter } from './rate-limiter.ts';
+export { rawBodyOf, takeRawBodies } from './raw-body.ts';
 export { RemoteKeySet, type RemoteKeySetOptions } from './remote-key-set.ts';
 export { MAX_RESPONSE_BYTES } from './response.ts';
 export { TOKEN_ROLES, TokenVerifier, type TokenVerifierOptions } from './tokens.ts';

@@ -18,6 +18,7 @@ import type {
 } from '../../invoker/index.ts';
 import { ANONYMOUS, PosternError } from '../../runtime/index.ts';
 import { depthOf, okResponse } from '../http/function-call.ts';
+import { rawBodyOf, takeRawBodies } from '../http/raw-body.ts';
 import { toWire, type WireResponse } from '../http/response.ts';
 import {
   acceptDelivery,
@@ -56,10 +57,7 @@ export interface WebhookTriggerOptions {
 export async function webhookTrigger(app: FastifyInstance, options: WebhookTriggerOptions): Promise<void> {
   const receiver = new Receiver(options);
   // The signature is over the bytes as they came, so nothing reads or inflates them before.
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: MAX_WEBHOOK_BYTES }, (_request, body, done) =>
-    done(null, body),
-  );
+  takeRawBodies(app, MAX_WEBHOOK_BYTES);
   app.route({
     method: 'POST',
     url: '/functions/v1/webhook/*',
@@ -91,7 +89,7 @@ class Receiver {
   }
 
   async receive(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-    const body = Buffer.isBuffer(request.body) ? request.body : NO_BODY;
+    const body = rawBodyOf(request) ?? NO_BODY;
     const now = this.#now();
     const endpoint = await this.#endpoint(request.raw.url!);
     const delivery = await this.#verify(endpoint, request, body, now);

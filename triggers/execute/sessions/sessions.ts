@@ -17,7 +17,7 @@
 import { hash, randomBytes, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Pool, QueryConfig, QueryResultRow } from 'pg';
-import { type RetentionRule, timedQuery, withTransaction } from '../../../database/index.ts';
+import { NIL_UUID, type RetentionRule, timedQuery, withTransaction } from '../../../database/index.ts';
 import { Counts, type SessionStart } from '../../../invoker/index.ts';
 import { PosternError } from '../../../runtime/index.ts';
 import type { SessionRequest } from './session-request.ts';
@@ -205,7 +205,7 @@ export class Sessions {
   /** Seals the sessions' keys under the current master key. Those that no key of this node opens stay; how many did not. */
   async rotate(): Promise<number> {
     let rotated = 0;
-    for (let after = NIL; ; ) {
+    for (let after = NIL_UUID; ; ) {
       const { rows } = await this.#query<KeyRow>(FOREIGN, [this.#vault.keyId, after, ROTATION_BATCH]);
       for (const row of rows) rotated += await this.#reseal(row);
       const last = rows.at(-1);
@@ -411,7 +411,6 @@ export class Sessions {
   }
 }
 
-const NIL = '00000000-0000-0000-0000-000000000000';
 const FIRST_RUN = 1;
 
 function scope(token: string, { apiKeyId, policy }: SessionOwner): [Buffer, string, string] {
